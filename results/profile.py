@@ -1,0 +1,84 @@
+"""Profile: an engine's measured step times on one machine, the single source from which every simulator is calibrated.
+
+On disk a folder: profile.json (everything but the samples) and samples.parquet. `harness/profile.py` measures it; the adapters in
+simulators/ turn it into each simulator's own format. It never holds the workload that is scored.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.record import EngineLimits
+
+SAMPLE_COLUMNS = ("kind", "new_tokens", "prefill_context", "batch", "context", "time", "repeat", "held_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Raw step-time samples, one row per timed step.
+
+    samples columns: kind: 'prefill' (new_tokens prompt tokens alone, prefill_context tokens of that prompt already in the KV cache),
+        'decode' (batch sequences, one new token each, `context` KV tokens each on average), 'mixed' (both in one step) or 'frontend'
+        (the fixed cost per request outside the steps: HTTP, tokenising, queue hand-over, detokenising; all counts 0).
+        time: seconds of the step alone (front-end cost already taken off, except kind 'frontend'). repeat: 0, 1, ... of the same point.
+        held_out: True for points kept out of every fit, to measure residuals on.
+    limits: of the engine that was profiled. model: the model's config.json. hardware: name. source: how it was measured, in words.
+    """
+
+    profile_id: str
+    system: str
+    version: str | None
+    model: Mapping[str, Any]
+    hardware: str
+    limits: EngineLimits
+    samples: pd.DataFrame
+    source: str
+    started_at: str
+    wall_s: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [c for c in SAMPLE_COLUMNS if c not in self.samples.columns]
+        if missing:
+            raise ValueError(f"profile {self.profile_id}: samples lack the columns {missing}")
+        bad = self.samples[~(self.samples["time"] >= 0)]
+        if len(bad):
+            raise ValueError(f"profile {self.profile_id}: {len(bad)} samples have no time >= 0, first: {bad.iloc[0].to_dict()}")
+
+    def points(self, *, held_out: bool | None = None) -> pd.DataFrame:
+        """One row per point: its median time over the repeats, and their spread (`iqr`, s) and number (`n`)."""
+        rows = self.samples if held_out is None else self.samples[self.samples["held_out"] == held_out]
+        keys = ["kind", "new_tokens", "prefill_context", "batch", "context", "held_out"]
+        grouped = rows.groupby(keys, as_index=False)["time"]
+        return grouped.agg(
+            time="median", iqr=lambda t: t.quantile(0.75) - t.quantile(0.25), n="count"
+        )
+
+    @property
+    def frontend(self) -> float | None:
+        """Median fixed cost per request outside the steps, in seconds; None when it was not measured."""
+        times = self.samples.loc[self.samples["kind"] == "frontend", "time"]
+        return float(times.median()) if len(times) else None
+
+    def write(self, folder: Path) -> Path:
+        """Write profile.json and samples.parquet into a new folder (made under a temporary name, then renamed)."""
+        scratch = folder.with_name(f".{folder.name}.tmp")
+        scratch.mkdir(parents=True)
+        self.samples.to_parquet(scratch / "samples.parquet", index=False)
+        meta = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("samples", "limits")}
+        meta["limits"] = dataclasses.asdict(self.limits)
+        (scratch / "profile.json").write_text(json.dumps(meta, indent=1) + "\n")
+        scratch.rename(folder)
+        return folder
+
+    @classmethod
+    def read(cls, folder: Path) -> "Profile":
+        """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
+        meta = json.loads((folder / "profile.json").read_text())
+        limits = EngineLimits(**meta.pop("limits"))
+        return cls(samples=pd.read_parquet(folder / "samples.parquet"), limits=limits, **meta)
