@@ -17,8 +17,9 @@ class EngineError(RuntimeError):
 class Endpoint:
     """A running OpenAI-compatible server, ready for requests.
 
-    url: its base, e.g. http://127.0.0.1:8123 (no trailing slash). served_model: the `model` field of a request. system, version: what it is.
-    limits: its resolved configuration. unknown: what could not be found out about it, in words. details: everything else it told, JSON-able.
+    url: its base, e.g. http://127.0.0.1:8123 (no trailing slash). served_model: the `model` field of a request.
+    system, version: what it is. limits: its resolved configuration. unknown: what could not be found out about it, in words.
+    details: everything else it told, JSON-able.
     """
 
     url: str

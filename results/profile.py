@@ -54,10 +54,9 @@ class Profile:
         """One row per point: its median time over the repeats, and their spread (`iqr`, s) and number (`n`)."""
         rows = self.samples if held_out is None else self.samples[self.samples["held_out"] == held_out]
         keys = ["kind", "new_tokens", "prefill_context", "batch", "context", "held_out"]
-        grouped = rows.groupby(keys, as_index=False)["time"]
-        return grouped.agg(
-            time="median", iqr=lambda t: t.quantile(0.75) - t.quantile(0.25), n="count"
-        )
+        times = rows.groupby(keys)["time"]
+        points = pd.DataFrame({"time": times.median(), "iqr": times.quantile(0.75) - times.quantile(0.25), "n": times.count()})
+        return points.reset_index()
 
     @property
     def frontend(self) -> float | None:
