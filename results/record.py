@@ -72,9 +72,10 @@ class Run:
 
     system: vllm, sglang, vidur, ... version: the system's own. track, measured_run_id: of a simulated run: how it was calibrated
     and which run it is held against. rho: offered load as a fraction of measured capacity; rate: offered requests/s.
-    valid, invalid_reason: the gates' verdict. window: (start, end) of the measurement, by arrival, both ends included. started_at: UTC, ISO 8601. wall_s: seconds the
-    replay or the simulation took. config: JSON-able; its keys: engine, model (the model's config.json), hardware, workload, load, seed,
-    and for simulated runs simulator. telemetry: long form, columns time, name, value (a server's metrics during the run), or None.
+    valid, invalid_reason: the gates' verdict. window: (start, end) of the measurement, by arrival, both ends included.
+    started_at: UTC, ISO 8601. wall_s: seconds the replay or the simulation took. config: JSON-able; its keys: engine, model (the
+    model's config.json), hardware, workload, load, seed, and for simulated runs simulator. telemetry: long form, columns time,
+    name, value (a server's metrics during the run), or None.
     """
 
     run_id: str

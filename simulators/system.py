@@ -1,11 +1,14 @@
 """What is asked of a simulator: the requests as really sent and the engine's limits in, one record per request out."""
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from results.profile import Profile
-from results.record import Run, Track
+from results.record import RequestRecord, Run, Track
 
 Support = Literal["yes", "no", "partly"]
 
@@ -44,9 +47,60 @@ class Simulator(Protocol):
         ...
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
-        """Replay `measured.trace_as_sent()` and return a Run of kind 'simulated', window, slo, rho and rate taken from `measured`.
+        """Replay `measured.trace_as_sent()` and return a Run of kind 'simulated' (made by `simulated_run`).
 
         scratch: an empty folder for its files; `scratch/log` (if written) is kept with the run. profile: needed by the calibrated track.
         Raises SimulatorError.
         """
         ...
+
+
+def simulated_run(
+    measured: Run,
+    records: Iterable[RequestRecord],
+    *,
+    system: str,
+    version: str | None,
+    track: Track,
+    wall_s: float,
+    coverage: Coverage,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Run:
+    """Put a simulator's records beside the measured run: same trace, window, SLO and load, so that one line of SQL scores both.
+
+    records: one per request of `measured.trace_as_sent()`, times in seconds since the trace's start. Their `arrival` and `sent` are
+    replaced by the measured ones (latency counts from the intended arrival on both sides). A request that never left the client
+    becomes a failed record. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
+    """
+    simulated = {r.request_id: r for r in records}
+    asked = {r.request_id for r in measured.records if r.sent is not None}
+    if asked != simulated.keys():
+        missing, unknown = sorted(asked - simulated.keys())[:5], sorted(simulated.keys() - asked)[:5]
+        raise SimulatorError(
+            f"{system}: {len(asked)} requests in, {len(simulated)} records out; missing ids {missing}, unknown ids {unknown}"
+        )
+    paired = [_beside(m, simulated.get(m.request_id)) for m in measured.records]
+    return dataclasses.replace(
+        measured,
+        run_id=f"{measured.run_id}--{system}-{track}",
+        kind="simulated",
+        system=system,
+        version=version,
+        track=track,
+        measured_run_id=measured.run_id,
+        records=tuple(paired),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_s=wall_s,
+        valid=True,
+        invalid_reason=None,
+        config={**measured.config, "simulator": {**config, "coverage": dataclasses.asdict(coverage)}},
+        provenance=provenance,
+        telemetry=None,
+    )
+
+
+def _beside(measured: RequestRecord, simulated: RequestRecord | None) -> RequestRecord:
+    if simulated is None:
+        return RequestRecord(request_id=measured.request_id, arrival=measured.arrival, error="not sent in the measured run")
+    return dataclasses.replace(simulated, arrival=measured.arrival, sent=measured.sent)
