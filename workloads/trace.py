@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+EPOCH_LIKE = 1e8  # seconds (3 years): a later arrival can only be a wall-clock time
 
 
 class TraceError(ValueError):
@@ -39,12 +41,44 @@ class Request:
                 raise TraceError(f"request {self.request_id}: {field} must be >= 1, got {getattr(self, field)}")
 
 
+def check_requests(requests: Sequence[Request], block_size: int | None, where: Callable[[int], str]) -> None:
+    """Hold requests to what a Trace promises of them together; `where(index)` says in the error where that request came from.
+
+    Raises TraceError for decreasing or wall-clock arrivals, a repeated id, and blocks that do not fit the prompt.
+    """
+    seen: set[int] = set()
+    previous = 0.0
+    for index, r in enumerate(requests):
+        problem = None
+        if r.arrival >= EPOCH_LIKE:
+            problem = f"arrival {r.arrival} s is a wall-clock time; subtract the trace's start from every arrival"
+        elif r.arrival < previous:
+            problem = f"arrivals must not decrease: {r.arrival} s after {previous} s; sort the rows by arrival"
+        elif r.request_id in seen:
+            problem = f"request_id {r.request_id} appears twice; give each request its own"
+        elif r.blocks:
+            problem = _blocks_problem(r, block_size)
+        if problem is not None:
+            raise TraceError(f"{where(index)} (request {r.request_id}): {problem}")
+        seen.add(r.request_id)
+        previous = r.arrival
+
+
+def _blocks_problem(request: Request, block_size: int | None) -> str | None:
+    if block_size is None or block_size < 1:
+        return f"it has blocks, so the trace needs a block_size >= 1, got {block_size}"
+    needed = math.ceil(request.input_tokens / block_size)
+    if len(request.blocks) > needed:
+        return f"{len(request.blocks)} blocks of {block_size} tokens, but its prompt of {request.input_tokens} tokens has only {needed}"
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """Requests in order of arrival, with unique ids. Immutable; `sha256` names its content.
 
     name: for people. block_size: tokens per id in `Request.blocks` (None when no request has any).
-    Raises TraceError when empty, unsorted, or with a repeated id, or with blocks that do not fit the prompt.
+    Raises TraceError when empty, unsorted, at wall-clock times, with a repeated id, or with blocks that do not fit the prompt.
     """
 
     name: str
@@ -54,28 +88,7 @@ class Trace:
     def __post_init__(self) -> None:
         if not self.requests:
             raise TraceError(f"trace {self.name}: it has no requests")
-        seen: set[int] = set()
-        previous = 0.0
-        for row, request in enumerate(self.requests):
-            where = f"trace {self.name}: row {row} (request {request.request_id})"
-            if request.arrival < previous:
-                raise TraceError(f"{where}: arrivals must not decrease: {request.arrival} s after {previous} s")
-            if request.request_id in seen:
-                raise TraceError(f"{where}: request_id {request.request_id} appears twice")
-            if request.blocks:
-                self._check_blocks(where, request)
-            seen.add(request.request_id)
-            previous = request.arrival
-
-    def _check_blocks(self, where: str, request: Request) -> None:
-        if self.block_size is None or self.block_size < 1:
-            raise TraceError(f"{where}: it has blocks, so the trace needs a block_size >= 1, got {self.block_size}")
-        needed = math.ceil(request.input_tokens / self.block_size)
-        if len(request.blocks) > needed:
-            raise TraceError(
-                f"{where}: {len(request.blocks)} blocks of {self.block_size} tokens, but its prompt of "
-                f"{request.input_tokens} tokens has only {needed}"
-            )
+        check_requests(self.requests, self.block_size, lambda row: f"trace {self.name}: row {row}")
 
     def __len__(self) -> int:
         return len(self.requests)

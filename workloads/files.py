@@ -1,0 +1,116 @@
+"""A Trace to and from Parquet (all of it) and plain CSV (what a person writes by hand). Writers replace the file in one step."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workloads.rows import Rows, csv_rows, integer, number, opened
+from workloads.trace import Trace, TraceError
+
+SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.int64(), nullable=False),
+        pa.field("arrival", pa.float64(), nullable=False),
+        pa.field("input_tokens", pa.int64(), nullable=False),
+        pa.field("output_tokens", pa.int64(), nullable=False),
+        pa.field("blocks", pa.list_(pa.int64()), nullable=False),
+    ]
+)
+METADATA_KEY = b"plumbline"
+
+
+def write_parquet(trace: Trace, path: Path) -> None:
+    """Write the trace; its name and block_size go into the file's metadata. Raises OSError when the disk is full or closed to us."""
+    columns = {field: [getattr(r, field) for r in trace] for field in SCHEMA.names}
+    metadata = {METADATA_KEY: json.dumps({"name": trace.name, "block_size": trace.block_size})}
+    with _replacing(path) as scratch:
+        pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(metadata)), scratch, compression="zstd")
+
+
+def read_parquet(path: Path) -> Trace:
+    """Read what `write_parquet` wrote: an equal Trace. Raises TraceError naming the file and the row (the first is 1)."""
+    with opened(path, "rb") as stream:
+        try:
+            table = pq.read_table(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise TraceError(f"{path}: not a whole Parquet file ({_one_line(error)}); write it again") from error
+    missing = [column for column in SCHEMA.names if column not in table.column_names]
+    if missing:
+        raise TraceError(f"{path}: the columns {missing} are missing; it has {table.column_names}")
+    metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    rows = Rows(path)
+    for line, values in enumerate(_columns_checked(path, table).to_pylist(), start=1):
+        rows.add(line, **values)
+    return rows.trace(metadata.get("name", path.stem), metadata.get("block_size"))
+
+
+def write_csv(trace: Trace, path: Path) -> None:
+    """Write plain CSV: request_id, arrival (s), input_tokens, output_tokens; with a block_size also blocks ('3 4 5') and block_size."""
+    columns = ["request_id", "arrival", "input_tokens", "output_tokens", *(["blocks", "block_size"] if trace.block_size else [])]
+    with _replacing(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for r in trace:
+            blocks = [" ".join(map(str, r.blocks)), trace.block_size] if trace.block_size else []
+            writer.writerow([r.request_id, repr(float(r.arrival)), r.input_tokens, r.output_tokens, *blocks])
+
+
+def read_csv(path: Path, *, name: str | None = None) -> Trace:
+    """Read plain CSV with a header. Columns: arrival (s since the trace's start), input_tokens, output_tokens; optional request_id
+    (default: the row's place, from 0), blocks (ids parted by spaces) with block_size (tokens, the same in every row).
+
+    name: of the trace, default the file's. Raises TraceError naming the file and the line.
+    """
+    rows = Rows(path)
+    block_size: int | None = None
+    for line, cells in csv_rows(path, required=("arrival", "input_tokens", "output_tokens")):
+        where = f"{path}:{line}"
+        if cells.get("block_size"):
+            size = integer(where, cells, "block_size")
+            if size != (block_size or size):
+                raise TraceError(f"{where}: block_size is {size}, in the rows before {block_size}; a trace has one block_size")
+            block_size = size
+        rows.add(
+            line,
+            request_id=integer(where, cells, "request_id") if "request_id" in cells else len(rows),
+            arrival=number(where, cells, "arrival"),
+            input_tokens=integer(where, cells, "input_tokens"),
+            output_tokens=integer(where, cells, "output_tokens"),
+            blocks=[integer(where, {"blocks": block}, "blocks") for block in cells.get("blocks", "").split()],
+        )
+    return rows.trace(path.stem if name is None else name, block_size)
+
+
+def _columns_checked(path: Path, table: pa.Table) -> pa.Table:
+    """The table's columns cast to SCHEMA; nulls are told by row."""
+    columns = []
+    for field in SCHEMA:
+        column = table.column(field.name)
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True) + 1
+            raise TraceError(f"{path}:{row}: {field.name} is missing; give every request one")
+        try:
+            columns.append(column.cast(field.type))
+        except (pa.ArrowException, ValueError) as error:
+            raise TraceError(f"{path}: column {field.name} must be {field.type}, not {column.type} ({_one_line(error)})") from error
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A scratch path beside `path` that takes its place at the end, or goes away."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
