@@ -1,0 +1,267 @@
+"""Run folders on disk: a Run to files and back. A folder is immutable: it appears whole, by a rename, or not at all.
+
+root/<run_id>/ holds run.json (everything but the rows), trace.parquet, requests.parquet, tokens.parquet, telemetry.parquet (when the
+run has some) and whatever files were handed in (server.log). Every Parquet file but the trace carries run_id, so that DuckDB
+can read many folders at once, in place.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from results.record import SLO, EngineLimits, RequestRecord, Run
+from workloads.files import read_parquet, write_parquet
+from workloads.trace import TraceError
+
+SCHEMA_VERSION = 1
+TABLES = ("requests", "tokens", "telemetry")
+
+_TIMES = ("arrival", "sent", "scheduled", "first_token", "finished")
+_RUN_ID = pa.field("run_id", pa.dictionary(pa.int32(), pa.string()), nullable=False)
+SCHEMAS = {
+    # num_token_times: rows of this request in tokens.parquet; NULL when the system shows no token times, 0 when there were none
+    "requests": pa.schema(
+        [
+            _RUN_ID,
+            pa.field("request_id", pa.int64(), nullable=False),
+            pa.field("arrival", pa.float64(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in _TIMES[1:]),
+            *(pa.field(name, pa.int64()) for name in ("input_tokens", "output_tokens", "cached_tokens")),
+            pa.field("error", pa.string()),
+            pa.field("num_token_times", pa.int64()),
+        ]
+    ),
+    "tokens": pa.schema(
+        [
+            _RUN_ID,
+            pa.field("request_id", pa.int64(), nullable=False),
+            pa.field("token_index", pa.int32(), nullable=False),
+            pa.field("time", pa.float64(), nullable=False),
+        ]
+    ),
+    "telemetry": pa.schema(
+        [
+            _RUN_ID,
+            pa.field("time", pa.float64(), nullable=False),
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("value", pa.float64()),
+        ]
+    ),
+}
+_IN_FILES = ("trace", "records", "telemetry")  # fields of Run that are Parquet files, not part of run.json
+_SCALARS = [f.name for f in dataclasses.fields(Run) if f.name not in _IN_FILES]
+
+_REMEDY = "restore the run folder, or delete it and measure again"
+
+
+class StoreError(RuntimeError):
+    """A run folder that cannot be written or read; the message says which, what is wrong, and what to do."""
+
+
+def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None) -> Path:
+    """Write `root/<run_id>` and return it. `files` are copied in under the given names, e.g. {'server.log': path}.
+
+    The folder is made under a hidden name, flushed to disk and renamed: after a crash, Ctrl-C or a full disk there is either the whole
+    run or nothing. Raises StoreError (nothing written) for a run_id that exists, or for content that a run may not hold.
+    """
+    folder = root / run.run_id
+    extra = dict(files or {})
+    _check_names(folder, run, extra)
+    tables = _tables(folder, run)
+    meta = _meta_text(folder, run, {name: table.num_rows for name, table in tables.items()})
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _appearing(folder) as scratch:
+            (scratch / "run.json").write_text(meta, encoding="utf-8")
+            write_parquet(run.trace, scratch / "trace.parquet")
+            for name, table in tables.items():
+                pq.write_table(table, scratch / f"{name}.parquet", compression="zstd")
+            for name, source in extra.items():
+                shutil.copyfile(source, scratch / name)
+    except OSError as error:
+        raise StoreError(f"{folder}: the run could not be written ({_one_line(error)}); nothing was kept; make room, run again") from error
+    return folder
+
+
+def read_run(folder: Path) -> Run:
+    """Read what `write_run` wrote: an equal Run. Raises StoreError naming the file and what is wrong with it."""
+    meta = read_meta(folder)
+    tables = {name: _read_table(folder, name, rows) for name, rows in meta["rows"].items()}
+    try:
+        trace = read_parquet(folder / "trace.parquet")
+    except TraceError as error:
+        raise StoreError(f"{error}; {_REMEDY}") from error
+    if trace.sha256 != meta["trace_sha256"]:
+        raise StoreError(f"{folder}: trace.parquet is not the trace of run.json (sha256 differs); {_REMEDY}")
+    fields = {name: meta[name] for name in _SCALARS}
+    fields["limits"] = EngineLimits(**fields["limits"])
+    fields["slo"] = SLO(**fields["slo"])
+    fields["window"] = None if fields["window"] is None else tuple(fields["window"])
+    telemetry = tables["telemetry"].drop_columns("run_id").to_pandas() if "telemetry" in tables else None
+    try:
+        records = tuple(_records(tables["requests"], tables["tokens"]))
+        return Run(trace=trace, records=records, telemetry=telemetry, **fields)
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{folder}: its files do not make a run: {_one_line(error)}; {_REMEDY}") from error
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The content of run.json, its form checked. Raises StoreError."""
+    path = folder / "run.json"
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder}: no run.json, so this is not a run folder; move it out of {folder.parent}") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read as JSON ({_one_line(error)}); {_REMEDY}") from error
+    version = meta.get("schema_version") if isinstance(meta, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema_version {version}, but this Plumbline reads {SCHEMA_VERSION}; measure again")
+    wanted = {*_SCALARS, "schema_version", "trace_sha256", "rows"}
+    if meta.keys() != wanted:
+        lacking, unknown = sorted(wanted - meta.keys()), sorted(meta.keys() - wanted)
+        raise StoreError(f"{path}: it lacks the keys {lacking} and has unknown keys {unknown}; {_REMEDY}")
+    if meta["run_id"] != folder.name:
+        raise StoreError(f"{path}: run_id is {meta['run_id']}, the folder is {folder.name}; give the folder its run_id's name")
+    return meta
+
+
+def check_files(folder: Path, meta: Mapping[str, Any]) -> None:
+    """See from their footers that the folder's Parquet files are there, of the right form and length. Raises StoreError."""
+    for name, rows in meta["rows"].items():
+        path = folder / f"{name}.parquet"
+        try:
+            with pq.ParquetFile(path) as file:
+                _check_form(path, file.schema_arrow, file.metadata.num_rows, SCHEMAS[name], rows)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: cannot be read ({_one_line(error)}); {_REMEDY}") from error
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are). [] when there is no such root."""
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
+
+
+def _check_names(folder: Path, run: Run, files: Mapping[str, Path]) -> None:
+    if not run.run_id or run.run_id.startswith(".") or Path(run.run_id).name != run.run_id:
+        raise StoreError(f"run_id {run.run_id!r} cannot name a folder; use letters, digits, '-', '_', '.' and no leading dot")
+    if folder.exists():
+        raise StoreError(f"{folder}: this run exists, and runs are never overwritten; give the new one another run_id or delete the folder")
+    reserved = {"run.json", "trace.parquet", *(f"{name}.parquet" for name in TABLES)}
+    for name, source in files.items():
+        if Path(name).name != name or name in reserved:
+            raise StoreError(f"{folder}: a file cannot be kept under the name {name!r}; use a plain name that the run itself does not use")
+        if not source.is_file():
+            raise StoreError(f"{folder}: the file {source} to be kept as {name} does not exist")
+
+
+def _meta_text(folder: Path, run: Run, rows: Mapping[str, int]) -> str:
+    meta: dict[str, Any] = {name: getattr(run, name) for name in _SCALARS}
+    meta |= {"limits": dataclasses.asdict(run.limits), "slo": dataclasses.asdict(run.slo)}
+    meta |= {"schema_version": SCHEMA_VERSION, "trace_sha256": run.trace.sha256, "rows": dict(rows)}
+    try:
+        return json.dumps(meta, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    except TypeError as error:
+        raise StoreError(f"{folder}: config or provenance is not plain JSON: {error}; hand in dicts, lists, strings and numbers") from error
+
+
+def _tables(folder: Path, run: Run) -> dict[str, pa.Table]:
+    columns: dict[str, Sequence[Any]] = {f: [getattr(r, f) for r in run.records] for f in SCHEMAS["requests"].names[1:-1]}
+    shown = [r.token_times for r in run.records]
+    columns["num_token_times"] = [None if times is None else len(times) for times in shown]
+    counts = [n or 0 for n in columns["num_token_times"]]
+    tokens = {
+        "request_id": np.repeat(np.array(columns["request_id"], dtype=np.int64), counts),
+        "token_index": np.concatenate([np.arange(n, dtype=np.int32) for n in counts] or [np.empty(0, dtype=np.int32)]),
+        "time": np.fromiter(chain.from_iterable(times or () for times in shown), dtype=np.float64, count=sum(counts)),
+    }
+    parts: dict[str, Mapping[str, Any]] = {"requests": columns, "tokens": tokens}
+    if run.telemetry is not None:
+        parts["telemetry"] = _telemetry_columns(folder, run.telemetry)
+    tables = {name: _table(run.run_id, part, SCHEMAS[name]) for name, part in parts.items()}
+    for name, column in [*(("requests", c) for c in _TIMES), ("tokens", "time")]:
+        if not pc.all(pc.is_finite(tables[name][column].drop_null()), min_count=0).as_py():
+            raise StoreError(f"{folder}: {column} of a record is NaN or infinite; an unknown time is None")
+    return tables
+
+
+def _telemetry_columns(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    if list(frame.columns) != ["time", "name", "value"]:
+        raise StoreError(f"{folder}: telemetry needs the columns time, name, value in this order, got {list(frame.columns)}")
+    return {column: frame[column].to_numpy() for column in frame.columns}
+
+
+def _table(run_id: str, columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    length = len(next(iter(columns.values())))
+    run_ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, dtype=np.int32)), pa.array([run_id]))
+    return pa.table([run_ids, *(pa.array(columns[f.name], type=f.type, from_pandas=False) for f in list(schema)[1:])], schema=schema)
+
+
+def _read_table(folder: Path, name: str, rows: int) -> pa.Table:
+    path = folder / f"{name}.parquet"
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: cannot be read ({_one_line(error)}); {_REMEDY}") from error
+    _check_form(path, table.schema, table.num_rows, SCHEMAS[name], rows)
+    return table
+
+
+def _check_form(path: Path, schema: pa.Schema, rows: int, wanted: pa.Schema, wanted_rows: int) -> None:
+    if not schema.equals(wanted):
+        raise StoreError(f"{path}: its columns are not those of schema_version {SCHEMA_VERSION}; {_REMEDY}")
+    if rows != wanted_rows:
+        raise StoreError(f"{path}: it has {rows} rows, run.json promises {wanted_rows}; {_REMEDY}")
+
+
+def _records(requests: pa.Table, tokens: pa.Table) -> Iterator[RequestRecord]:
+    times = tokens["time"].to_numpy().tolist()
+    start = 0
+    for row in requests.drop_columns("run_id").to_pylist():
+        count = row.pop("num_token_times")
+        token_times = None if count is None else tuple(times[start : start + count])
+        start += count or 0
+        yield RequestRecord(token_times=token_times, **row)
+    if start != len(times):
+        raise ValueError(f"requests.parquet promises {start} token times, tokens.parquet has {len(times)}")
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` that becomes it when the block ends well, and is gone when it does not."""
+    scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    scratch.mkdir()
+    try:
+        yield scratch
+        sync([*scratch.iterdir(), scratch])
+        scratch.rename(folder)  # fails when another process has written the same run_id meanwhile: a run folder is never empty
+        sync([folder.parent])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Wait until files and folders are on the disk. Raises OSError."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
