@@ -1,0 +1,93 @@
+"""Environments of their own for engines: .envs/<name>, made by uv from conf/envs/<name>.txt, remade when that file changes.
+
+The requirement files are complete and pinned, so they are installed with --no-deps: what a file says is what an environment holds.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uv
+
+from harness.system import EngineError
+
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = ".plumbline"
+
+
+def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | None = None) -> Path:
+    """Return the interpreter of environment `name`, installing it first when it is missing, incomplete or out of date.
+
+    Two processes that ask for the same one wait for each other; an install that was killed has no stamp and is done again.
+    progress: called with each line that uv prints. Raises EngineError: what failed, why, and where the log is.
+    """
+    requirements = root / "conf" / "envs" / f"{name}.txt"
+    if not requirements.is_file():
+        known = ", ".join(sorted(path.stem for path in requirements.parent.glob("*.txt"))) or "none"
+        raise EngineError(f"environment {name}: {requirements} is missing; environments that can be made: {known}")
+    wanted = hashlib.sha256(f"{sys.version_info[:2]}\n{requirements.read_text()}".encode()).hexdigest()
+    folder = (root / ".envs" / name).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stamp, python = folder / STAMP, folder / "bin" / "python"
+    with _locked(folder.parent / f".{name}.lock"):
+        if stamp.is_file() and stamp.read_text() == wanted and python.exists():
+            return python
+        _install(name, folder, requirements, folder.parent / f"{name}.log", progress)
+        stamp.write_text(wanted)
+    return python
+
+
+def _install(name: str, folder: Path, requirements: Path, log: Path, progress: Callable[[str], None] | None) -> None:
+    """Make the environment anew with this process's Python version; all that uv says goes to `log`."""
+    uv_bin, python, environ = uv.find_uv_bin(), folder / "bin" / "python", _uv_environ(requirements.read_text())
+    steps = (
+        [uv_bin, "venv", "--clear", "--python", sys.executable, str(folder)],
+        [uv_bin, "pip", "install", "--no-deps", "--python", str(python), "-r", str(requirements)],
+    )
+    with log.open("w") as out:
+        for argv in steps:
+            code, cause = _run(argv, environ, out.write, progress)
+            if code != 0:
+                raise EngineError(f"environment {name}: uv could not install {requirements} (exit {code}): {cause}; see {log}")
+
+
+def _run(argv: list[str], environ: dict[str, str], write: Callable[[str], int], progress: Callable[[str], None] | None) -> tuple[int, str]:
+    """Run one uv command line by line; return its exit code and the line that best says what went wrong."""
+    lines: list[str] = []
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                write(line)
+                lines.append(line.strip())
+                if progress is not None:
+                    progress(line.strip())
+        except BaseException:
+            process.kill()
+            raise
+    telling = [line for line in lines if line.startswith(("error", "Caused by", "×", "├─▶", "╰─▶"))]
+    return process.returncode, " ".join(telling or [line for line in lines if line][-1:])
+
+
+def _uv_environ(requirements: str) -> dict[str, str]:
+    """uv's environment: pip's local wheels where a machine has some; else PyTorch's own index when the file asks for its CPU build."""
+    environ = {key: value for key, value in os.environ.items() if key not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}
+    wheels = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+    if wheels:
+        environ["UV_FIND_LINKS"] = wheels
+    elif "+cpu" in requirements:
+        environ.setdefault("UV_TORCH_BACKEND", "cpu")
+    return environ
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path`; the kernel lets go of it when the process dies."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

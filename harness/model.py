@@ -1,0 +1,80 @@
+"""A model without its weights: config.json and a local tokenizer, from which an engine serves dummy weights.
+
+The scheduler, the KV pool and the cost of a step depend on a model's shape alone, so a benchmark with pinned output lengths needs no
+download. `conf/model/*.yaml` hold one shape each.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+NEEDED = ("architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model's shape. `config` is the content of its Hugging Face config.json; `name` is what results call it."""
+
+    name: str
+    config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        missing = [key for key in NEEDED if key not in self.config]
+        if missing:
+            raise ValueError(f"model {self.name}: its config lacks {', '.join(missing)}; add them to conf/model/{self.name}.yaml")
+        if self.config["vocab_size"] < 8:
+            raise ValueError(f"model {self.name}: vocab_size must be >= 8, got {self.config['vocab_size']}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids; valid ids are 0 to vocab_size - 1."""
+        return int(self.config["vocab_size"])
+
+    def folder(self, root: Path) -> Path:
+        """Write config.json and the tokenizer into root/<name>-<hash of the config>, once, and return that folder (absolute).
+
+        Made under a temporary name and renamed when whole; a changed config gets a folder of its own, so a server that runs on the old
+        one is not disturbed.
+        """
+        text = json.dumps(dict(self.config), indent=1, sort_keys=True) + "\n"
+        folder = root.resolve() / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        if folder.is_dir():
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{self.name}-", dir=folder.parent))
+        try:
+            (scratch / "config.json").write_text(text)
+            _write_tokenizer(scratch, self.vocab_size, int(self.config["max_position_embeddings"]))
+            scratch.chmod(0o755)
+            _rename(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return folder
+
+
+def _write_tokenizer(folder: Path, vocab_size: int, max_tokens: int) -> None:
+    """One word per token id ('t7 t8 t9') and no special tokens: every generated token shows as text, so in an event of its own."""
+    tokenizer = Tokenizer(WordLevel({f"t{i}": i for i in range(vocab_size)}, unk_token="t0"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_tokens, "clean_up_tokenization_spaces": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _rename(scratch: Path, folder: Path) -> None:
+    """Put the finished folder in place; when another process was first, theirs holds the same content and stays."""
+    try:
+        os.rename(scratch, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

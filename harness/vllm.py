@@ -1,0 +1,159 @@
+"""vLLM as an engine: its command line from the configuration, and what it made of it read back from the running server.
+
+One class serves the CPU build and the GPU build; conf/engine/vllm_cpu.yaml and vllm.yaml differ in settings only.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import environment, limits, server, telemetry
+from harness.system import Endpoint, EngineError
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vllm:
+    """A vLLM server. Fields are vLLM's own options by their names; None leaves one to vLLM. The YAML gives each its unit."""
+
+    system: str = "vllm"
+    environment: str | None = "vllm_cpu"
+    python: str | None = None
+    port: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    enable_chunked_prefill: bool | None = None
+    enable_prefix_caching: bool | None = None
+    block_size: int | None = None
+    kv_cache_gib: float | None = None
+    gpu_memory_utilization: float | None = None
+    enforce_eager: bool = False
+    tensor_parallel: int = 1
+    dtype: str = "auto"
+    load_format: str = "dummy"
+    seed: int = 0
+    extra_args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cpus: Sequence[int] = ()
+    ready_deadline: float = 600.0
+    stop_grace: float = 15.0
+
+    def __post_init__(self) -> None:
+        if (self.environment is None) == (self.python is None):
+            raise ValueError("engine vllm: give either environment (a name in conf/envs) or python (an interpreter that has vllm)")
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_gib", "tensor_parallel"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"engine vllm: {name} must be positive, got {value}")
+
+    @contextmanager
+    def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:
+        """Start the server on `model_dir`, yield when it answers, end it. Raises EngineError when it cannot be had."""
+        python = environment.ensure(self.environment) if self.environment is not None else Path(self.python or "")
+        if not python.exists():
+            raise EngineError(f"engine vllm: no interpreter {python}; set engine.python, or engine.environment to have one made")
+        port = server.free_port() if self.port is None else self.port
+        server.require_port(port)
+        url = f"http://{server.HOST}:{port}"
+        with server.child(
+            self.argv(python, model_dir, port),
+            name="vllm",
+            env=self._environ(),
+            log=log,
+            ready_url=f"{url}/health",
+            deadline=self.ready_deadline,
+            grace=self.stop_grace,
+            cpus=self.cpus,
+        ):
+            yield describe(url, log.read_text(errors="replace"))
+
+    def argv(self, python: Path, model_dir: Path, port: int) -> list[str]:
+        """The command. `-m` rather than the `vllm` script, which the CPU build's package lacks a version for."""
+        options: dict[str, Any] = {
+            "model": str(model_dir),
+            "served-model-name": model_dir.name,
+            "host": server.HOST,
+            "port": port,
+            "load-format": self.load_format,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "tensor-parallel-size": self.tensor_parallel,
+            "max-model-len": self.max_model_len,
+            "max-num-seqs": self.max_num_seqs,
+            "max-num-batched-tokens": self.max_num_batched_tokens,
+            "block-size": self.block_size,
+            "kv-cache-memory-bytes": None if self.kv_cache_gib is None else int(self.kv_cache_gib * GIB),
+            "gpu-memory-utilization": self.gpu_memory_utilization,
+            "enable-chunked-prefill": self.enable_chunked_prefill,
+            "enable-prefix-caching": self.enable_prefix_caching,
+            "enforce-eager": self.enforce_eager,
+            "enable-prompt-tokens-details": True,
+            "disable-uvicorn-access-log": True,
+        }
+        return [str(python), "-m", "vllm.entrypoints.openai.api_server", *_flags(options), *self.extra_args]
+
+    def _environ(self) -> dict[str, str]:
+        """The server's environment variables: this process's, no downloads, the cache reset and /server_info switched on.
+
+        PYTHONDONTWRITEBYTECODE is taken off: without byte code every start would compile the engine's sources anew (tens of seconds).
+        """
+        environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
+        always = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "PYTHONHASHSEED": "0"}
+        return environ | always | {key: str(value) for key, value in self.env.items()}
+
+    def reset_cache(self, endpoint: Endpoint) -> None:
+        """Empty the prefix cache. Raises EngineError when the server refuses, as it does with requests in flight."""
+        try:
+            status, text = server.fetch(f"{endpoint.url}/reset_prefix_cache", method="POST")
+        except OSError as error:
+            raise EngineError(f"vllm at {endpoint.url}: did not answer the reset of its prefix cache ({error}); see its log") from error
+        if status != 200:
+            raise EngineError(f"vllm at {endpoint.url}: reset of the prefix cache refused (HTTP {status}: {text[:200]})")
+
+    def sample(self, metrics_text: str) -> Mapping[str, float]:
+        """vLLM's gauges and counters by its own names without the prefix, e.g. num_requests_running."""
+        return telemetry.plain_values(metrics_text, "vllm:")
+
+
+def describe(url: str, log: str) -> Endpoint:
+    """Ask a running vLLM what it is and what it resolved its configuration to. log: its output so far."""
+    models = json.loads(_answer(f"{url}/v1/models") or "{}").get("data", [])
+    if not models:
+        raise EngineError(f"vllm at {url}: /v1/models names no model; is this an OpenAI-compatible server?")
+    sources: dict[str, Mapping[str, Any]] = {}
+    info, metrics = _answer(f"{url}/server_info?config_format=json"), _answer(f"{url}/metrics")
+    if info is not None:
+        sources["/server_info"] = limits.from_server_info(json.loads(info))
+    if metrics is not None:
+        sources["/metrics"] = limits.from_metrics(metrics)
+    if log:
+        sources["its log"] = limits.from_log(log)
+    found, unknown = limits.combine(sources)
+    version = json.loads(_answer(f"{url}/version") or "{}").get("version")
+    details = {"server_info": json.loads(info)} if info is not None else {}
+    return Endpoint(url=url, served_model=models[0]["id"], system="vllm", version=version, limits=found, unknown=unknown, details=details)
+
+
+def _answer(url: str) -> str | None:
+    """The body of a GET that answers 200, else None."""
+    status, text = server.fetch(url)
+    return text if status == 200 else None
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """--name value; True: --name; False: --no-name; None: left out. vLLM's three-valued switches have both forms."""
+    argv: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            argv.append(f"--{name}")
+        elif value is False:
+            argv.append(f"--no-{name}")
+        elif value is not None:
+            argv += [f"--{name}", str(value)]
+    return argv
