@@ -1,0 +1,123 @@
+"""`python -m results build | list | show RUN_ID`: make the database from the run folders, and look into it."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from results import database
+from results.database import DatabaseError
+
+ROOTS = (Path("results/measured"), Path("results/runs"))
+DATABASE = Path("results/plumbline.duckdb")
+
+LIST = """
+    SELECT
+        run_id, system, track, workload, rho, CASE WHEN valid THEN 'yes' ELSE 'no' END AS valid,
+        1000 * any_value(value) FILTER (metric = 'ttft') AS "ttft p50 (ms)",
+        1000 * any_value(value) FILTER (metric = 'tpot') AS "tpot p50 (ms)"
+    FROM runs JOIN run_metrics USING (run_id)
+    WHERE metric IN ('ttft', 'tpot') AND stat = 'p50'
+    GROUP BY ALL
+    ORDER BY run_id
+"""
+LATENCIES = """
+    SELECT metric, mean, p50, p90, p95, p99
+    FROM (SELECT metric, stat, 1000 * value AS value FROM run_metrics WHERE run_id = $run_id AND stat IS NOT NULL)
+    PIVOT (any_value(value) FOR stat IN ('mean', 'p50', 'p90', 'p95', 'p99'))
+    ORDER BY metric
+"""
+RATES = "SELECT metric, value FROM run_metrics WHERE run_id = $run_id AND stat IS NULL ORDER BY metric"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"{self.prog}: {message}; --help tells more")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says. Errors are one line on stderr, exit code 1."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    try:
+        if options.command == "build":
+            build(console, options.root, options.database)
+        elif options.command == "list":
+            list_runs(console, options.database)
+        else:
+            show(console, options.database, options.run_id)
+    except DatabaseError as error:
+        sys.exit(f"results: {error}")
+
+
+def build(console: Console, roots: Sequence[Path] | None, path: Path) -> None:
+    """Build the database from the given roots (each must exist) or from those of ROOTS that exist."""
+    for root in roots or ():
+        if not root.is_dir():
+            raise DatabaseError(f"{root}: no such folder; give one that holds run folders")
+    count = database.build(roots or ROOTS, path)
+    console.print(escape(f"{path}: {count} run{'' if count == 1 else 's'} from {', '.join(map(str, roots or ROOTS))}"))
+
+
+def list_runs(console: Console, path: Path) -> None:
+    """Print one line per run."""
+    with database.connect(path) as connection:
+        rows = connection.execute(LIST)
+        _print(console, [column[0] for column in rows.description], rows.fetchall())
+
+
+def show(console: Console, path: Path, run_id: str) -> None:
+    """Print all that is known about one run: its row in `runs`, its latencies, its rates."""
+    with database.connect(path) as connection:
+        row = connection.execute("SELECT * FROM runs WHERE run_id = ?", [run_id])
+        names, values = [column[0] for column in row.description], row.fetchone()
+        if values is None:
+            near = difflib.get_close_matches(run_id, [name for (name,) in connection.execute("SELECT run_id FROM runs").fetchall()], n=3)
+            raise DatabaseError(
+                f"{path}: no run {run_id!r}; " + (f"near ones: {', '.join(near)}" if near else "see `python -m results list`")
+            )
+        latencies = connection.execute(LATENCIES, {"run_id": run_id}).fetchall()
+        rates = connection.execute(RATES, {"run_id": run_id}).fetchall()
+    _print(console, ["run", ""], [(n, v) for n, v in zip(names, values, strict=True) if v is not None])
+    _print(console, ["latency (ms)", "mean", "p50", "p90", "p95", "p99"], latencies)
+    _print(console, ["rate", ""], rates)
+
+
+def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row))
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    return str(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m results", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="build the database from the run folders")
+    builder.add_argument("--root", type=Path, action="append", help=f"a folder of run folders, repeatable ({', '.join(map(str, ROOTS))})")
+    lister = commands.add_parser("list", help="list the runs")
+    shower = commands.add_parser("show", help="show one run: its configuration, validity and metrics")
+    shower.add_argument("run_id", metavar="RUN_ID")
+    for command in (builder, lister, shower):
+        command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+-- The other tools' own definitions of their metrics, as views.

@@ -1,0 +1,179 @@
+-- Every metric of Plumbline, defined here and nowhere else, over the rows of schema.sql: engines and simulators are scored by the same
+-- lines. Seconds, tokens, requests. Unknown is NULL. A request failed when it has an error or never finished: it is never
+-- good, it has no latency, and its tokens are not counted. Percentiles are quantile_cont (linear interpolation between ranks, as in numpy).
+
+-- The measurement window of a run. A run without one is measured whole: from its first arrival to its last token.
+CREATE VIEW windows AS
+SELECT
+    run_id,
+    coalesce(any_value(window_start), min(arrival)) AS window_start,
+    coalesce(any_value(window_end), greatest(max(arrival), max(finished))) AS window_end
+FROM runs JOIN requests USING (run_id)
+GROUP BY run_id;
+
+-- One row per request. TTFT and E2E count from the intended arrival, so that a late client hides nothing ('coordinated omission').
+-- tpot: NULL for one token. good: meets every limit of the run's SLO; NULL when that cannot be known (a limit on something unknown).
+CREATE VIEW request_metrics AS
+WITH latencies AS (
+    SELECT
+        run_id, request_id, arrival, output_tokens, slo_ttft, slo_tpot, slo_e2e,
+        arrival BETWEEN windows.window_start AND windows.window_end AS in_window,
+        error IS NOT NULL OR finished IS NULL AS failed,
+        sent - arrival AS dispatch_lag,
+        CASE WHEN NOT failed THEN first_token - arrival END AS ttft,
+        CASE WHEN NOT failed THEN first_token - sent END AS ttft_sent,
+        CASE WHEN NOT failed AND output_tokens > 1 THEN (finished - first_token) / (output_tokens - 1) END AS tpot,
+        CASE WHEN NOT failed THEN finished - arrival END AS e2e,
+        CASE WHEN NOT failed THEN scheduled - arrival END AS queue
+    FROM requests JOIN runs USING (run_id) JOIN windows USING (run_id)
+)
+SELECT
+    run_id, request_id, in_window, failed, ttft, ttft_sent, tpot, e2e, queue, dispatch_lag,
+    NOT failed
+        AND (slo_ttft IS NULL OR ttft <= slo_ttft)
+        AND (slo_tpot IS NULL OR output_tokens = 1 OR tpot <= slo_tpot)  -- one token has no gap to be late with
+        AND (slo_e2e IS NULL OR e2e <= slo_e2e) AS good
+FROM latencies;
+
+-- One row per gap between two tokens of a request that did not fail, under the index of the later one.
+CREATE VIEW itl AS
+SELECT run_id, request_id, token_index, in_window, itl
+FROM (
+    SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS itl
+    FROM tokens
+) JOIN request_metrics USING (run_id, request_id)
+WHERE itl IS NOT NULL AND NOT failed;
+
+-- How many of a request's n output tokens were produced in [low, high]. Token k = 0 ... n - 1 is taken to come at
+-- first_token + k * (finished - first_token) / (n - 1), for all systems alike, whether or not they show token times.
+CREATE MACRO tokens_inside(first_token, finished, n, low, high) AS
+CASE
+    WHEN n IS NULL OR first_token IS NULL OR finished IS NULL THEN NULL
+    WHEN n <= 1 OR finished <= first_token THEN CASE WHEN first_token BETWEEN low AND high THEN n ELSE 0 END
+    ELSE greatest(
+        0,
+        CASE WHEN finished <= high THEN n - 1 ELSE floor((high - first_token) * (n - 1) / (finished - first_token)) END
+        - CASE WHEN first_token >= low THEN 0 ELSE ceil((low - first_token) * (n - 1) / (finished - first_token)) END
+        + 1
+    )
+END;
+
+-- Etalon's fluidity (project-etalon/etalon @ d5f18de, etalon/metrics/metric_utils.py, get_request_level_deadline_miss_rate) with the deadlines
+-- slo_ttft for the first token and slo_tpot for each gap. A token in time meets one deadline and leaves its slack to the next ones; a
+-- late one misses (gap - slack) // deadline of them (the first token 1 + (ttft - slo_ttft) // slo_tpot) and the slack starts anew.
+-- Rows: requests that did not fail; NULL where the token times or the limits are unknown.
+CREATE MACRO floor_divide(a, b) AS round((a - a % b) / b);  -- exact for a >= 0, b > 0: Python's a // b
+
+CREATE VIEW request_fluidity AS
+WITH gaps AS (
+    SELECT
+        run_id, request_id,
+        list({'gap': time, 'slack': 0.0::DOUBLE, 'missed': 0.0::DOUBLE, 'met': 0.0::DOUBLE} ORDER BY token_index) AS steps
+    FROM (
+        SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS time
+        FROM tokens
+    )
+    WHERE token_index > 0
+    GROUP BY run_id, request_id
+), starts AS (
+    SELECT
+        run_id, request_id, in_window, num_token_times, slo_tpot AS deadline, steps,
+        CASE WHEN ttft <= slo_ttft
+            THEN {'gap': 0.0::DOUBLE, 'slack': slo_ttft - ttft, 'missed': 0.0::DOUBLE, 'met': 1.0::DOUBLE}
+            ELSE {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE, 'missed': 1 + floor_divide(ttft - slo_ttft, slo_tpot), 'met': 0.0::DOUBLE}
+        END AS start
+    FROM request_metrics JOIN runs USING (run_id) JOIN requests USING (run_id, request_id) LEFT JOIN gaps USING (run_id, request_id)
+    WHERE NOT failed
+), ends AS (
+    SELECT
+        run_id, request_id, in_window,
+        CASE WHEN num_token_times > 0 AND deadline > 0 THEN list_reduce(
+            list_prepend(start, coalesce(steps, [])),
+            lambda state, token: CASE WHEN token.gap <= deadline + state.slack
+                THEN {'gap': 0.0::DOUBLE, 'slack': state.slack + (deadline - token.gap), 'missed': state.missed, 'met': state.met + 1}
+                ELSE {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE,
+                    'missed': state.missed + floor_divide(token.gap - state.slack, deadline), 'met': state.met}
+            END
+        ) END AS state
+    FROM starts
+)
+SELECT run_id, request_id, in_window, state.missed AS missed, state.missed + state.met AS deadlines, 1 - missed / deadlines AS fluidity
+FROM ends;
+
+-- The statistics of a run's latencies, over requests that arrived inside the window and did not fail; NULL over nothing.
+CREATE VIEW run_latencies AS
+WITH samples AS (
+    UNPIVOT (
+        SELECT run_id, ttft, ttft_sent, tpot, e2e, queue, dispatch_lag FROM request_metrics WHERE in_window AND NOT failed
+    ) ON ttft, ttft_sent, tpot, e2e, queue, dispatch_lag INTO NAME metric VALUE value
+    UNION ALL
+    SELECT run_id, 'itl' AS metric, itl AS value FROM itl WHERE in_window
+), summaries AS (
+    SELECT run_id, metric, avg(value) AS mean, quantile_cont(value, [0.5, 0.9, 0.95, 0.99]) AS quantiles
+    FROM samples
+    GROUP BY run_id, metric
+)
+SELECT run_id, metric, stat, CASE stat WHEN 'mean' THEN mean ELSE quantiles[rank] END AS value
+FROM runs
+CROSS JOIN (VALUES ('ttft'), ('ttft_sent'), ('tpot'), ('itl'), ('e2e'), ('queue'), ('dispatch_lag')) AS metrics (metric)
+CROSS JOIN (VALUES ('mean', 0), ('p50', 1), ('p90', 2), ('p95', 3), ('p99', 4)) AS stats (stat, rank)
+LEFT JOIN summaries USING (run_id, metric);
+
+-- A run's rates, one column each. All per second of the window's length (NULL when it has none) unless said otherwise.
+-- Throughput counts the tokens that were produced inside the window, whenever their request arrived; input tokens count at first_token.
+-- Of requests that arrived inside the window: offered_rate, goodput, slo_attainment (good / all), error_rate (failed / all).
+-- cached_fraction: prompt tokens from the prefix cache / prompt tokens; NULL unless every request that did not fail reports both.
+-- duration: seconds from the run's first arrival to its last token.
+CREATE VIEW run_rates AS
+WITH parts AS (
+    SELECT
+        requests.*, m.* EXCLUDE (run_id, request_id), window_start, window_end,
+        tokens_inside(first_token, finished, output_tokens, window_start, window_end) AS output_inside,
+        CASE WHEN first_token BETWEEN window_start AND window_end THEN input_tokens WHEN first_token IS NOT NULL THEN 0 END AS input_inside
+    FROM requests JOIN request_metrics m USING (run_id, request_id) JOIN windows USING (run_id)
+), totals AS (
+    SELECT
+        run_id,
+        CASE WHEN any_value(window_end - window_start) > 0 THEN any_value(window_end - window_start) END AS length,
+        count(*) FILTER (in_window) AS arrived,
+        CASE WHEN count(*) FILTER (NOT failed AND output_inside IS NULL) = 0
+            THEN coalesce(sum(output_inside) FILTER (NOT failed), 0) END AS output_tokens,
+        CASE WHEN count(*) FILTER (NOT failed AND input_inside IS NULL) = 0
+            THEN coalesce(sum(input_inside) FILTER (NOT failed), 0) END AS input_tokens,
+        count(*) FILTER (NOT failed AND finished BETWEEN window_start AND window_end) AS completed,
+        CASE WHEN count(*) FILTER (in_window AND good IS NULL) = 0 THEN count(*) FILTER (in_window AND good) END AS good,
+        count(*) FILTER (in_window AND failed) AS failures,
+        CASE WHEN count(*) FILTER (in_window AND NOT failed AND (cached_tokens IS NULL OR requests.input_tokens IS NULL)) = 0
+            THEN sum(cached_tokens) FILTER (in_window AND NOT failed) / sum(requests.input_tokens) FILTER (in_window AND NOT failed)
+        END AS cached_fraction,
+        max(finished) FILTER (NOT failed) - min(arrival) AS duration
+    FROM parts AS requests
+    GROUP BY run_id
+), smoothness AS (
+    SELECT
+        run_id,
+        CASE WHEN count(*) FILTER (missed IS NULL) = 0 THEN 1 - sum(missed) / sum(deadlines) END AS fluidity
+    FROM request_fluidity
+    WHERE in_window
+    GROUP BY run_id
+)
+SELECT
+    run_id,
+    output_tokens / length AS output_throughput,
+    (input_tokens + output_tokens) / length AS total_throughput,
+    completed / length AS request_rate,
+    arrived / length AS offered_rate,
+    good / length AS goodput,
+    good / nullif(arrived, 0) AS slo_attainment,
+    failures / nullif(arrived, 0) AS error_rate,
+    cached_fraction,
+    fluidity,
+    duration
+FROM totals LEFT JOIN smoothness USING (run_id);
+
+-- All of a run's metrics in long form: what analysis/ pairs and scores. stat is NULL for a rate. Every run has every row.
+CREATE VIEW run_metrics AS
+SELECT run_id, metric, stat, value FROM run_latencies
+UNION ALL
+SELECT run_id, metric, NULL AS stat, value
+FROM run_rates UNPIVOT INCLUDE NULLS (value FOR metric IN (COLUMNS(* EXCLUDE run_id)));
