@@ -1,0 +1,297 @@
+"""The open-loop client: every request of a trace is sent at its arrival, whatever became of those before it.
+
+Before the start: all deadlines, all request bytes, the connections. During the run: send, and stamp bytes as they come, with the garbage
+collector off. After it: `harness.sse` reads the bytes. A failure of any kind is a record with an `error`; nothing is retried.
+"""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import ssl
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import uvloop
+
+from harness import sse
+from harness.connection import Address, Exchange, Pool
+from harness.schedule import Schedule
+from harness.system import Endpoint, EngineError
+from results.record import RequestRecord
+from workloads.trace import Request, Trace
+
+Progress = Callable[[int, int], None]
+
+_LEAD = 0.02  # s between the last preparation and second 0
+_TICK = 0.25  # s between looks at the limits; every second look reports progress
+_SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the loop up for that long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What came of one replay.
+
+    records: one per request, in the trace's order. started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from
+    there to the last answer. cpu_s: CPU seconds of this process in that time.
+    """
+
+    records: tuple[RequestRecord, ...]
+    started_at: str
+    epoch: float
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Replays traces against an OpenAI-compatible server's /v1/completions. All times in seconds.
+
+    request_timeout: from sending to the last byte. drain_timeout: from the last arrival to the end of the replay. connect_timeout: per
+    connection. connections: idle ones kept ready ahead of need. keep_alive: a connection idle for longer is not reused. spin: how long
+    before a deadline the clock is watched rather than slept on. count_tokens: ask the server for a running token count in each event
+    (exact token times; vLLM and SGLang have it). api_key: sent as a bearer token, never recorded.
+    """
+
+    request_timeout: float
+    drain_timeout: float
+    connect_timeout: float
+    connections: int
+    keep_alive: float
+    spin: float
+    count_tokens: bool
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"client.{name} must be > 0 s, got {getattr(self, name)}")
+        if self.connections < 1:
+            raise ValueError(f"client.connections must be >= 1, got {self.connections}")
+        if not 0 <= self.spin <= 0.01:
+            raise ValueError(f"client.spin must be between 0 and 0.01 s, got {self.spin}")
+
+    def replay(self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], *, progress: Progress | None = None) -> Replay:
+        """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
+
+        Raises ValueError when prompts and trace do not fit each other, EngineError for a URL that is none. KeyboardInterrupt passes.
+        """
+        address, head = self._address(endpoint.url)
+        exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
+        session = _Session(self, address, trace, exchanges, progress)
+        with _quiet_interpreter(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(session.run())
+            records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
+        return Replay(records=records, started_at=session.started_at, epoch=session.epoch, wall_s=session.wall_s, cpu_s=session.cpu_s)
+
+    def _address(self, url: str) -> tuple[Address, bytes]:
+        """Where to connect, and the head that all requests share."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EngineError(f"engine.url: {url!r} is no server's base URL; give one like http://127.0.0.1:8000")
+        context = ssl.create_default_context() if parts.scheme == "https" else None
+        port = parts.port or (443 if context else 80)
+        lines = [
+            f"POST {parts.path.rstrip('/')}/v1/completions HTTP/1.1",
+            f"Host: {parts.netloc.rpartition('@')[2]}",
+            "Accept: text/event-stream",
+            "Content-Type: application/json",
+        ]
+        if self.api_key:
+            lines.append(f"Authorization: Bearer {self.api_key}")
+        return Address(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
+
+    def _request(self, head: bytes, endpoint: Endpoint, request: Request, prompt: Sequence[int]) -> bytes:
+        if len(prompt) != request.input_tokens:
+            raise ValueError(f"request {request.request_id}: a prompt of {len(prompt)} tokens for input_tokens {request.input_tokens}")
+        options = {"include_usage": True} | ({"continuous_usage_stats": True} if self.count_tokens else {})
+        body = orjson.dumps(
+            {
+                "model": endpoint.served_model,
+                "prompt": list(prompt),
+                "max_tokens": request.output_tokens,
+                "ignore_eos": True,
+                "temperature": 0,
+                "stream": True,
+                "stream_options": options,
+            }
+        )
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+class _Session:
+    """One replay under way."""
+
+    def __init__(self, client: Client, address: Address, trace: Trace, exchanges: list[Exchange], progress: Progress | None) -> None:
+        self._client, self._trace, self._exchanges, self._progress = client, trace, exchanges, progress
+        self._pool = Pool(
+            address,
+            reserve=min(client.connections, len(trace)),
+            keep_alive=client.keep_alive,
+            connect_timeout=client.connect_timeout,
+            settled=self._settled,
+            refused=self._refused,
+        )
+        self._arrivals = [request.arrival for request in trace]
+        self._schedule: Schedule | None = None
+        self._oldest = 0  # all before it are settled
+        self._done = 0
+        self._ended = asyncio.Event()
+        self._gone: str | None = None
+        self._broken: BaseException | None = None
+        self.epoch = self.wall_s = self.cpu_s = 0.0
+        self.started_at = ""
+
+    async def run(self) -> None:
+        """Connect, replay, drain. Whatever ends it, no socket stays open."""
+        _allow_open_files(len(self._exchanges) + 256)
+        asyncio.get_running_loop().set_exception_handler(self._on_exception)
+        watch = None
+        try:
+            await self._pool.fill(min(len(self._trace), max(self._client.connections, self._burst())))
+            self.epoch = time.monotonic() + _LEAD
+            self.started_at = datetime.now(UTC).isoformat()
+            cpu = time.process_time()
+            self._schedule = Schedule(self._arrivals, self.epoch, self._client.spin, self._send)
+            if self._gone is None:
+                self._schedule.start()
+                watch = asyncio.create_task(self._watch())
+            else:
+                self._refused(self._gone)
+            await self._ended.wait()
+            if self._broken is not None:
+                raise self._broken
+            self.wall_s = time.monotonic() - self.epoch
+            self.cpu_s = time.process_time() - cpu
+        finally:
+            if watch is not None:
+                watch.cancel()
+            if self._schedule is not None:
+                self._schedule.stop()
+            self._pool.close()
+        if self._progress:
+            self._progress(self._done, len(self._exchanges))
+
+    def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A defect in a callback of ours ends the replay; it must not pass for a slow server."""
+        self._broken = context.get("exception") or RuntimeError(context["message"])
+        self._ended.set()
+
+    def _burst(self) -> int:
+        """The most arrivals within any one second: about as many connections are opened before the start."""
+        return max(bisect_left(self._arrivals, arrival + 1.0) - i for i, arrival in enumerate(self._arrivals))
+
+    def _send(self, index: int) -> None:
+        self._pool.send(self._exchanges[index])
+
+    def _settled(self, _: Exchange) -> None:
+        self._done += 1
+        if self._done == len(self._exchanges):
+            self._ended.set()
+
+    def _refused(self, reason: str) -> None:
+        """Nobody listens any more: what was not sent yet never will be."""
+        self._gone = reason
+        if self._schedule is not None:
+            self._schedule.stop()
+            for exchange in self._exchanges[self._schedule.position :]:
+                self._pool.cancel(exchange, f"not sent, the server is gone: {reason}")
+
+    async def _watch(self) -> None:
+        """Enforce the limits, keep connections ready, report progress."""
+        drained = self._arrivals[-1] + self._client.drain_timeout
+        for turn in range(sys.maxsize):
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            if now - self.epoch > drained:
+                self._cancel_all(f"not finished {self._client.drain_timeout:g} s after the last arrival (client.drain_timeout)")
+            self._time_out(now - self._client.request_timeout)
+            self._pool.top_up()
+            if self._progress and turn % 2:
+                self._progress(self._done, len(self._exchanges))
+
+    def _time_out(self, limit: float) -> None:
+        assert self._schedule is not None
+        while self._oldest < self._schedule.position and self._exchanges[self._oldest].settled:
+            self._oldest += 1
+        for exchange in self._exchanges[self._oldest : self._schedule.position]:
+            if not exchange.settled and exchange.sent is not None and exchange.sent < limit:
+                self._pool.cancel(exchange, f"timed out after {self._client.request_timeout:g} s (client.request_timeout)")
+
+    def _cancel_all(self, reason: str) -> None:
+        for exchange in self._exchanges[self._oldest :]:
+            self._pool.cancel(exchange, reason)
+
+
+def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:
+    """Read what came back, with times since the trace's second 0."""
+    stream = sse.parse(exchange.reads if exchange.status == 200 else ())
+
+    def since(moment: float | None) -> float | None:
+        return None if moment is None else moment - epoch
+
+    return RequestRecord(
+        request_id=request.request_id,
+        arrival=request.arrival,
+        sent=since(exchange.sent),
+        first_token=since(stream.first_content),
+        finished=since(stream.last_content),
+        input_tokens=stream.input_tokens,
+        output_tokens=stream.output_tokens,
+        cached_tokens=stream.cached_tokens,
+        token_times=None if stream.token_times is None else tuple(t - epoch for t in stream.token_times),
+        error=_error(request, exchange, stream),
+    )
+
+
+def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | None:
+    """What went wrong, the server's own words first; None when the answer is whole and as long as asked."""
+    if exchange.status not in (None, 200):
+        body = b"".join(piece for _, piece in exchange.reads)
+        return f"HTTP {exchange.status}: {body[: sse.EXCERPT].decode(errors='replace')}"
+    if stream.error is not None:
+        return stream.error
+    so_far = f"after {stream.contents} content events of {request.output_tokens} tokens asked"
+    if exchange.failure is not None and not stream.done:
+        return f"{exchange.failure} ({so_far})" if exchange.reads else exchange.failure
+    if not stream.done or stream.finish_reason is None:
+        return f"stream cut short {so_far}: no {'finish_reason' if stream.done else '[DONE]'}"
+    for name, asked, got in (
+        ("input_tokens", request.input_tokens, stream.input_tokens),
+        ("output_tokens", request.output_tokens, stream.output_tokens),
+    ):
+        if got is not None and got != asked:
+            return f"{name}: the trace asks for {asked}, the server reports {got}"
+    return None
+
+
+@contextlib.contextmanager
+def _quiet_interpreter() -> Iterator[None]:
+    """No garbage collection (pauses of 250 ms and more were measured) and short turns for other threads, both restored on exit."""
+    enabled, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's soft limit on open files as far as needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

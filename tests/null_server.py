@@ -1,0 +1,293 @@
+"""A server of null tokens: real HTTP/1.1 and SSE over a real socket, at a set pace, with faults on request. For tests and benchmarks.
+
+`python -m tests.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions with max_tokens tokens: the first after `ttft` s,
+then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get `--fault`.
+`--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: first prompt token, time.monotonic() at which its first
+bytes came and at which its first event was written.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import struct
+import time
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import orjson
+import uvloop
+
+FAULTS = {
+    "none": "no fault",
+    "error_in_200": "an SSE error object half way, then [DONE], all with HTTP 200",
+    "http_500": "HTTP status 500 with a JSON body",
+    "cut": "the connection is closed half way",
+    "cut_clean": "the response ends half way, without finish_reason or [DONE]",
+    "reset": "the connection is reset half way",
+    "hang": "a head and half the tokens, then nothing",
+    "silent": "nothing at all",
+    "die": "the server process dies half way through the response",
+    "garbage": "bytes that are no HTTP",
+    "not_json": "an event that is not JSON",
+    "plain_json": "the answer in one piece, not as a stream",
+    "role_first": "an empty and a role-only chunk before the first token",
+    "several": "four tokens in each chunk",
+    "empty_text": "every fourth token has no text",
+    "no_usage": "no usage figures",
+    "wrong_output": "the usage says one token more than asked",
+    "wrong_input": "the usage says one prompt token more than sent",
+    "short": "half the tokens, properly ended",
+    "cached": "half the prompt is reported as cached",
+    "crlf": "CRLF line ends, comments, and other SSE fields",
+    "fragments": "each event in three TCP segments",
+    "glued": "all events in one TCP segment",
+    "close": "the connection is closed properly after the answer",
+}
+HEAD = b"HTTP/1.1 200 OK\r\nserver: null\r\ncontent-type: text/event-stream; charset=utf-8\r\n%btransfer-encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+STEP = 0.001  # s
+
+
+def _frame(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _event(body: dict[str, Any], fault: str) -> bytes:
+    data = b"data: " + orjson.dumps(body)
+    return _frame(b": a comment\r\nevent: x\r\n" + data + b"\r\n\r\n" if fault == "crlf" else data + b"\n\n")
+
+
+def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
+    body = {"id": "cmpl-0123456789abcdef0123456789abcdef", "object": "text_completion", "created": 1, "model": "null", "choices": choices}
+    return body | ({"usage": usage} if usage else {})
+
+
+@lru_cache(maxsize=4096)
+def writes(inputs: int, outputs: int, counted: bool, fault: str) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """What is written: per token (an empty entry: nothing at that time), and after the last token."""
+
+    def usage(tokens: int) -> dict[str, Any]:
+        details = {"prompt_tokens_details": {"cached_tokens": inputs // 2}} if fault == "cached" else {}
+        return {"prompt_tokens": inputs + (fault == "wrong_input"), "completion_tokens": tokens} | details
+
+    stride = 4 if fault == "several" else 1
+    total = max(1, outputs // 2) if fault == "short" else outputs
+    events = []
+    for token in range(1, total + 1):
+        if token % stride and token != total:
+            events.append(b"")
+            continue
+        text = "" if fault == "empty_text" and token % 4 == 1 else " tok" * stride
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length" if token == total else None, "stop_reason": None}
+        events.append(_event(_chunk([choice], usage(token) if counted else None), fault))
+    if fault == "role_first":
+        empty = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        first = _event(_chunk([empty], usage(0) if counted else None), fault)
+        events = [first, *events]
+    if fault == "not_json":
+        events[len(events) // 2] = _frame(b"data: {not json}\n\n")
+    last = [] if fault == "no_usage" else [_event(_chunk([], usage(total + (fault == "wrong_output"))), fault)]
+    last += [_frame(b"data: [DONE]\n\n"), END]
+    if fault == "error_in_200":
+        error = {"error": {"message": "the KV pool is too small", "type": "BadRequestError", "code": 400}}
+        events, last = events[: total // 2], [_event(error, fault), *last]
+    elif fault in ("cut", "reset", "hang", "die", "cut_clean"):
+        events, last = events[: total // 2], [END] if fault == "cut_clean" else []
+    if fault == "glued":
+        events, last = [b"".join(events + last)], []
+    return tuple(events), (b"".join(last),) if last else ()
+
+
+class Wheel:
+    """Calls due in steps of 1 ms, all of one step together: far cheaper than a timer per token."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, list[Stream]] = defaultdict(list)
+        self._turn = 0
+        self._running = False
+
+    def add(self, stream: "Stream", delay: float) -> None:
+        """Call stream.step() after `delay` s."""
+        if not self._running:
+            self._running, self._turn = True, int(time.monotonic() / STEP)
+            self._loop.call_later(STEP, self._tick)
+        self._slots[int((time.monotonic() + delay) / STEP) + 1].append(stream)
+
+    def again(self, stream: "Stream", delay: float) -> None:
+        """Call it `delay` s after the step it is called from."""
+        self._slots[self._turn + max(1, round(delay / STEP))].append(stream)
+
+    def _tick(self) -> None:
+        now = int(time.monotonic() / STEP)
+        while self._turn < now:
+            self._turn += 1
+            for stream in self._slots.pop(self._turn, ()):
+                stream.step()
+        self._running = bool(self._slots)
+        if self._running:
+            self._loop.call_later(STEP, self._tick)
+
+
+class Server:
+    """What all connections share."""
+
+    def __init__(self, options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> None:
+        self.options, self.wheel = options, Wheel(loop)
+        self.log: list[tuple[int, float, float]] = []
+
+
+class Stream(asyncio.Protocol):
+    """One connection, and the answer it is sending."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._body: list[bytes] = []
+        self._url = b""
+        self._received = self._now = 0.0
+        self._pending: list[bytes] = []
+        self._tag = -1
+        self._fault = "none"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        self._now = time.monotonic()
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pending = []
+
+    # httptools
+    def on_message_begin(self) -> None:
+        self._received, self._body, self._url = self._now, [], b""
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        path = self._url.decode()
+        if path.endswith("/v1/models"):
+            self._plain(200, {"object": "list", "data": [{"id": "null", "object": "model", "max_model_len": 4096}]})
+        elif path.endswith("/v1/completions"):
+            self._complete(orjson.loads(b"".join(self._body)))
+        elif path.endswith(("/health", "/reset_prefix_cache", "/flush_cache")):
+            self._plain(200, {})
+        else:
+            self._plain(404, {"detail": "Not Found"})
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        options = self._server.options
+        fault = self._fault = body["model"] if body["model"] in FAULTS else options.fault
+        prompt, counted = body["prompt"], bool(body["stream_options"].get("continuous_usage_stats"))
+        self._tag = prompt[0]
+        if fault == "silent":
+            return
+        if fault == "garbage":
+            self._transport.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+            return
+        if fault == "http_500":
+            self._plain(500, {"object": "error", "message": "the engine is dead", "code": 500})
+            return
+        if fault == "plain_json":
+            self._plain(200, {"choices": [{"text": "all of it"}]})
+            return
+        events, last = writes(len(prompt), options.tokens or body["max_tokens"], counted, fault)
+        self._transport.write(HEAD % (b"connection: close\r\n" if fault == "close" else b""))
+        self._pending = [*reversed(last), *reversed(events)]
+        self._streamed = len(events)
+        self._first = True
+        self._server.wheel.add(self, options.ttft)
+
+    def step(self) -> None:
+        """Write the next token; after the last one, the end of the response at once."""
+        if not self._pending or self._transport.is_closing():
+            self._break()
+            return
+        data = self._pending.pop()
+        if data and self._first:
+            self._first = False
+            self._server.log.append((self._tag, self._received, time.monotonic()))
+        self._streamed -= 1
+        if self._fault == "fragments":
+            self._write_fragments(data)
+            return
+        if self._streamed == 0 and len(self._pending) == 1:
+            data += self._pending.pop()
+        if data:
+            self._transport.write(data)
+        if self._pending or self._fault in ("cut", "reset", "die"):
+            self._server.wheel.again(self, self._server.options.itl)
+        elif self._fault == "close":
+            self._transport.close()
+
+    def _write_fragments(self, data: bytes) -> None:
+        third = len(data) // 3 + 1
+        for i in range(3):
+            piece = data[i * third : (i + 1) * third]
+            asyncio.get_running_loop().call_later(0.002 * i, self._transport.write, piece)
+        if self._pending:
+            self._server.wheel.add(self, 0.008)
+
+    def _break(self) -> None:
+        if self._fault == "die":
+            os._exit(3)
+        if self._fault == "reset":
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        elif self._fault == "cut":
+            self._transport.close()
+
+    def _plain(self, status: int, body: dict[str, Any]) -> None:
+        data = orjson.dumps(body)
+        reason = {200: b"OK", 404: b"Not Found", 500: b"Internal Server Error"}[status]
+        head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, reason, len(data))
+        self._transport.write(head + data)
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Listen until SIGTERM or SIGINT; connections queue for `slow_accept` s before they are accepted."""
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=4096)
+    print(f"listening on {listener.getsockname()[1]}", flush=True)
+    server = Server(options, loop)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await asyncio.sleep(options.slow_accept)
+    await loop.create_server(lambda: Stream(server), sock=listener, backlog=4096)
+    gc.freeze()
+    gc.disable()
+    await stopped.wait()
+    if options.log:
+        options.log.write_text("".join(json.dumps(entry) + "\n" for entry in server.log))
+
+
+def main() -> None:
+    """Parse the options and serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.null_server", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=0, help="0: any free one; it is printed")
+    parser.add_argument("--ttft", type=float, default=0.02, help="s from a request to its first token")
+    parser.add_argument("--itl", type=float, default=0.01, help="s between tokens")
+    parser.add_argument("--tokens", type=int, default=0, help="tokens per answer; 0: max_tokens of the request")
+    parser.add_argument("--fault", choices=FAULTS, default="none", help="for requests whose model names none")
+    parser.add_argument("--slow-accept", type=float, default=0.0, help="s for which connections wait to be accepted")
+    parser.add_argument("--log", type=Path, help="where to write when each request came and was answered")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
