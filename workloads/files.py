@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workloads.rows import Rows, csv_rows, integer, number, opened
+from workloads.rows import Row, csv_rows, integer, number, opened, to_trace
 from workloads.trace import Trace, TraceError
 
 SCHEMA = pa.schema(
@@ -43,10 +43,11 @@ def read_parquet(path: Path) -> Trace:
     if missing:
         raise TraceError(f"{path}: the columns {missing} are missing; it has {table.column_names}")
     metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    rows = Rows(path)
-    for line, values in enumerate(_columns_checked(path, table).to_pylist(), start=1):
-        rows.add(line, **values)
-    return rows.trace(metadata.get("name", path.stem), metadata.get("block_size"))
+    values = _columns_checked(path, table).to_pylist()
+    rows = (
+        Row(line=line, block_size=metadata.get("block_size"), blocks=tuple(row.pop("blocks")), **row) for line, row in enumerate(values, 1)
+    )
+    return to_trace(path, rows, metadata.get("name", path.stem))
 
 
 def write_csv(trace: Trace, path: Path) -> None:
@@ -61,29 +62,24 @@ def write_csv(trace: Trace, path: Path) -> None:
 
 
 def read_csv(path: Path, *, name: str | None = None) -> Trace:
-    """Read plain CSV with a header. Columns: arrival (s since the trace's start), input_tokens, output_tokens; optional request_id
-    (default: the row's place, from 0), blocks (ids parted by spaces) with block_size (tokens, the same in every row).
+    """Read plain CSV into a Trace called `name` (default: the file's). Raises TraceError naming the file and the line."""
+    return to_trace(path, plain_rows(path), path.stem if name is None else name)
 
-    name: of the trace, default the file's. Raises TraceError naming the file and the line.
-    """
-    rows = Rows(path)
-    block_size: int | None = None
+
+def plain_rows(path: Path) -> Iterator[Row]:
+    """The rows of plain CSV with a header. Columns: arrival (s since the trace's start), input_tokens, output_tokens; optional:
+    request_id (default: the row's place, from 0), blocks (ids parted by spaces) with block_size (tokens, the same in every row)."""
     for line, cells in csv_rows(path, required=("arrival", "input_tokens", "output_tokens")):
         where = f"{path}:{line}"
-        if cells.get("block_size"):
-            size = integer(where, cells, "block_size")
-            if size != (block_size or size):
-                raise TraceError(f"{where}: block_size is {size}, in the rows before {block_size}; a trace has one block_size")
-            block_size = size
-        rows.add(
-            line,
-            request_id=integer(where, cells, "request_id") if "request_id" in cells else len(rows),
+        yield Row(
+            line=line,
+            request_id=integer(where, cells, "request_id") if "request_id" in cells else None,
             arrival=number(where, cells, "arrival"),
             input_tokens=integer(where, cells, "input_tokens"),
             output_tokens=integer(where, cells, "output_tokens"),
-            blocks=[integer(where, {"blocks": block}, "blocks") for block in cells.get("blocks", "").split()],
+            blocks=tuple(integer(where, {"blocks": block}, "blocks") for block in cells.get("blocks", "").split()),
+            block_size=integer(where, cells, "block_size") if cells.get("block_size") else None,
         )
-    return rows.trace(path.stem if name is None else name, block_size)
 
 
 def _columns_checked(path: Path, table: pa.Table) -> pa.Table:

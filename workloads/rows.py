@@ -1,10 +1,10 @@
-"""Rows of a foreign file into a Trace: every error names the file and the line, and says what to do."""
+"""Rows of a file on their way to a Trace: every error names the file and the line, and says what to do."""
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,43 +13,61 @@ from workloads.trace import Request, Trace, TraceError, check_requests
 INT64 = 1 << 63
 
 
-@dataclass
-class Rows:
-    """Collects a file's requests with the lines they came from. `path` is for the error messages."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one line says, before it is held to what a Request promises (its counts may be 0 still).
 
-    path: Path
-    requests: list[Request] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    line: of the file, for messages. arrival: seconds; None when the file has no times. request_id: None when the file has none (then
+    its place in the trace). blocks, block_size: as in Request and Trace.
+    """
 
-    def __len__(self) -> int:
-        return len(self.requests)
+    line: int
+    arrival: float | None
+    input_tokens: int
+    output_tokens: int
+    request_id: int | None = None
+    blocks: tuple[int, ...] = ()
+    block_size: int | None = None
 
-    def add(self, line: int, *, request_id: int, arrival: float, input_tokens: int, output_tokens: int, blocks: Sequence[int] = ()) -> None:
-        """Add the request of one line. Raises TraceError naming the file and the line when it cannot be one."""
-        try:
-            request = Request(
-                request_id=request_id, arrival=arrival, input_tokens=input_tokens, output_tokens=output_tokens, blocks=tuple(blocks)
-            )
-        except TraceError as error:
-            raise TraceError(f"{self.path}:{line}: {error}") from error
-        self.requests.append(request)
-        self.lines.append(line)
 
-    def trace(self, name: str, block_size: int | None = None) -> Trace:
-        """The rows as a Trace, in their order."""
-        if not self.requests:
-            raise TraceError(f"{self.path}: it has no requests; give a file with at least one row")
-        check_requests(self.requests, block_size, lambda index: f"{self.path}:{self.lines[index]}")
-        return Trace(name=name, requests=tuple(self.requests), block_size=block_size)
+def to_trace(path: Path, rows: Iterable[Row], name: str) -> Trace:
+    """The rows, in their order, as a Trace (arrival 0 where the file has no times). Raises TraceError naming file and line."""
+    requests: list[Request] = []
+    lines: list[int] = []
+    block_size: int | None = None
+    for row in rows:
+        where = f"{path}:{row.line}"
+        if requests and row.block_size != block_size:
+            raise TraceError(f"{where}: block_size is {row.block_size}, before it was {block_size}; a trace has one block_size")
+        block_size = row.block_size
+        requests.append(_request(where, row, default_id=len(requests)))
+        lines.append(row.line)
+    if not requests:
+        raise TraceError(f"{path}: it has no requests; give a file with at least one row")
+    check_requests(requests, block_size, lambda index: f"{path}:{lines[index]}")
+    return Trace(name=name, requests=tuple(requests), block_size=block_size)
+
+
+def _request(where: str, row: Row, default_id: int) -> Request:
+    try:
+        return Request(
+            request_id=default_id if row.request_id is None else row.request_id,
+            arrival=row.arrival or 0.0,
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            blocks=row.blocks,
+        )
+    except TraceError as error:
+        raise TraceError(f"{where}: {error}") from error
 
 
 @contextmanager
-def opened(path: Path, mode: str = "r") -> Iterator[IO[Any]]:
-    """The open file. Raises TraceError in one line when it is missing, closed to us, or not text."""
+def opened(path: Path, mode: str = "r", *, obtain: str = "give the path of a trace") -> Iterator[IO[Any]]:
+    """The open file. Raises TraceError in one line when it is missing, closed to us, or not text; `obtain` says where to get it."""
     try:
         stream = path.open(mode) if "b" in mode else path.open(mode, newline="", encoding="utf-8-sig")
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a trace") from error
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); {obtain}") from error
     with stream:
         try:
             yield stream
@@ -57,12 +75,12 @@ def opened(path: Path, mode: str = "r") -> Iterator[IO[Any]]:
             raise TraceError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def csv_rows(path: Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, *, required: Sequence[str], obtain: str = "give the path of a CSV") -> Iterator[tuple[int, dict[str, str]]]:
     """(line in the file, {column: cell}) of each row of a CSV with a header; blank lines are passed over.
 
     Raises TraceError for a missing or empty file, a missing column and a row with too few or too many cells.
     """
-    with opened(path) as stream:
+    with opened(path, obtain=obtain) as stream:
         reader = csv.reader(stream)
         try:
             header = [cell.strip() for cell in next(reader, [])]

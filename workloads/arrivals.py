@@ -1,0 +1,81 @@
+"""Arrival processes: times in seconds from the trace's start, ascending. Exact laws: no gap is clipped, no total rescaled.
+
+A drawn time is rounded to the nanosecond, so that the last bit of a machine's math library does not change a trace's sha256.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.float64]
+Process = Literal["poisson", "gamma", "constant"]
+PROCESSES = ("poisson", "gamma", "constant")
+
+
+def poisson(rng: np.random.Generator, rate: float, n: int) -> Times:
+    """n arrivals of a Poisson process of `rate` per second: independent exponential gaps, the first one before the first arrival."""
+    return _nanoseconds(np.cumsum(rng.exponential(1 / rate, n)))
+
+
+def gamma(rng: np.random.Generator, rate: float, n: int, burstiness: float) -> Times:
+    """n arrivals with independent gamma gaps of mean 1/rate and shape `burstiness`, as in vLLM's bench (without its final rescaling).
+
+    The gaps' coefficient of variation is burstiness ** -0.5: 1 is Poisson, below 1 bursty, above 1 more regular.
+    """
+    return _nanoseconds(np.cumsum(rng.gamma(burstiness, 1 / (rate * burstiness), n)))
+
+
+def constant(rate: float, n: int) -> Times:
+    """n arrivals every 1/rate seconds, the first at 0."""
+    return np.arange(n) / rate
+
+
+def draw(rng: np.random.Generator, process: Process, rate: float, n: int, burstiness: float = 1.0) -> Times:
+    """n arrivals of the named process; an infinite rate puts all at 0 s. One seed gives the same pattern at every rate, only denser."""
+    if np.isinf(rate):
+        return np.zeros(n)
+    if process == "poisson":
+        return poisson(rng, rate, n)
+    if process == "gamma":
+        return gamma(rng, rate, n, burstiness)
+    return constant(rate, n)
+
+
+def scale_to_rate(times: Times, rate: float) -> Times:
+    """The same pattern, stretched about second 0 so that its mean rate (n - 1) / (last - first) is `rate` per second.
+
+    Raises ValueError when the times have no rate of their own (all at one instant).
+    """
+    span = float(times[-1] - times[0])
+    if np.isinf(rate):
+        return np.zeros(len(times))
+    if span <= 0:
+        raise ValueError("its arrivals are all at one instant, so they cannot be scaled to a rate")
+    return times * ((len(times) - 1) / span / rate)
+
+
+def spread(rng: np.random.Generator, times: Times, tick: float) -> Times:
+    """Each time moved forward by an independent uniform share of `tick` seconds: undoes a clock that recorded whole ticks only.
+
+    The order of the input is kept, not sorted: element i is the new time of request i.
+    """
+    return _nanoseconds(times + tick * rng.random(len(times)))
+
+
+def check_process(process: str, burstiness: float) -> None:
+    """Raise ValueError, naming the setting, unless they describe one of the processes."""
+    if process not in PROCESSES:
+        raise ValueError(f"workload.arrivals must be one of {', '.join(PROCESSES)}, got {process!r}")
+    if not (np.isfinite(burstiness) and burstiness > 0):
+        raise ValueError(f"workload.burstiness must be a number > 0, got {burstiness}")
+
+
+def check_rate(rate: float) -> None:
+    """Raise ValueError unless `rate` is a number of requests per second above 0, or inf."""
+    if not rate > 0:
+        raise ValueError(f"the request rate must be > 0 requests/s (inf: all at once), got {rate}")
+
+
+def _nanoseconds(times: Times) -> Times:
+    return np.round(times, 9)
