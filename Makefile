@@ -44,4 +44,4 @@ perf: $(CORE) ## benchmarks of the client, the database and the report (not part
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
 clean: ## remove environments, caches and derived results (measured runs stay)
-	rm -rf .envs .models .cache results/runs results/profiles results/plumbline.duckdb results/report.html
+	rm -rf .envs .models .cache results/runs results/plumbline.duckdb results/report.html

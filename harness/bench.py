@@ -11,9 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from results.store import write_run
-from workloads.prompts import token_ids
-
 from harness import environment, provenance
 from harness.capacity import Capacity
 from harness.client import Client, Replay
@@ -28,6 +25,8 @@ from harness.telemetry import Telemetry
 from results import database
 from results.profile import Profile
 from results.record import SLO, Run, Track
+from results.store import write_run
+from workloads.prompts import token_ids
 from workloads.trace import Trace
 
 WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
@@ -120,9 +119,15 @@ class Bench:
                 provenance=facts,
                 telemetry=telemetry,
             )
-            with stage("store", run.run_id):
-                write_run(Path(self.paths.runs), run, {"server.log": log})
+            self._store(run, profile, log)
         return run, profile
+
+    def _store(self, run: Run, profile: Profile | None, log: Path) -> None:
+        files = {"server.log": log}
+        with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch, stage("store", run.run_id):
+            if profile is not None:
+                files |= {path.name: path for path in profile.write(Path(scratch) / "profile").iterdir()}
+            write_run(Path(self.paths.runs), run, files)
 
     def _trace(self, rate: float, *, num_requests: int, seed: int, endpoint: Endpoint) -> Trace:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
@@ -157,11 +162,9 @@ class Bench:
         if "calibrated" not in self.tracks or not self.simulators:
             return None
         with stage("profile", "step times") as progress:
-            profile = self.profile.measure(
+            return self.profile.measure(
                 endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
-            profile.write(Path(self.paths.runs) / profile.profile_id)
-        return profile
 
     def _replay(self, engine: Engine, endpoint: Endpoint, trace: Trace) -> tuple[Replay, Any]:
         prompts = self._prompts(trace, self.seed)

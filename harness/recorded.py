@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from results.store import read_run, run_folders
-
 from harness.system import EngineError
 from results.profile import Profile
 from results.record import Run
+from results.store import read_run, run_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class Recorded:
         run = read_run(folder)
         if run.kind != "measured":
             raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
-        return run, self._profile(run, folder)
+        return run, Profile.read(folder) if (folder / "profile.json").is_file() else None
 
     def _folder(self) -> Path:
         if self.run is not None and (Path(self.run) / "run.json").is_file():
@@ -45,12 +44,3 @@ class Recorded:
             raise EngineError(f"engine=recorded: no measured run in {', '.join(self.roots)}; measure one with make bench")
         newest = max(measured, key=lambda run: (run.started_at, run.run_id))
         return stored[newest.run_id]
-
-    def _profile(self, run: Run, folder: Path) -> Profile | None:
-        profile_id = run.config.get("profile")
-        if profile_id is None:
-            return None
-        for root in (folder.parent, *map(Path, self.roots)):
-            if (root / profile_id / "profile.json").is_file():
-                return Profile.read(root / profile_id)
-        return None

@@ -1,6 +1,6 @@
 """Profile: an engine's measured step times on one machine, the single source from which every simulator is calibrated.
 
-On disk a folder: profile.json (everything but the samples) and samples.parquet. `harness/profile.py` measures it; the adapters in
+On disk: profile.json (everything but the samples) and profile.parquet, kept in the folder of each run measured with it. `harness/profile.py` measures it; the adapters in
 simulators/ turn it into each simulator's own format. It never holds the workload that is scored.
 """
 
@@ -65,10 +65,10 @@ class Profile:
         return float(times.median()) if len(times) else None
 
     def write(self, folder: Path) -> Path:
-        """Write profile.json and samples.parquet into a new folder (made under a temporary name, then renamed)."""
+        """Write profile.json and profile.parquet into a new folder (made under a temporary name, then renamed)."""
         scratch = folder.with_name(f".{folder.name}.tmp")
         scratch.mkdir(parents=True)
-        self.samples.to_parquet(scratch / "samples.parquet", index=False)
+        self.samples.to_parquet(scratch / "profile.parquet", index=False)
         meta = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("samples", "limits")}
         meta["limits"] = dataclasses.asdict(self.limits)
         (scratch / "profile.json").write_text(json.dumps(meta, indent=1) + "\n")
@@ -80,4 +80,4 @@ class Profile:
         """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
         meta = json.loads((folder / "profile.json").read_text())
         limits = EngineLimits(**meta.pop("limits"))
-        return cls(samples=pd.read_parquet(folder / "samples.parquet"), limits=limits, **meta)
+        return cls(samples=pd.read_parquet(folder / "profile.parquet"), limits=limits, **meta)
