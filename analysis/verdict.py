@@ -1,0 +1,94 @@
+"""The answer in one plain sentence, computed from the scores and never rosier than they are."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from analysis import names
+from analysis.data import Key, RunRow, Score
+
+HEADLINES: Mapping[Key, str] = {
+    ("ttft", "p50"): "median TTFT",
+    ("tpot", "p50"): "median TPOT",
+    ("output_throughput", None): "throughput",
+}
+NEAR = 0.03  # an interval inside +-3 % reads 'within 3 %', whether or not it holds 0
+WIDE = 0.5  # an interval wider than 50 points says little, and the sentence says that
+
+ByKey = Mapping[Key, Score]
+
+
+def verdict(run: RunRow, metrics: Mapping[Key, float | None], scores: Sequence[Score], refused: Sequence[str] = ()) -> str:
+    """Say how near the simulators come to one measured run.
+
+    metrics: the measured run's own values. scores: its rows of the table fidelity. refused: why simulated runs held against it were
+    not scored, a line each.
+    """
+    where = f"On {names.run_title(run)}"
+    if not run.valid:
+        return f"INVALID: {run.invalid_reason}. {where}, what was measured does not count, and no score against it does."
+    if not scores and refused:
+        return f"{where}, no simulator could be scored: {'; '.join(refused)}."
+    if not scores:
+        return f"{where}, {_measured(metrics)}; no simulator was run on these requests."
+    contenders: dict[tuple[str, str], dict[Key, Score]] = {}
+    for score in scores:
+        contenders.setdefault((score.system, score.track), {})[score.key] = score
+    nearest, *others = sorted(contenders, key=lambda name: (distance(contenders[name]), name))
+    sentence = f"{names.system(*nearest)} {predictions(contenders[nearest])}"
+    if others:
+        furthest = others[-1]
+        sentence = (
+            f"the nearest of {len(contenders)}, {sentence}; the furthest, {names.system(*furthest)}, {predictions(contenders[furthest])}"
+        )
+    left_out = f" (not scored: {'; '.join(refused)})" if refused else ""
+    return f"{where}, {sentence}{left_out}."
+
+
+def predictions(scores: ByKey) -> str:
+    """E.g. 'predicts median TTFT 12 % too low [−15 %, −9.0 %], median TPOT within 3 %, throughput within 1 %'."""
+    known = [_clause(name, scores[key]) for key, name in HEADLINES.items() if _error(scores, key) is not None]
+    unknown = [name for key, name in HEADLINES.items() if _error(scores, key) is None]
+    parts = [f"predicts {', '.join(known)}"] if known else []
+    if unknown:
+        parts.append(f"gives nothing to compare for {', '.join(unknown)}")
+    return " and ".join(parts)
+
+
+def distance(scores: ByKey) -> float:
+    """Mean |ln(simulated / measured)| over the headlines, so that 3 times too low is as far off as 3 times too high."""
+    ratios = [1 + error for key in HEADLINES if (error := _error(scores, key)) is not None]
+    if not ratios or min(ratios) <= 0:
+        return math.inf
+    return sum(abs(math.log(ratio)) for ratio in ratios) / len(ratios)
+
+
+def _clause(name: str, score: Score) -> str:
+    error, low, high = score.error, score.error_low, score.error_high
+    assert error is not None
+    if low is None or high is None:
+        return f"{name} {_lean(error)} (no interval)"
+    if high - low > WIDE:
+        return f"{name} {_lean(error)}, but uncertain {names.interval(low, high)}"
+    bound = max(abs(low), abs(high), abs(error))
+    if low <= 0 <= high or bound <= NEAR:
+        return f"{name} within {max(1, math.ceil(round(bound * 100, 6)))} %"
+    return f"{name} {_lean(error)} {names.interval(low, high)}"
+
+
+def _lean(error: float) -> str:
+    if error >= 1:
+        return f"{names.number(error + 1)} times the measured one"
+    amount = names.percent(abs(error), sign=False)
+    return f"{amount} too {'high' if error >= 0 else 'low'}"
+
+
+def _measured(metrics: Mapping[Key, float | None]) -> str:
+    shown = {key: names.shown_value(key[0], metrics.get(key)) for key in HEADLINES}
+    return ", ".join(
+        f"{name} is unknown" if shown[key] is None else f"{name} is {names.number(shown[key])} {names.METRICS[key[0]].unit}"
+        for key, name in HEADLINES.items()
+    )
+
+
+def _error(scores: ByKey, key: Key) -> float | None:
+    return scores[key].error if key in scores else None

@@ -1,0 +1,138 @@
+"""Each thing that the verdict can have to say, from the numbers alone."""
+
+import dataclasses
+from datetime import datetime
+
+import pytest
+
+from analysis.data import Key, RunRow, Score
+from analysis.verdict import verdict
+
+RUN = RunRow(
+    run_id="run",
+    kind="measured",
+    system="vllm",
+    version="0.32.0",
+    track=None,
+    measured_run_id=None,
+    workload="chat",
+    model="tiny",
+    hardware="cpu",
+    rho=0.6,
+    rate=3.0,
+    repeat=0,
+    trace_sha256="aa",
+    valid=True,
+    invalid_reason=None,
+    started_at=datetime(2026, 1, 2),
+    wall_s=60.0,
+    window_start=0.0,
+    window_end=60.0,
+    slo_ttft=None,
+    slo_tpot=None,
+    slo_e2e=None,
+    tensor_parallel=1,
+    path="runs/run",
+    config={},
+    provenance={},
+    limits={},
+)
+METRICS: dict[Key, float | None] = {("ttft", "p50"): 0.045, ("tpot", "p50"): 0.0123, ("output_throughput", None): 312.4}
+WHERE = "On vLLM 0.32.0 (cpu, tiny) at 60 % of capacity, "
+
+Error = tuple[float | None, float | None, float | None]
+CLOSE: Error = (0.004, -0.002, 0.008)
+
+
+def scores(ttft: Error, tpot: Error = CLOSE, throughput: Error = CLOSE, *, system: str = "vidur", track: str = "calibrated") -> list[Score]:
+    errors: dict[Key, Error] = {("ttft", "p50"): ttft, ("tpot", "p50"): tpot, ("output_throughput", None): throughput}
+    return [
+        Score(
+            measured_run_id="run",
+            simulated_run_id=f"run--{system}-{track}",
+            system=system,
+            track=track,
+            metric=metric,
+            stat=stat,
+            error=error,
+            error_low=low,
+            error_high=high,
+        )
+        for (metric, stat), (error, low, high) in errors.items()
+    ]
+
+
+def test_a_lean_is_said_with_its_direction_and_interval_and_the_near_ones_with_a_bound() -> None:
+    said = verdict(RUN, METRICS, scores((-0.12, -0.15, -0.09), (0.02, 0.01, 0.028)))
+    assert (
+        said
+        == WHERE + "Vidur (calibrated) predicts median TTFT 12 % too low [−15 %, −9.0 %], median TPOT within 3 %, throughput within 1 %."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ((0.12, 0.08, 0.15), "median TTFT 12 % too high [+8.0 %, +15 %]"),
+        ((0.02, -0.04, 0.111), "median TTFT within 12 %"),  # holds 0: the bound is the interval's farther end, rounded up
+        ((0.0, 0.0, 0.0), "median TTFT within 1 %"),
+        ((0.3, -0.2, 0.9), "median TTFT 30 % too high, but uncertain [−20 %, +90 %]"),
+        ((-0.5, -0.7, -0.1), "median TTFT 50 % too low, but uncertain [−70 %, −10 %]"),
+        ((0.12, None, None), "median TTFT 12 % too high (no interval)"),
+        ((2.4, 2.3, 2.5), "median TTFT 3.40 times the measured one [+230 %, +250 %]"),
+        ((297.83, 297.8, 298.0), "median TTFT 299 times the measured one [×299, ×299]"),
+    ],
+)
+def test_each_kind_of_interval_has_its_honest_wording(error: Error, said: str) -> None:
+    assert (
+        verdict(RUN, METRICS, scores(error)) == f"{WHERE}Vidur (calibrated) predicts {said}, median TPOT within 1 %, throughput within 1 %."
+    )
+
+
+def test_what_cannot_be_compared_is_said_and_not_taken_for_right() -> None:
+    said = verdict(RUN, METRICS, scores(CLOSE, (None, None, None)))
+    assert said.endswith("predicts median TTFT within 1 %, throughput within 1 % and gives nothing to compare for median TPOT.")
+    nothing: Error = (None, None, None)
+    said = verdict(RUN, METRICS, scores(nothing, nothing, nothing))
+    assert said == WHERE + "Vidur (calibrated) gives nothing to compare for median TTFT, median TPOT, throughput."
+
+
+def test_of_several_the_nearest_and_the_furthest_are_named() -> None:
+    several = [
+        *scores((1.5, 1.4, 1.6), system="vidur", track="shipped"),
+        *scores((0.1, 0.08, 0.12), system="aisimulate", track="calibrated"),
+        *scores((-0.55, -0.6, -0.5), system="native", track="calibrated"),
+    ]
+    said = verdict(RUN, METRICS, several)
+    assert said.startswith(WHERE + "the nearest of 3, AISimulate (calibrated) predicts median TTFT 10 % too high")
+    assert "; the furthest, Vidur (shipped), predicts median TTFT 2.50 times the measured one" in said
+
+
+def test_too_low_by_a_factor_is_as_far_as_too_high_by_it() -> None:
+    several = [*scores((0.9, 0.8, 1.0), system="vidur"), *scores((-0.6, -0.61, -0.59), system="native")]
+    assert "the nearest of 2, Vidur" in verdict(RUN, METRICS, several)  # 1.9 times against 2.5 times
+
+
+def test_an_invalid_run_is_never_scored_in_words() -> None:
+    run = dataclasses.replace(RUN, valid=False, invalid_reason="dispatch lag p99 12 ms above 10 ms")
+    said = verdict(run, METRICS, scores(CLOSE))
+    assert said.startswith("INVALID: dispatch lag p99 12 ms above 10 ms. ")
+    assert "Vidur" not in said and "within" not in said
+
+
+def test_a_run_that_nothing_simulated_says_what_was_measured() -> None:
+    assert verdict(RUN, METRICS, []) == (
+        WHERE + "median TTFT is 45.0 ms, median TPOT is 12.3 ms, throughput is 312 tokens/s; no simulator was run on these requests."
+    )
+    assert "median TTFT is unknown" in verdict(RUN, {}, [])
+
+
+def test_what_was_refused_is_named_with_and_without_other_scores() -> None:
+    reason = "stray: not the same requests: its trace is bb, that of run is aa"
+    assert verdict(RUN, METRICS, [], [reason]) == f"{WHERE}no simulator could be scored: {reason}."
+    assert verdict(RUN, METRICS, scores(CLOSE), [reason]).endswith(f" (not scored: {reason}).")
+
+
+@pytest.mark.parametrize(("rho", "rate", "said"), [(None, 3.25, "at 3.25 requests/s"), (None, None, "at the trace's own times")])
+def test_the_load_is_said_as_far_as_it_is_known(rho: float | None, rate: float | None, said: str) -> None:
+    assert said in verdict(dataclasses.replace(RUN, rho=rho, rate=rate, version=None), METRICS, [])
