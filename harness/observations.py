@@ -1,0 +1,107 @@
+"""From what probes saw to the samples of a Profile: the front-end is taken off here, and nowhere else. Pure functions."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.profile import SAMPLE_COLUMNS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One raw observation.
+
+    kind, prefill_context, batch, context: as in results.profile. new_tokens: also of a frontend observation, the prompt's length.
+    seconds: prefill: TTFT of the whole prompt of prefill_context + new_tokens tokens, front-end and all earlier chunks included;
+    decode, mixed: the step; frontend: TTFT less one period. handover: seconds per sequence of handing a step's tokens over (decode only).
+    """
+
+    kind: str
+    new_tokens: int = 0
+    prefill_context: int = 0
+    batch: int = 0
+    context: int = 0
+    seconds: float
+    held_out: bool = False
+    handover: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What the `repeat`-th run of probe number `probe` saw."""
+
+    probe: int
+    repeat: int
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendCost:
+    """Seconds outside the steps that a request of n prompt tokens waits for its first token: fixed + per_token * (n - 1)."""
+
+    fixed: float
+    per_token: float
+
+    @classmethod
+    def fit(cls, observations: Iterable[Observation]) -> "FrontendCost":
+        """Medians: of the 1-token prompts, and of what longer (cached) prompts add per token; 0 per token where none were probed."""
+        seen = [(o.new_tokens, o.seconds) for o in observations if o.kind == "frontend"]
+        fixed = _median(s for n, s in seen if n == 1) or 0.0
+        per_token = _median((s - fixed) / (n - 1) for n, s in seen if n > 1) or 0.0
+        return cls(fixed=max(0.0, fixed), per_token=max(0.0, per_token))
+
+    def of(self, prompt: int) -> float:
+        """Seconds for a prompt of so many tokens."""
+        return self.fixed + self.per_token * (prompt - 1)
+
+
+def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFrame:
+    """The samples of a Profile, one row per observation, with a column `observed` for the seconds before anything was taken off.
+
+    Prefill: less the front-end, and where earlier chunks are in it less the median of a prompt that is just those chunks (an observation
+    whose earlier chunks were never timed alone is left out). Frontend: only 1-token prompts, the fixed cost. Noise below 0 becomes 0.
+    """
+    steps: dict[int, list[float]] = {0: [0.0]}  # seconds of all steps of a prompt, by its length
+    for o in (o for s in sightings for o in s.observations if o.kind == "prefill"):
+        length = o.prefill_context + o.new_tokens
+        steps.setdefault(length, []).append(o.seconds - frontend.of(length))
+    before = {length: float(np.median(times)) for length, times in steps.items()}
+    rows = []
+    for sighting in sightings:
+        for o in sighting.observations:
+            seconds, new = o.seconds, o.new_tokens
+            if o.kind == "prefill":
+                if o.prefill_context not in before:
+                    continue
+                seconds -= frontend.of(o.prefill_context + new) + before[o.prefill_context]
+            elif o.kind == "frontend":
+                if new > 1:
+                    continue
+                new = 0
+            rows.append((o.kind, new, o.prefill_context, o.batch, o.context, max(0.0, seconds), sighting.repeat, o.held_out, o.seconds))
+    return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "observed"])
+
+
+def diagnostics(sightings: Sequence[Sighting], frame: pd.DataFrame, frontend: FrontendCost) -> dict[str, Any]:
+    """What else the probes say (seconds): what a simulator has no place for, and how far the samples can be trusted."""
+    empty = sorted({s.probe for s in sightings} - {s.probe for s in sightings if s.observations})
+    points = frame.groupby(["kind", "new_tokens", "prefill_context", "batch", "context"])["time"]
+    spread = (points.quantile(0.75) - points.quantile(0.25)) / points.median()
+    by_kind = spread.groupby(level="kind").median()
+    return {
+        "frontend_fixed": frontend.fixed,
+        "frontend_per_prompt_token": frontend.per_token,
+        "handover_per_sequence": _median(o.handover for s in sightings for o in s.observations if o.handover is not None),
+        "probes": len({s.probe for s in sightings}),
+        "probes_without_result": empty,
+        "below_zero": int((frame["time"] == 0).sum()),
+        "relative_iqr": {str(kind): float(iqr) for kind, iqr in by_kind.items()},
+    }
+
+
+def _median(values: Iterable[float]) -> float | None:
+    numbers = np.array(list(values), dtype=np.float64)
+    return float(np.median(numbers)) if len(numbers) else None

@@ -1,0 +1,184 @@
+"""Profiler: an engine's step times, found by probing it over HTTP and nothing else.
+
+What separates a step from the front-end (HTTP, tokenising, queues, hand-over of the answer):
+- the gaps between a stream's tokens hold no front-end, however late each token comes through: `harness.steps` turns them into the time
+  of a decode step (b sequences that decode together), and of a mixed step (a prompt injected beside them);
+- a prompt of one token costs the same step as decoding one token, so its TTFT less that stream's own period is the front-end. A longer
+  prompt that the prefix cache holds but for its last token says the same of long prompts (parsing them takes time too);
+- a prefill of n tokens is the TTFT of a prompt never seen before, on an idle engine, less the front-end; beyond the engine's token
+  budget it is several steps, and the last of them is a difference of two TTFTs.
+Under asynchronous scheduling a step's time is its period: what one more step adds to a stream.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.client import Client
+from harness.observations import FrontendCost, Sighting, diagnostics, samples
+from harness.probes import TAIL, Decode, Frontend, Mixed, Prefill, Probe
+from harness.shots import Gun, Progress, Shot
+from harness.system import Endpoint, EngineError
+from results.profile import Profile
+from results.record import EngineLimits
+
+ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
+SOURCE = (
+    "HTTP probes of an otherwise idle engine. frontend: TTFT of a 1-token prompt less its stream's own token period. prefill: TTFT of a "
+    "never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, as a difference of TTFTs. decode: Theil-Sen slope "
+    "of the token times while all sequences decode. mixed: how far an injected prompt displaces the decoders' token times, plus a period."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiler:
+    """What to probe, and for how long. The grids are cut to the engine's limits, and the limits become grid points themselves.
+
+    budget: seconds. Every point is probed once whatever it takes; after that the point which had the least time so far is next, until
+    the budget is spent or each was probed `repeats` times. prefill: prompt lengths, tokens. chunks: lengths of a prompt's last chunk
+    beyond the engine's token budget. decode_batches (sequences) x decode_contexts (prompt tokens of each), as far as the product is within
+    decode_tokens (filling the KV cache takes time). steps: decode steps per probe. mixed_prompts: tokens, injected beside each of
+    mixed_batches sequences of mixed_context tokens. held_out_*: further points of these kinds, kept out of every fit. max_prompt,
+    max_batch: end of the grids (None: the engine's own limit).
+    """
+
+    budget: float
+    repeats: int
+    prefill: Sequence[int]
+    held_out_prefill: Sequence[int]
+    chunks: Sequence[int]
+    decode_batches: Sequence[int]
+    held_out_batches: Sequence[int]
+    decode_contexts: Sequence[int]
+    decode_tokens: int
+    steps: int
+    mixed_prompts: Sequence[int]
+    held_out_mixed: Sequence[int]
+    mixed_batches: Sequence[int]
+    mixed_context: int
+    max_prompt: int | None = None
+    max_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prefill", "chunks", "decode_batches", "decode_contexts", "mixed_prompts", "mixed_batches"):
+            grid = getattr(self, name)
+            if not grid or min(grid) < 1:
+                raise ValueError(f"profile.{name} must hold one or more numbers >= 1, got {list(grid)}")
+        for name, least in (("budget", 0), ("repeats", 1), ("steps", 6), ("decode_tokens", 1), ("mixed_context", 1)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"profile.{name} must be >= {least}, got {getattr(self, name)}")
+
+    def measure(
+        self, endpoint: Endpoint, client: Client, *, model: Mapping[str, Any], hardware: str, progress: Progress | None = None
+    ) -> Profile:
+        """Probe the engine behind `endpoint`, of which nobody else must ask anything meanwhile.
+
+        model: its config.json (vocab_size is needed). progress: called with (seconds gone, seconds of the budget).
+        Raises EngineError, in one line, when probes fail or some kind of step could not be observed at all.
+        """
+        started, begin = datetime.now(UTC), time.monotonic()
+        longest = self._longest(endpoint.limits)
+        gun = Gun(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
+        gun.fire([Shot(prompt=gun.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
+        probes = list(self._plan(endpoint.limits, longest))
+        seen = self._probe(probes, gun, begin, progress)
+        frontend = FrontendCost.fit(o for s in seen for o in s.observations)
+        frame = samples(seen, frontend)
+        missing = [kind for kind in ("frontend", "prefill", "decode", "mixed") if kind not in set(frame["kind"])]
+        if missing:
+            raise EngineError(
+                f"{endpoint.system} at {endpoint.url}: no {' nor '.join(missing)} step could be observed; see the server's log"
+            )
+        return Profile(
+            profile_id=f"{started:%Y%m%dT%H%M%S}-profile-{endpoint.system}",
+            system=endpoint.system,
+            version=endpoint.version,
+            model=dict(model),
+            hardware=hardware,
+            limits=endpoint.limits,
+            samples=frame,
+            source=SOURCE,
+            started_at=started.isoformat(),
+            wall_s=time.monotonic() - begin,
+            provenance={"settings": dataclasses.asdict(self), **diagnostics(seen, frame, frontend)},
+        )
+
+    def _probe(self, probes: Sequence[Probe], gun: Gun, begin: float, progress: Progress | None) -> list[Sighting]:
+        """Run every probe once, then the one with the least time so far, until the budget is spent or `repeats` is reached."""
+        spent, runs, seen = [0.0] * len(probes), [0] * len(probes), []
+
+        def run(i: int) -> None:
+            start = time.monotonic()
+            seen.append(Sighting(probe=i, repeat=runs[i], observations=tuple(probes[i].run(gun))))
+            spent[i] += time.monotonic() - start
+            runs[i] += 1
+            if progress:
+                progress(min(round(time.monotonic() - begin), round(self.budget)), round(self.budget))
+
+        for i in range(len(probes)):
+            run(i)
+        while True:
+            left = begin + self.budget - time.monotonic()
+            fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and spent[i] / runs[i] <= left]
+            if not fitting:
+                return seen
+            run(min(fitting, key=lambda i: spent[i]))
+
+    def _longest(self, limits: EngineLimits) -> int:
+        """The longest prompt to probe, tokens; two more must fit behind it."""
+        ends = [self.max_prompt, *(n - 2 for n in (limits.max_model_len, limits.kv_tokens) if n)]
+        return min([n for n in ends if n], default=max(self.prefill))
+
+    def _plan(self, limits: EngineLimits, longest: int) -> Iterator[Probe]:
+        """All points, in the order of the first pass."""
+        yield Frontend(prompt=1)
+        if limits.prefix_caching:
+            block = limits.block_size or 1
+            yield from (Frontend(prompt=n) for n in (_one_past(longest // 2, block), _one_past(longest - TAIL, block)) if n > 1)
+        yield from self._prefills(limits.max_num_batched_tokens or longest, longest)
+        yield from self._decodes(limits, longest)
+        yield from self._mixes(limits, longest)
+
+    def _prefills(self, chunk: int, longest: int) -> Iterator[Prefill]:
+        """Whole prompts up to the token budget `chunk`; beyond it last chunks at a context of 1, 2, 4, ... times the budget."""
+        whole = min(chunk, longest)
+        for n in sorted({n for n in self.prefill if n < whole} | {whole}):
+            yield Prefill(new=n)
+        for n in sorted({n for n in self.held_out_prefill if n < whole}):
+            yield Prefill(new=n, held_out=True)
+        context = chunk
+        while context < longest:
+            if context > 2 * chunk:
+                yield Prefill(new=chunk, context=context - chunk)  # what the differences at this context are taken from
+            for n in sorted({min(n, chunk, longest - context) for n in (*self.chunks, chunk)}):
+                yield Prefill(new=n, context=context)
+            context *= 2
+
+    def _decodes(self, limits: EngineLimits, longest: int) -> Iterator[Decode]:
+        """Large points first: the prefix cache, where there is one, then holds the prompts of the rest."""
+        most = min([n for n in (self.max_batch, limits.max_num_seqs) if n], default=max(self.decode_batches))
+        batches = {b: False for b in (*self.decode_batches, most) if b <= most}
+        batches |= {b: True for b in self.held_out_batches if b < most and b not in batches}
+        contexts = {min(c, longest - ROOM) for c in self.decode_contexts}
+        points = [(b, c) for b in batches for c in contexts if c >= 1 and (b * c <= self.decode_tokens or b == 1)]
+        for b, c in sorted(points, key=lambda p: (-p[0] * p[1], p)):
+            if limits.kv_tokens is None or b * (c + ROOM) <= limits.kv_tokens:
+                yield Decode(batch=b, prompt=c, steps=self.steps, room=longest - c, held_out=batches[b])
+
+    def _mixes(self, limits: EngineLimits, longest: int) -> Iterator[Mixed]:
+        context = min(self.mixed_context, longest - ROOM)
+        most = min([n - 1 for n in (self.max_batch, limits.max_num_seqs) if n], default=max(self.mixed_batches))
+        for b in sorted({min(b, most) for b in self.mixed_batches} - {0}):
+            step = (limits.max_num_batched_tokens or longest) - b
+            fitting = {n: False for n in self.mixed_prompts if n <= step} | {n: True for n in self.held_out_mixed if n <= step}
+            if fitting:
+                held_out = frozenset(n for n, held in fitting.items() if held)
+                yield Mixed(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, held_out=held_out)
+
+
+def _one_past(length: int, block: int) -> int:
+    """The longest prompt within `length` of which whole blocks of the prefix cache hold all but the last token."""
+    return (length - 1) // block * block + 1

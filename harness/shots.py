@@ -1,0 +1,81 @@
+"""The shots that a measurement fires at an engine: made-up prompts, sent by the client, checked, and their records back."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.client import Client
+from harness.system import Endpoint, EngineError
+from results.record import RequestRecord
+from workloads.trace import Request, Trace
+
+Progress = Callable[[int, int], None]
+RESERVED = 8  # leave out the lowest ids: tokenizers keep their special tokens there
+POOL = 2_000_003  # seeds of the pool's prompts lie apart from those of fresh ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One request: its prompt, the tokens to generate, and when to send it (s after the first)."""
+
+    prompt: Sequence[int]
+    output: int
+    arrival: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Gun:
+    """Fires shots at an endpoint. No two `fresh` prompts share a prefix; `pooled` ones stay the same (a prefix cache may hold them).
+
+    longest: length of the pool's prompts, tokens. The prompts differ from gun to gun, so that a server which was probed before has none
+    of them in its prefix cache; their content has no other effect.
+    """
+
+    endpoint: Endpoint
+    client: Client
+    vocab_size: int
+    longest: int
+    seed: int = field(default_factory=time.time_ns)
+    _fired: int = 0
+    _pool: dict[int, list[int]] = field(default_factory=dict)
+
+    def fresh(self, length: int) -> list[int]:
+        """A random prompt that was never sent before."""
+        self._fired += 1
+        return self._prompt([self.seed, self._fired], length)
+
+    def pooled(self, index: int, length: int) -> list[int]:
+        """The first `length` tokens of the pool's prompt `index`; prompts of different index share nothing."""
+        if index not in self._pool:
+            self._pool[index] = self._prompt([self.seed, POOL, index], self.longest)
+        return self._pool[index][:length]
+
+    def _prompt(self, seed: list[int], length: int) -> list[int]:
+        low = min(RESERVED, self.vocab_size - 2)
+        return [int(t) for t in np.random.default_rng(seed).integers(low, self.vocab_size, length)]
+
+    def fire(self, shots: Sequence[Shot]) -> tuple[RequestRecord, ...]:
+        """Send the shots and return their records, in order. Raises EngineError when one of them failed."""
+        order = sorted(range(len(shots)), key=lambda i: shots[i].arrival)
+        requests = tuple(
+            Request(request_id=i, arrival=shots[i].arrival, input_tokens=len(shots[i].prompt), output_tokens=shots[i].output) for i in order
+        )
+        replay = self.client.replay(self.endpoint, Trace(name="probe", requests=requests), [shots[i].prompt for i in order])
+        records = check(replay.records, {r.request_id: r for r in requests}, self.endpoint)
+        return tuple(records[i] for i in range(len(shots)))
+
+
+def check(records: Sequence[RequestRecord], asked: Mapping[int, Request], endpoint: Endpoint) -> dict[int, RequestRecord]:
+    """The records by id. Raises EngineError, in one line, when a request failed or came back without one time per token asked for."""
+    for record in records:
+        request = asked[record.request_id]
+        what = f"{endpoint.system} at {endpoint.url}: a probe of {request.input_tokens} + {request.output_tokens} tokens"
+        if record.error is not None:
+            raise EngineError(f"{what} failed: {record.error}; see the server's log")
+        times = record.token_times
+        if record.sent is None or record.first_token is None or times is None or len(times) != request.output_tokens:
+            got = "no token times" if times is None else f"{len(times)} tokens"
+            raise EngineError(f"{what} came back with {got}; the server must stream one event per token and honour ignore_eos")
+    return {record.request_id: record for record in records}

@@ -1,0 +1,187 @@
+"""A server whose step times are known: real SSE over a real socket, continuous batching with chunked prefill, one linear law.
+
+The profiler and the capacity measurement are held to this truth. `toy_engine(Law(...))` runs it as a process of its own.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from harness.system import Endpoint
+from results.record import EngineLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """step(new, context, batch) = base + per_token * new + per_context * context + per_sequence * batch, in seconds.
+
+    new: tokens computed in the step, context: tokens in the KV cache before it, batch: sequences in it, summed over the whole step.
+    frontend: seconds per request before the scheduler sees it. refuse: answer every request with an error inside HTTP 200.
+    """
+
+    base: float = 0.020
+    per_token: float = 20e-6
+    per_context: float = 2e-6
+    per_sequence: float = 0.001
+    frontend: float = 0.010
+    max_num_seqs: int = 8
+    max_num_batched_tokens: int = 512
+    max_model_len: int = 2048
+    refuse: bool = False
+
+    def step(self, *, new: int, context: float, batch: int) -> float:
+        """Seconds of one step."""
+        return self.base + self.per_token * new + self.per_context * context + self.per_sequence * batch
+
+    def capacity(self, lengths: list[tuple[int, int]]) -> float:
+        """Requests/s at saturation for (input, output) lengths, every prompt within one step: all slots are always taken, a request
+        holds one for `output` steps (the first ends its prefill), and the law is linear, so that means are enough.
+        """
+        count = len(lengths)
+        slot_steps = sum(out for _, out in lengths) / count
+        tokens = sum(prompt + out - 1 for prompt, out in lengths) / count
+        # step j = 1 .. out - 1 after the prefill finds prompt + j - 1 tokens in the cache
+        context = sum((out - 1) * prompt + (out - 1) * (out - 2) / 2 for prompt, out in lengths) / count
+        per_step = self.max_num_seqs / slot_steps  # requests that end in a step
+        return per_step / (
+            self.base + self.per_sequence * self.max_num_seqs + per_step * (self.per_token * tokens + self.per_context * context)
+        )
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request inside the engine: `computed` of its prompt tokens and all its generated tokens but the newest are in the cache."""
+
+    prompt: int
+    output: int
+    tokens: asyncio.Queue[int]
+    computed: int = 0
+    generated: int = 0
+    gone: bool = False
+
+
+class Toy:
+    """The engine: `waiting` and `running` sequences, and a loop of steps, each as long as the law says."""
+
+    def __init__(self, law: Law) -> None:
+        self.law = law
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.work = asyncio.Event()
+
+    def schedule(self) -> dict[Sequence, int]:
+        """New tokens per sequence: the running ones first, then waiting ones while slots and the token budget last."""
+        budget, step = self.law.max_num_batched_tokens, {}
+        for sequence in self.running:
+            step[sequence] = min(budget, max(1, sequence.prompt - sequence.computed))
+            budget -= step[sequence]
+        while self.waiting and budget and len(self.running) < self.law.max_num_seqs:
+            sequence = self.waiting.popleft()
+            self.running.append(sequence)
+            step[sequence] = min(budget, sequence.prompt)
+            budget -= step[sequence]
+        return {sequence: new for sequence, new in step.items() if new}
+
+    async def run(self) -> None:
+        """Step for ever. A step begins when the one before it should have ended, so that lateness of timers does not add up."""
+        clock = asyncio.get_running_loop().time
+        end = clock()
+        while True:
+            if not (self.running or self.waiting):
+                self.work.clear()
+                await self.work.wait()
+                end = clock()
+            step = self.schedule()
+            end += self.law.step(new=sum(step.values()), context=sum(s.computed + max(0, s.generated - 1) for s in step), batch=len(step))
+            await asyncio.sleep(end - clock())
+            for sequence, new in step.items():
+                self.advance(sequence, new)
+            self.running = [s for s in self.running if s.generated < s.output and not s.gone]
+
+    def advance(self, sequence: Sequence, new: int) -> None:
+        sequence.computed = min(sequence.prompt, sequence.computed + new)
+        if sequence.computed == sequence.prompt:
+            sequence.generated += 1
+            sequence.tokens.put_nowait(sequence.generated)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        if self.law.refuse:
+            await response.write(event({"error": {"message": "out of luck", "code": 500}}))
+            return response
+        await asyncio.sleep(self.law.frontend)
+        sequence = Sequence(prompt=len(body["prompt"]), output=body["max_tokens"], tokens=asyncio.Queue())
+        self.waiting.append(sequence)
+        self.work.set()
+        try:
+            for _ in range(sequence.output):
+                index = await sequence.tokens.get()
+                reason = "length" if index == sequence.output else None
+                await response.write(event({"choices": [{"index": 0, "text": f"t{index} ", "finish_reason": reason}]}))
+        finally:
+            sequence.gone = True
+        usage = {"prompt_tokens": sequence.prompt, "completion_tokens": sequence.output}
+        await response.write(event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
+        return response
+
+
+def event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+async def serve(law: Law) -> None:
+    toy = Toy(law)
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/completions", toy.completions)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    await site.start()
+    assert runner.addresses
+    print(runner.addresses[0][1], flush=True)
+    await toy.run()
+
+
+@contextmanager
+def toy_engine(law: Law) -> Iterator[Endpoint]:
+    """Run the toy as a process, yield its endpoint, end the process."""
+    command = [sys.executable, "-m", "tests.toy_engine", json.dumps(dataclasses.asdict(law))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            port = int(process.stdout.readline())
+            yield Endpoint(
+                url=f"http://127.0.0.1:{port}",
+                served_model="toy",
+                system="toy",
+                version="1",
+                limits=EngineLimits(
+                    kv_tokens=law.max_num_seqs * law.max_model_len,
+                    block_size=16,
+                    max_num_seqs=law.max_num_seqs,
+                    max_num_batched_tokens=law.max_num_batched_tokens,
+                    max_model_len=law.max_model_len,
+                    chunked_prefill=True,
+                    prefix_caching=False,
+                ),
+            )
+        finally:
+            process.kill()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("law", type=json.loads)
+    asyncio.run(serve(Law(**parser.parse_args().law)))
