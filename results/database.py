@@ -4,6 +4,7 @@ The tables are in schema.sql, every metric in metrics.sql, the other tools' defi
 file, so that any DuckDB client sees the same views.
 """
 
+import filecmp
 import json
 import math
 import uuid
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from results.store import StoreError, check_files, read_meta, run_folders, sync
 
+COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
 SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql"))
 
 
@@ -28,7 +30,7 @@ def build(roots: Sequence[Path], database: Path) -> int:
     """Build `database` from all run folders in `roots` and return the number of runs; a root that does not exist has none.
 
     Same folders, same content. The old file is replaced by a whole new one or stays as it was. Raises DatabaseError naming the first
-    folder that is no whole run, a run_id in two roots, or a database that another process is writing to.
+    folder that is no whole run, two different runs of one run_id, or a database that another process is writing to.
     """
     runs = _read_metas(roots)
     _check_replaceable(database)
@@ -65,7 +67,7 @@ def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnect
 
 
 def _read_metas(roots: Sequence[Path]) -> dict[Path, dict[str, Any]]:
-    """The checked run.json of every run, by folder, in the order of run_id."""
+    """The checked run.json of every run, by folder, in the order of run_id. Of a run and its copy in a later root the first counts."""
     metas: dict[str, tuple[Path, dict[str, Any]]] = {}
     for folder in (f for root in dict.fromkeys(roots) for f in run_folders(root)):
         try:
@@ -73,9 +75,9 @@ def _read_metas(roots: Sequence[Path]) -> dict[Path, dict[str, Any]]:
             check_files(folder, meta)
         except StoreError as error:
             raise DatabaseError(str(error)) from error
-        if folder.name in metas:
-            raise DatabaseError(f"{folder}: the run_id exists in {metas[folder.name][0].parent} too; delete one of the two folders")
-        metas[folder.name] = (folder, meta)
+        twin = metas.setdefault(folder.name, (folder, meta))[0]
+        if not all(filecmp.cmp(folder / name, twin / name, shallow=False) for name in COMPARED):
+            raise DatabaseError(f"{folder}: another run of this id is in {twin.parent}; delete one of the two folders")
     return {folder: meta for _, (folder, meta) in sorted(metas.items())}
 
 

@@ -58,10 +58,10 @@ CASE
     )
 END;
 
--- Etalon's fluidity (project-etalon/etalon @ d5f18de, etalon/metrics/metric_utils.py, get_request_level_deadline_miss_rate) with the deadlines
+-- Etalon's fluidity (project-etalon/etalon @ d5f18de, etalon/metrics/metric_utils.py, get_request_level_deadline_miss_rate): deadlines
 -- slo_ttft for the first token and slo_tpot for each gap. A token in time meets one deadline and leaves its slack to the next ones; a
 -- late one misses (gap - slack) // deadline of them (the first token 1 + (ttft - slo_ttft) // slo_tpot) and the slack starts anew.
--- Rows: requests that did not fail; NULL where the token times or the limits are unknown.
+-- fluidity = 1 - missed / (met + missed). Rows: requests that did not fail; NULL where the token times or the limits are unknown.
 CREATE MACRO floor_divide(a, b) AS round((a - a % b) / b);  -- exact for a >= 0, b > 0: Python's a // b
 
 CREATE VIEW request_fluidity AS

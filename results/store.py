@@ -71,20 +71,22 @@ class StoreError(RuntimeError):
     """A run folder that cannot be written or read; the message says which, what is wrong, and what to do."""
 
 
-def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None) -> Path:
+def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, replace: bool = False) -> Path:
     """Write `root/<run_id>` and return it. `files` are copied in under the given names, e.g. {'server.log': path}.
 
     The folder is made under a hidden name, flushed to disk and renamed: after a crash, Ctrl-C or a full disk there is either the whole
-    run or nothing. Raises StoreError (nothing written) for a run_id that exists, or for content that a run may not hold.
+    run or nothing. `replace`: a simulated run takes the place of an older one of its id; a measured one never does.
+    Raises StoreError (nothing written) for a run_id that exists, or for content that a run may not hold.
     """
     folder = root / run.run_id
     extra = dict(files or {})
-    _check_names(folder, run, extra)
+    replace = replace and run.kind == "simulated"
+    _check_names(folder, run, extra, replace=replace)
     tables = _tables(folder, run)
     meta = _meta_text(folder, run, {name: table.num_rows for name, table in tables.items()})
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _appearing(folder) as scratch:
+        with _appearing(folder, replace=replace) as scratch:
             (scratch / "run.json").write_text(meta, encoding="utf-8")
             write_parquet(run.trace, scratch / "trace.parquet")
             for name, table in tables.items():
@@ -155,11 +157,11 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
 
 
-def _check_names(folder: Path, run: Run, files: Mapping[str, Path]) -> None:
+def _check_names(folder: Path, run: Run, files: Mapping[str, Path], *, replace: bool) -> None:
     if not run.run_id or run.run_id.startswith(".") or Path(run.run_id).name != run.run_id:
         raise StoreError(f"run_id {run.run_id!r} cannot name a folder; use letters, digits, '-', '_', '.' and no leading dot")
-    if folder.exists():
-        raise StoreError(f"{folder}: this run exists, and runs are never overwritten; give the new one another run_id or delete the folder")
+    if folder.exists() and not replace:
+        raise StoreError(f"{folder}: this run exists and is not overwritten; give the new one another run_id or delete the folder")
     reserved = {"run.json", "trace.parquet", *(f"{name}.parquet" for name in TABLES)}
     for name, source in files.items():
         if Path(name).name != name or name in reserved:
@@ -240,17 +242,23 @@ def _records(requests: pa.Table, tokens: pa.Table) -> Iterator[RequestRecord]:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
+def _appearing(folder: Path, *, replace: bool) -> Iterator[Path]:
     """A hidden folder beside `folder` that becomes it when the block ends well, and is gone when it does not."""
-    scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    hidden = f".{folder.name}.{uuid.uuid4().hex[:8]}"
+    scratch, old = folder.with_name(f"{hidden}.tmp"), folder.with_name(f"{hidden}.old")
     scratch.mkdir()
     try:
         yield scratch
         sync([*scratch.iterdir(), scratch])
-        scratch.rename(folder)  # fails when another process has written the same run_id meanwhile: a run folder is never empty
+        if replace and folder.exists():
+            folder.rename(old)
+        scratch.rename(folder)  # fails when another process has written this run_id meanwhile: a run folder is never empty
         sync([folder.parent])
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for leftover in (scratch, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sync(paths: Iterable[Path]) -> None:
