@@ -6,7 +6,6 @@ download. `conf/model/*.yaml` hold one shape each.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -74,7 +73,7 @@ def _write_tokenizer(folder: Path, vocab_size: int, max_tokens: int) -> None:
 def _rename(scratch: Path, folder: Path) -> None:
     """Put the finished folder in place; when another process was first, theirs holds the same content and stays."""
     try:
-        os.rename(scratch, folder)
+        scratch.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
