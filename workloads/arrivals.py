@@ -31,7 +31,7 @@ def constant(rate: float, n: int) -> Times:
     return np.arange(n) / rate
 
 
-def draw(rng: np.random.Generator, process: Process, rate: float, n: int, burstiness: float = 1.0) -> Times:
+def draw(rng: np.random.Generator, process: str, rate: float, n: int, burstiness: float = 1.0) -> Times:
     """n arrivals of the named process; an infinite rate puts all at 0 s. One seed gives the same pattern at every rate, only denser."""
     if np.isinf(rate):
         return np.zeros(n)
@@ -39,7 +39,9 @@ def draw(rng: np.random.Generator, process: Process, rate: float, n: int, bursti
         return poisson(rng, rate, n)
     if process == "gamma":
         return gamma(rng, rate, n, burstiness)
-    return constant(rate, n)
+    if process == "constant":
+        return constant(rate, n)
+    raise ValueError(f"no arrival process is called {process!r}; there are {', '.join(PROCESSES)}")
 
 
 def scale_to_rate(times: Times, rate: float) -> Times:
@@ -47,7 +49,7 @@ def scale_to_rate(times: Times, rate: float) -> Times:
 
     Raises ValueError when the times have no rate of their own (all at one instant).
     """
-    span = float(times[-1] - times[0])
+    span = float(times.max() - times.min())
     if np.isinf(rate):
         return np.zeros(len(times))
     if span <= 0:

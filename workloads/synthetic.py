@@ -1,0 +1,147 @@
+"""Workloads from laws: independent requests (Synthetic), and conversations whose turns share prefixes (Conversations)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from workloads.arrivals import Process, Times, check_process, check_rate, draw
+from workloads.lengths import Lengths
+from workloads.trace import Request, Trace, TraceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Independent requests: an arrival process, and independent laws of input and output lengths; nothing is shared.
+
+    arrivals, burstiness: a process of workloads.arrivals. rate (requests/s), num_requests: what holds when a bench asks for none.
+    One seed gives the same requests at every rate, and the first n of them for every smaller n.
+    """
+
+    name: str
+    input: Lengths
+    output: Lengths
+    arrivals: Process = "poisson"
+    burstiness: float = 1.0
+    rate: float | None = None
+    num_requests: int = 200
+
+    def __post_init__(self) -> None:
+        _check(self.arrivals, self.burstiness, self.rate, self.num_requests)
+
+    def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
+        """The requests. rate: requests/s (None: this workload's own; inf: all at 0 s). Raises TraceError naming a request too long."""
+        n = self.num_requests if num_requests is None else num_requests
+        of_times, of_input, of_output = _generators(seed, 3)
+        times = _times(self, of_times, rate, n)
+        lengths = zip(times.tolist(), self.input.sample(of_input, n).tolist(), self.output.sample(of_output, n).tolist(), strict=True)
+        requests = (Request(request_id=i, arrival=t, input_tokens=a, output_tokens=b) for i, (t, a, b) in enumerate(lengths))
+        return _fitting(self.name, requests, None, max_model_len)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversations:
+    """Turns of conversations, as a chat service sees them: each prompt is the system prompt, all earlier turns, and a new message.
+
+    Arrivals follow the process whatever the conversations do. Each arrival begins a new one with probability 1/turns, else continues
+    one of those begun, each equally likely; one whose next turn would pass `most` tokens (prompt and answer) ends, and a new one
+    begins in its place. message, output: laws of a turn's new tokens and of its answer's. system_tokens: shared by all prompts, a
+    multiple of block_size. Two turns of one conversation share the whole prompt of the earlier one, two conversations the system prompt.
+    """
+
+    name: str
+    message: Lengths
+    output: Lengths
+    turns: float
+    most: int
+    system_tokens: int
+    block_size: int = 16
+    arrivals: Process = "poisson"
+    burstiness: float = 1.0
+    rate: float | None = None
+    num_requests: int = 200
+
+    def __post_init__(self) -> None:
+        _check(self.arrivals, self.burstiness, self.rate, self.num_requests)
+        if self.block_size < 1 or self.system_tokens < 0 or self.system_tokens % self.block_size:
+            raise ValueError(f"workload.system_tokens must be a multiple of block_size >= 1, got {self.system_tokens}, {self.block_size}")
+        if not self.turns >= 1:
+            raise ValueError(f"workload.turns must be >= 1, got {self.turns}")
+
+    def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
+        """The requests. rate: requests/s (None: this workload's own; inf: all at 0 s). Raises TraceError naming a request too long."""
+        n = self.num_requests if num_requests is None else num_requests
+        of_times, of_message, of_output, of_choice = _generators(seed, 4)
+        times = _times(self, of_times, rate, n)
+        messages, outputs = self.message.sample(of_message, n), self.output.sample(of_output, n)
+        begins, picks = of_choice.random((n, 2)).T
+        block_ids = count(self.system_tokens // self.block_size)
+        open_ones: list[_Conversation] = []
+        requests = []
+        for i in range(n):
+            turn = int(messages[i] + outputs[i])
+            chosen = None if begins[i] < 1 / self.turns or not open_ones else open_ones[int(picks[i] * len(open_ones))]
+            if chosen is not None and chosen.tokens + turn > self.most:
+                open_ones.remove(chosen)
+                chosen = None
+            if chosen is None:
+                chosen = _Conversation(tokens=self.system_tokens, blocks=list(range(self.system_tokens // self.block_size)))
+                open_ones.append(chosen)
+            prompt = chosen.tokens + int(messages[i])
+            while len(chosen.blocks) * self.block_size < prompt:
+                chosen.blocks.append(next(block_ids))
+            requests.append(
+                Request(
+                    request_id=i,
+                    arrival=float(times[i]),
+                    input_tokens=prompt,
+                    output_tokens=int(outputs[i]),
+                    blocks=tuple(chosen.blocks),
+                )
+            )
+            chosen.tokens += turn
+        limit = self.most if max_model_len is None else min(self.most, max_model_len)
+        return _fitting(self.name, requests, self.block_size, limit)
+
+
+@dataclass(eq=False)
+class _Conversation:
+    """tokens: of all turns so far, answers included. blocks: ids of the prompt's blocks so far."""
+
+    tokens: int
+    blocks: list[int] = field(default_factory=list)
+
+
+def _check(process: str, burstiness: float, rate: float | None, num_requests: int) -> None:
+    check_process(process, burstiness)
+    if rate is not None:
+        check_rate(rate)
+    if num_requests < 1:
+        raise ValueError(f"workload.num_requests must be >= 1, got {num_requests}")
+
+
+def _generators(seed: int, n: int) -> list[np.random.Generator]:
+    """Independent streams of one seed: what one law draws does not move another's draws."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n)]
+
+
+def _times(workload: Synthetic | Conversations, rng: np.random.Generator, rate: float | None, n: int) -> Times:
+    rate = workload.rate if rate is None else rate
+    if rate is None:
+        raise TraceError(f"workload {workload.name}: it has no times of its own; give it a rate: workload.rate (requests/s)")
+    check_rate(rate)
+    if n < 1:
+        raise TraceError(f"workload {workload.name}: num_requests must be >= 1, got {n}")
+    return draw(rng, workload.arrivals, rate, n, workload.burstiness)
+
+
+def _fitting(name: str, requests: Iterable[Request], block_size: int | None, max_model_len: int | None) -> Trace:
+    trace = Trace(name=name, requests=tuple(requests), block_size=block_size)
+    for r in trace:
+        if max_model_len is not None and r.input_tokens + r.output_tokens > max_model_len:
+            raise TraceError(
+                f"workload {name}: request {r.request_id} has {r.input_tokens} + {r.output_tokens} tokens, more than max_model_len "
+                f"{max_model_len}; bound its length laws (`most`)"
+            )
+    return trace
