@@ -7,13 +7,14 @@ collector off. After it: `harness.sse` reads the bytes. A failure of any kind is
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import ssl
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,7 +58,8 @@ class Client:
     request_timeout: from sending to the last byte. drain_timeout: from the last arrival to the end of the replay. connect_timeout: per
     connection. connections: idle ones kept ready ahead of need. keep_alive: a connection idle for longer is not reused. spin: how long
     before a deadline the clock is watched rather than slept on. count_tokens: ask the server for a running token count in each event
-    (exact token times; vLLM and SGLang have it). api_key: sent as a bearer token, never recorded.
+    (exact token times; vLLM and SGLang have it). api_key_env: environment variable with the server's key (the key itself is never in a
+    configuration, so it is never recorded).
     """
 
     request_timeout: float
@@ -67,7 +69,7 @@ class Client:
     keep_alive: float
     spin: float
     count_tokens: bool
-    api_key: str | None = field(default=None, repr=False)
+    api_key_env: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
@@ -81,7 +83,7 @@ class Client:
     def replay(self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], *, progress: Progress | None = None) -> Replay:
         """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
 
-        Raises ValueError when prompts and trace do not fit each other, EngineError for a URL that is none. KeyboardInterrupt passes.
+        Raises ValueError when prompts and trace do not fit each other, EngineError for a URL or a key that is none. Ctrl-C passes through.
         """
         address, head = self._address(endpoint.url)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
@@ -104,8 +106,10 @@ class Client:
             "Accept: text/event-stream",
             "Content-Type: application/json",
         ]
-        if self.api_key:
-            lines.append(f"Authorization: Bearer {self.api_key}")
+        if self.api_key_env:
+            if self.api_key_env not in os.environ:
+                raise EngineError(f"client.api_key_env: there is no environment variable {self.api_key_env}; set it to the server's key")
+            lines.append(f"Authorization: Bearer {os.environ[self.api_key_env]}")
         return Address(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
 
     def _request(self, head: bytes, endpoint: Endpoint, request: Request, prompt: Sequence[int]) -> bytes:
@@ -254,10 +258,11 @@ def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord
 def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | None:
     """What went wrong, the server's own words first; None when the answer is whole and as long as asked."""
     if exchange.status not in (None, 200):
-        body = b"".join(piece for _, piece in exchange.reads)
-        return f"HTTP {exchange.status}: {body[: sse.EXCERPT].decode(errors='replace')}"
+        return f"HTTP {exchange.status}: {_excerpt(exchange)}"
     if stream.error is not None:
         return stream.error
+    if exchange.failure is None and not stream.done and not stream.contents:
+        return f"the answer is no event stream: {_excerpt(exchange)}"
     so_far = f"after {stream.contents} content events of {request.output_tokens} tokens asked"
     if exchange.failure is not None and not stream.done:
         return f"{exchange.failure} ({so_far})" if exchange.reads else exchange.failure
@@ -270,6 +275,10 @@ def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | No
         if got is not None and got != asked:
             return f"{name}: the trace asks for {asked}, the server reports {got}"
     return None
+
+
+def _excerpt(exchange: Exchange) -> str:
+    return b"".join(piece for _, piece in exchange.reads)[: sse.EXCERPT].decode(errors="replace")
 
 
 @contextlib.contextmanager

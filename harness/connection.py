@@ -138,7 +138,7 @@ class Pool:
 
     keep_alive: a used connection idle for longer than this (s) is dropped rather than reused, since servers close idle ones (uvicorn
     after 5 s). connect_timeout: s. settled: called once with each exchange of which nothing more will come. refused: called with the
-    reason when nobody listens at the address.
+    reason when nobody listens at the address, or none of its connections is left and no new one opens.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class Pool:
     ) -> None:
         self._address, self._reserve, self._keep_alive, self._connect_timeout = address, reserve, keep_alive, connect_timeout
         self._settled, self._refused = settled, refused
+        self._host = address.host  # the number it resolved to, once that is known
         self._idle: list[Connection] = []  # the last one used is the first reused
         self._open: set[Connection] = set()
         self._waiting: deque[Exchange] = deque()
@@ -235,23 +236,27 @@ class Pool:
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self) -> None:
-        loop, address = asyncio.get_running_loop(), self._address
+        address = self._address
+        name = address.host if address.ssl else None
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(lambda: Connection(self), address.host, address.port, ssl=address.ssl)
+                transport, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self), self._host, address.port, ssl=address.ssl, server_hostname=name
+                )
         except (OSError, TimeoutError) as error:
             self._not_connected(error)
             return
+        self._host = transport.get_extra_info("peername")[0]
         self._open.add(connection)
         self.release(connection)
 
     def _not_connected(self, error: OSError) -> None:
-        """The longest waiting request pays for it; when nobody listens at all, `refused` says so."""
+        """The longest waiting request pays for it; when there is no server any more, `refused` says so."""
         reason = f"could not connect to {self._address.host}:{self._address.port}: {error.strerror or error or 'timed out'}"
         while self._waiting:
             exchange = self._waiting.popleft()
             if not exchange.settled:
                 self.cancel(exchange, reason)
                 break
-        if isinstance(error, ConnectionRefusedError):
+        if isinstance(error, ConnectionRefusedError) or not self._open:
             self._refused(reason)

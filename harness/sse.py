@@ -79,7 +79,7 @@ def events(reads: Iterable[Read]) -> Iterator[Read]:
 def parse(reads: Iterable[Read]) -> Stream:
     """Everything that one response body says. Never raises on foreign bytes: what is wrong with them is in `error`."""
     chunks: list[_Chunk] = []
-    usage: dict[str, Any] = {}
+    usage: dict[str, int] = {}
     finish_reason: str | None = None
     error: str | None = None
     done = False
@@ -92,38 +92,44 @@ def parse(reads: Iterable[Read]) -> Stream:
             event = orjson.loads(data)
             if event.get("error"):
                 error = error or f"the server sent an error: {_message(event['error'])}"
-            usage = {**usage, **(event.get("usage") or {})}
+            running = _usage(event.get("usage") or {})
+            usage |= running
             for choice in (event.get("choices") or ())[:1]:
-                tokens = _tokens(choice, event.get("usage"), produced)
+                tokens = _tokens(choice, running.get("output"), produced)
                 produced += tokens or 0
                 chunks.append(_Chunk(time, tokens, _has_text(choice)))
                 finish_reason = choice.get("finish_reason") or finish_reason
         except (ValueError, TypeError, AttributeError, KeyError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
-    output_tokens = usage.get("completion_tokens")
-    times = _token_times(chunks, output_tokens)
+    times = _token_times(chunks, usage.get("output"))
     contents = [chunk.time for chunk in chunks if chunk.text or chunk.tokens] if times is None or _counted(chunks) else list(times)
     return Stream(
         token_times=times,
         first_content=contents[0] if contents else None,
         last_content=contents[-1] if contents else None,
         contents=len(contents),
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=output_tokens,
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+        input_tokens=usage.get("input"),
+        output_tokens=usage.get("output"),
+        cached_tokens=usage.get("cached"),
         finish_reason=finish_reason,
         done=done,
         error=error,
     )
 
 
-def _tokens(choice: dict[str, Any], usage: dict[str, Any] | None, produced: int) -> int | None:
-    """How many tokens this chunk brings, where it says so."""
+def _usage(usage: dict[str, Any]) -> dict[str, int]:
+    """The counts it gives, under short names."""
+    details = usage.get("prompt_tokens_details") or {}
+    counts = {"input": usage.get("prompt_tokens"), "output": usage.get("completion_tokens"), "cached": details.get("cached_tokens")}
+    return {name: int(count) for name, count in counts.items() if count is not None}
+
+
+def _tokens(choice: dict[str, Any], total: int | None, produced: int) -> int | None:
+    """How many tokens this chunk brings, where it says so: by their ids, or by the running total."""
     ids = choice.get("token_ids")
     if ids is not None:
         return len(ids)
-    total = usage.get("completion_tokens") if usage else None
-    return None if total is None else int(total) - produced
+    return None if total is None else total - produced
 
 
 def _has_text(choice: dict[str, Any]) -> bool:

@@ -2,23 +2,27 @@
 
 `python -m tests.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions with max_tokens tokens: the first after `ttft` s,
 then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get `--fault`.
-`--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: first prompt token, time.monotonic() at which its first
-bytes came and at which its first event was written.
+`--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token, time.monotonic() at which
+its first bytes came, and at which its first event was written.
 """
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 import orjson
@@ -49,6 +53,7 @@ FAULTS = {
     "fragments": "each event in three TCP segments",
     "glued": "all events in one TCP segment",
     "close": "the connection is closed properly after the answer",
+    "needs_key": "HTTP 401 unless there is a bearer token",
 }
 HEAD = b"HTTP/1.1 200 OK\r\nserver: null\r\ncontent-type: text/event-stream; charset=utf-8\r\n%btransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -169,10 +174,14 @@ class Stream(asyncio.Protocol):
 
     # httptools
     def on_message_begin(self) -> None:
-        self._received, self._body, self._url = self._now, [], b""
+        self._received, self._body, self._url, self._key = self._now, [], b"", b""
 
     def on_url(self, url: bytes) -> None:
         self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name == b"Authorization":
+            self._key = value
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -200,6 +209,9 @@ class Stream(asyncio.Protocol):
             return
         if fault == "http_500":
             self._plain(500, {"object": "error", "message": "the engine is dead", "code": 500})
+            return
+        if fault == "needs_key" and self._key != b"Bearer secret":
+            self._plain(401, {"error": "no API key"})
             return
         if fault == "plain_json":
             self._plain(200, {"choices": [{"text": "all of it"}]})
@@ -252,7 +264,7 @@ class Stream(asyncio.Protocol):
 
     def _plain(self, status: int, body: dict[str, Any]) -> None:
         data = orjson.dumps(body)
-        reason = {200: b"OK", 404: b"Not Found", 500: b"Internal Server Error"}[status]
+        reason = {200: b"OK", 401: b"Unauthorized", 404: b"Not Found", 500: b"Internal Server Error"}[status]
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, reason, len(data))
         self._transport.write(head + data)
 
@@ -273,6 +285,29 @@ async def serve(options: argparse.Namespace) -> None:
     await stopped.wait()
     if options.log:
         options.log.write_text("".join(json.dumps(entry) + "\n" for entry in server.log))
+
+
+@contextlib.contextmanager
+def running(*arguments: str, prefix: tuple[str, ...] = ()) -> Iterator["Running"]:
+    """A null server in a process of its own with these command line arguments; `prefix`: a command that starts it (taskset)."""
+    root = Path(__file__).resolve().parent.parent
+    command = [*prefix, sys.executable, "-m", "tests.null_server", *arguments]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the null server did not start: {' '.join(command)}")
+            yield Running(process, f"http://127.0.0.1:{line.split()[-1]}")
+        finally:
+            process.terminate()
+
+
+class Running(NamedTuple):
+    """A null server's process and its base URL."""
+
+    process: subprocess.Popen[str]
+    url: str
 
 
 def main() -> None:
