@@ -81,19 +81,19 @@ class Decode:
     steps: int
     room: int
     held_out: bool = False
-    lead: int = 0
+    lead: int = 8
     context: int = 0
     started: float = 0.0
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe once; up to three attempts at a stretch that is long enough."""
-        for _ in range(3):
+        """Probe once; up to four attempts at a stretch that is long enough."""
+        for _ in range(4):
             output = min(self.room, self.lead + self.steps)
             records = gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)])
             stretch = together(records)
             if min(len(t) for t in stretch) > self.steps // 2 or output == self.room:
                 break
-            self.lead = max(8, 2 * self.lead)
+            self.lead *= 2
         seconds = period(stretch)
         if seconds is None:
             return []

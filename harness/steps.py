@@ -1,8 +1,9 @@
 """From token times to step times: what can be read off the streams of sequences that an engine batches together. Pure functions.
 
-A client sees a step's end as a token, some delay later: the delay is never negative, mostly constant, at times long (a busy server
-process hands over several steps' tokens at once). A constant delay falls out of every difference; against the long ones, slopes and
-levels are medians: Theil-Sen's slope stands up to 29 % of outliers (Sen 1968, doi:10.1080/01621459.1968.10480934).
+A client sees a step's end as a token, some delay later: the delay is never negative, mostly constant, at times long (a server process
+that was held up hands over several steps' tokens at once). A constant delay falls out of every difference. Of tokens handed over at
+once only the last one says when its step ended, so the others are left out; what is left of long delays meets medians: Theil-Sen's slope
+stands up to 29 % of outliers (Sen 1968, doi:10.1080/01621459.1968.10480934).
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from results.record import RequestRecord
 
 Times = NDArray[np.float64]
 FLANK = 8  # decode steps looked at on either side of a mixed step
+BUNCHED = 0.2  # of the mean gap: tokens closer than that came in one bunch
 
 
 def token_times(record: RequestRecord) -> Times:
@@ -29,9 +31,23 @@ def together(records: Sequence[RequestRecord]) -> list[Times]:
     return [t[(t >= start) & (t <= end)] for t in times]
 
 
+def prompt_ones(times: Times) -> NDArray[np.intp]:
+    """Indices of the tokens that came when their step ended: the last one of each bunch (gaps far below the mean gap) and the lone ones."""
+    if len(times) < 2:
+        return np.arange(len(times))
+    gaps = np.diff(times)
+    return np.flatnonzero(np.append(gaps > BUNCHED * gaps.mean(), True))
+
+
+def slope(times: Times) -> float | None:
+    """Seconds per token; None when fewer than 3 tokens came when their step ended."""
+    kept = prompt_ones(times)
+    return float(theilslopes(times[kept], kept)[0]) if len(kept) >= 3 else None
+
+
 def period(stretch: Sequence[Times]) -> float | None:
-    """Seconds per step of sequences that decode together: the median of their slopes; None when no sequence has 3 tokens."""
-    slopes = [theilslopes(t)[0] for t in stretch if len(t) >= 3]
+    """Seconds per step of sequences that decode together: the median of their slopes; None when none has one."""
+    slopes = [s for s in map(slope, stretch) if s is not None]
     return float(np.median(slopes)) if slopes else None
 
 
@@ -59,9 +75,9 @@ def mixed_step(decoders: Sequence[Times], ends: Sequence[float], which: int) -> 
         mark = marks[which]
         low = max([0, mark - FLANK, *(m for m in marks if m < mark)])
         high = min([len(times), mark + FLANK, *(m for m in marks if m > mark)])
-        before, after = np.arange(low, mark), np.arange(mark, high)
-        if min(len(before), len(after)) < 3:
-            continue
-        slope = float(np.median([theilslopes(times[part])[0] for part in (before, after)]))
-        found.append(np.median(times[after] - slope * after) - np.median(times[before] - slope * before) + slope)
+        before, after = low + prompt_ones(times[low:mark]), mark + prompt_ones(times[mark:high])
+        slopes = [s for s in (slope(times[low:mark]), slope(times[mark:high])) if s is not None]
+        if slopes and len(before) and len(after):
+            step = float(np.mean(slopes))
+            found.append(np.median(times[after] - step * after) - np.median(times[before] - step * before) + step)
     return float(np.median(found)) if found else None

@@ -121,6 +121,9 @@ class Toy:
         if self.law.refuse:
             await response.write(event({"error": {"message": "out of luck", "code": 500}}))
             return response
+        if len(body["prompt"]) + body["max_tokens"] > self.law.max_model_len:
+            await response.write(event({"error": {"message": "longer than max_model_len", "code": 400}}))
+            return response
         await asyncio.sleep(self.law.frontend)
         sequence = Sequence(prompt=len(body["prompt"]), output=body["max_tokens"], tokens=asyncio.Queue())
         self.waiting.append(sequence)
