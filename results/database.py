@@ -42,6 +42,7 @@ def build(roots: Sequence[Path], database: Path) -> int:
                 connection.execute(path.read_text(encoding="utf-8"))
             if runs:
                 _fill(connection, runs)
+            connection.execute("CHECKPOINT")  # closing would write the rest too, but keep silent when it cannot
         sync([scratch])
         _wal(database).unlink(missing_ok=True)  # a dead writer's: it must not be replayed onto the new file
         scratch.replace(database)
@@ -76,7 +77,7 @@ def _read_metas(roots: Sequence[Path]) -> dict[Path, dict[str, Any]]:
         except StoreError as error:
             raise DatabaseError(str(error)) from error
         twin = metas.setdefault(folder.name, (folder, meta))[0]
-        if not all(filecmp.cmp(folder / name, twin / name, shallow=False) for name in COMPARED):
+        if twin != folder and not all(filecmp.cmp(folder / name, twin / name, shallow=False) for name in COMPARED):
             raise DatabaseError(f"{folder}: another run of this id is in {twin.parent}; delete one of the two folders")
     return {folder: meta for _, (folder, meta) in sorted(metas.items())}
 
