@@ -143,11 +143,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def check_files(folder: Path, meta: Mapping[str, Any]) -> None:
     """See from their footers that the folder's Parquet files are there, of the right form and length. Raises StoreError."""
-    for name, rows in meta["rows"].items():
+    for name in (*meta["rows"], "trace"):
         path = folder / f"{name}.parquet"
         try:
             with pq.ParquetFile(path) as file:
-                _check_form(path, file.schema_arrow, file.metadata.num_rows, SCHEMAS[name], rows)
+                if name in SCHEMAS:
+                    _check_form(path, file.schema_arrow, file.metadata.num_rows, SCHEMAS[name], meta["rows"][name])
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: cannot be read ({_one_line(error)}); {_REMEDY}") from error
 

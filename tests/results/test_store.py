@@ -100,6 +100,20 @@ def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
 
 
+def test_only_a_simulated_run_may_be_replaced(tmp_path: Path) -> None:
+    measured, simulated = make_pair()
+    for run in (measured, simulated):
+        write_run(tmp_path, run, replace=True)
+    newer = dataclasses.replace(simulated, wall_s=9.0)
+    assert_same(read_run(write_run(tmp_path, newer, replace=True)), newer)
+    with pytest.raises(StoreError, match="this run exists"):
+        write_run(tmp_path, measured, replace=True)
+    with pytest.raises(StoreError, match="not plain JSON"):
+        write_run(tmp_path, dataclasses.replace(simulated, config={"x": {1, 2}}), replace=True)
+    assert_same(read_run(tmp_path / newer.run_id), newer)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [measured.run_id, simulated.run_id]
+
+
 @pytest.mark.parametrize("run_id", ["", ".hidden", "a/b", "../up", "..", "/abs"])
 def test_a_run_id_names_a_folder_in_the_root(tmp_path: Path, run_id: str) -> None:
     with pytest.raises(StoreError, match="cannot name a folder"):
