@@ -1,0 +1,45 @@
+"""Batch: what one step computes."""
+
+from dataclasses import dataclass, field
+
+from simulators.native.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Batch:
+    """One step: which sequences compute how many new tokens, and in sum what the device has to do.
+
+    sequences, tokens: who is scheduled, and its new tokens, in the scheduler's order. samplers: those that generate a token when the
+    step ends. admitted: (sequence, tokens found in the prefix cache) of those that left the waiting queue. preempted: in their order.
+
+    prefill_tokens: new tokens of chunks (anything but one token on top of a context). prefill_context: tokens already cached under those
+    chunks. prefill_pairs: query-key pairs of their causal attention. decodes: sequences that compute one token on top of a context;
+    decode_context: the sum of those contexts, the new token left out.
+    """
+
+    sequences: list[Sequence] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    samplers: list[Sequence] = field(default_factory=list)
+    admitted: list[tuple[Sequence, int]] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+    prefill_tokens: int = 0
+    prefill_context: int = 0
+    prefill_pairs: float = 0.0
+    decodes: int = 0
+    decode_context: int = 0
+    done: bool = False
+
+    @property
+    def new_tokens(self) -> int:
+        """All tokens computed in this step."""
+        return self.prefill_tokens + self.decodes
+
+    def count(self, tokens: int, context: int) -> None:
+        """Add the work of a sequence that computes `tokens` new tokens on top of `context`."""
+        if tokens == 1 and context:
+            self.decodes += 1
+            self.decode_context += context
+        else:
+            self.prefill_tokens += tokens
+            self.prefill_context += context
+            self.prefill_pairs += tokens * (context + 0.5 * (tokens + 1))

@@ -1,0 +1,79 @@
+"""KVCache: paged KV memory as a scheduler sees it: find a prefix, make room for tokens, let go."""
+
+from simulators.native.block_pool import BlockPool
+from simulators.native.sequence import Sequence
+
+
+class KVCache:
+    """num_blocks blocks of block_size tokens; with prefix_caching full blocks can be found again by what they hold.
+
+    A block is entered in the prefix cache as soon as the step that fills it is scheduled, so that a request admitted in the same step
+    finds it (the device computes in order).
+    """
+
+    def __init__(self, *, num_blocks: int, block_size: int, prefix_caching: bool) -> None:
+        self.block_size = block_size
+        self.prefix_caching = prefix_caching
+        self.pool = BlockPool(num_blocks)
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks held by sequences (shared ones count once)."""
+        return self.pool.size - self.pool.free
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that `tokens` tokens fill or begin."""
+        return -(-tokens // self.block_size)
+
+    def find_prefix(self, sequence: Sequence) -> list[int]:
+        """The blocks that already hold the sequence's beginning; never all of it: its last token must be computed to go on."""
+        found: list[int] = []
+        if self.prefix_caching:
+            for i in range((sequence.total - 1) // self.block_size):
+                block = self.pool.find(sequence.key(i))
+                if block is None:
+                    break
+                found.append(block)
+        return found
+
+    def admit(self, sequence: Sequence, prefix: list[int], tokens: int, *, spare: int, whole: bool) -> bool:
+        """Give a waiting sequence the blocks of its prefix and room for `tokens` more; False, and nothing done, when there are too few.
+
+        spare: blocks that must stay free afterwards. whole: admit it only when all its known tokens would fit.
+        """
+        context = len(prefix) * self.block_size
+        free = self.pool.free - spare - sum(map(self.pool.is_free, prefix))  # a found block leaves the free queue too
+        needed = self.blocks_for(max(context + tokens, sequence.total if whole else 0)) - len(prefix)
+        if needed > free:
+            return False
+        self.pool.hold(prefix)
+        new = self.blocks_for(context + tokens) - len(prefix)
+        sequence.blocks = prefix + self.pool.take(new)
+        sequence.named = len(prefix)
+        self.remember(sequence, min(context + tokens, sequence.total))
+        return True
+
+    def extend(self, sequence: Sequence, tokens: int) -> bool:
+        """Make room for `tokens` more of a running sequence; False, and nothing done, when there are too few free blocks."""
+        after = sequence.computed + tokens
+        needed = self.blocks_for(after) - len(sequence.blocks)
+        if needed > 0:
+            if needed > self.pool.free:
+                return False
+            sequence.blocks += self.pool.take(needed)
+        self.remember(sequence, min(after, sequence.total))
+        return True
+
+    def remember(self, sequence: Sequence, tokens: int) -> None:
+        """Enter the full blocks of the sequence's first `tokens` tokens in the prefix cache, if there is one."""
+        full = tokens // self.block_size
+        if self.prefix_caching and full > sequence.named:
+            for i in range(sequence.named, full):
+                self.pool.name(sequence.blocks[i], sequence.key(i))
+            sequence.named = full
+
+    def release(self, sequence: Sequence) -> None:
+        """Take all its blocks from a sequence. The last ones first, so that a prefix is lost from its end."""
+        self.pool.give_back(reversed(sequence.blocks))
+        sequence.blocks = []
+        sequence.named = 0

@@ -1,0 +1,94 @@
+"""Random cases for the differential test: traces and limits, small ones, in which much happens: sharing, pressure, preemption."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simulators.native.scheduler import Limits
+from workloads.trace import Request, Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One replay. priorities: one per request. A step takes fixed + per_token * tokens seconds."""
+
+    trace: Trace
+    limits: Limits
+    priorities: tuple[int, ...]
+    fixed: float
+    per_token: float
+
+
+def random_case(seed: int) -> Case:
+    """The same case for the same seed. Every feature is on in some and off in others."""
+    rng = np.random.default_rng([seed, 606])
+    block_size = int(rng.choice([4, 8, 16]))
+    chunked = bool(rng.random() < 0.75)
+    longest_prompt, longest_output = int(rng.integers(8, 200)), int(rng.integers(2, 60))
+    max_model_len = longest_prompt + longest_output + int(rng.integers(0, 20))
+    budget = int(rng.integers(16, 128)) if chunked else max_model_len + int(rng.integers(0, 200))
+    least_blocks = -(-max_model_len // block_size)
+    limits = Limits(
+        kv_blocks=int(least_blocks * rng.choice([1.0, 1.2, 1.7, 3.0, 10.0])),
+        block_size=block_size,
+        max_num_seqs=int(min(rng.choice([1, 2, 4, 8, 16]), budget)),
+        max_num_batched_tokens=budget,
+        max_model_len=max_model_len,
+        chunked_prefill=chunked,
+        prefix_caching=bool(rng.random() < 0.7),
+        long_prefill_token_threshold=min(int(rng.integers(4, 64)), max_model_len) if rng.random() < 0.3 else 0,
+        policy="priority" if rng.random() < 0.3 else "fcfs",
+        watermark=float(rng.choice([0.0, 0.0, 0.05, 0.2])),
+        reserve_full_prompt=bool(rng.random() < 0.7),
+        in_flight=int(rng.choice([1, 1, 2])),
+    )
+    trace = _trace(rng, longest_prompt, longest_output)
+    priorities = tuple(int(p) for p in rng.integers(0, 3, len(trace)))
+    return Case(trace=trace, limits=limits, priorities=priorities, fixed=0.03125, per_token=float(rng.choice([0.0, 2.0**-10, 2.0**-7])))
+
+
+def _trace(rng: np.random.Generator, longest_prompt: int, longest_output: int) -> Trace:
+    """Prompts that fork from a few common beginnings; arrivals in a burst, or spread over the run."""
+    count = int(rng.integers(3, 40))
+    block = int(rng.choice([3, 8, 16, 40]))
+    gap = float(rng.choice([0.0, 0.05, 0.3, 1.0]))
+    arrivals = np.cumsum(rng.exponential(gap, count)) if gap else np.zeros(count)
+    alphabet = int(rng.integers(1, 4))
+    requests = []
+    for i in range(count):
+        prompt = int(rng.integers(1, longest_prompt + 1))
+        depth = int(rng.integers(0, -(-prompt // block) + 1)) if rng.random() < 0.8 else 0
+        blocks = tuple(int(b) for b in rng.integers(0, alphabet, depth))
+        output = int(rng.integers(1, longest_output + 1))
+        requests.append(Request(request_id=i, arrival=float(arrivals[i]), input_tokens=prompt, output_tokens=output, blocks=blocks))
+    return Trace(name="random", requests=tuple(requests), block_size=block)
+
+
+def for_vllm(case: Case) -> dict[str, Any]:
+    """The case as drive_vllm.py reads it, prompts as the bench would send them."""
+    from workloads.prompts import token_ids
+
+    limits = case.limits
+    prompts = token_ids(case.trace, vocab_size=32000, seed=0)
+    return {
+        "limits": {
+            "num_blocks": limits.kv_blocks + 1,  # vLLM keeps one for itself, the null block
+            "block_size": limits.block_size,
+            "max_num_seqs": limits.max_num_seqs,
+            "max_num_batched_tokens": limits.max_num_batched_tokens,
+            "max_model_len": limits.max_model_len,
+            "chunked_prefill": limits.chunked_prefill,
+            "prefix_caching": limits.prefix_caching,
+            "long_prefill_token_threshold": limits.long_prefill_token_threshold,
+            "policy": limits.policy,
+            "watermark": limits.watermark,
+            "reserve_full_prompt": limits.reserve_full_prompt,
+            "async_scheduling": limits.in_flight == 2,
+        },
+        "step_seconds": {"fixed": case.fixed, "per_token": case.per_token},
+        "requests": [
+            {"prompt": prompt, "output_tokens": r.output_tokens, "arrival": r.arrival, "priority": priority}
+            for r, prompt, priority in zip(case.trace, prompts, case.priorities, strict=True)
+        ],
+    }

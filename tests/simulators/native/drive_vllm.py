@@ -1,0 +1,157 @@
+"""Drives vLLM's own V1 Scheduler without a model: our clock, our step times, made-up tokens. Run by the engine's interpreter.
+
+    .envs/vllm_cpu/bin/python drive_vllm.py < cases.json > steps.json
+
+It needs nothing of Plumbline. In: a list of cases, each {limits, step_seconds, requests}; out: a list of steps per case. The loop is
+the engine core's (take what has arrived, schedule, run, hand the tokens back; with asynchronous scheduling the next step is scheduled
+while one runs), so that the order of its calls is the server's.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+
+import torch
+from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
+from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import get_hash_fn_by_name
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
+
+MODEL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "vocab_size": 32000,
+    "max_position_embeddings": 1 << 20,
+    "torch_dtype": "float32",
+}
+HASH = get_hash_fn_by_name("sha256")
+
+
+def make_scheduler(folder: str, limits: dict[str, Any]) -> Scheduler:
+    """vLLM's scheduler as its engine core builds it, for one group of full-attention layers."""
+    model = ModelConfig(model=folder, skip_tokenizer_init=True, dtype="float32", max_model_len=limits["max_model_len"])
+    scheduling = SchedulerConfig(
+        max_num_batched_tokens=limits["max_num_batched_tokens"],
+        max_num_seqs=limits["max_num_seqs"],
+        max_model_len=limits["max_model_len"],
+        is_encoder_decoder=False,
+        enable_chunked_prefill=limits["chunked_prefill"],
+        long_prefill_token_threshold=limits["long_prefill_token_threshold"],
+        policy=limits["policy"],
+        watermark=limits["watermark"],
+        scheduler_reserve_full_isl=limits["reserve_full_prompt"],
+    )
+    block_size = limits["block_size"]
+    cache = CacheConfig(block_size=block_size, enable_prefix_caching=limits["prefix_caching"])
+    config = VllmConfig(model_config=model, scheduler_config=scheduling, cache_config=cache)
+    # the CPU platform switches these off or resets them; the scheduler itself knows no platform
+    scheduling.async_scheduling = limits["async_scheduling"]
+    scheduling.enable_chunked_prefill = limits["chunked_prefill"]
+    scheduling.max_num_batched_tokens = limits["max_num_batched_tokens"]
+    cache.block_size = block_size
+    cache.enable_prefix_caching = limits["prefix_caching"]
+    cache.num_gpu_blocks = limits["num_blocks"]
+    spec = FullAttentionSpec(block_size=block_size, num_kv_heads=1, head_size=1, dtype=torch.float32)
+    kv_cache = KVCacheConfig(num_blocks=cache.num_gpu_blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)])
+    kind = AsyncScheduler if limits["async_scheduling"] else Scheduler
+    return kind(config, kv_cache, StructuredOutputManager(config), block_size=block_size, log_stats=False)
+
+
+def make_request(index: int, row: dict[str, Any], limits: dict[str, Any]) -> Request:
+    """Request `index`: its prompt as token ids, as many output tokens as asked, whatever they are."""
+    return Request(
+        request_id=f"{index:09d}",
+        prompt_token_ids=row["prompt"],
+        sampling_params=SamplingParams(max_tokens=row["output_tokens"], ignore_eos=True),
+        pooling_params=None,
+        arrival_time=row["arrival"],
+        priority=row["priority"],
+        block_hasher=get_request_block_hasher(limits["block_size"], HASH) if limits["prefix_caching"] else None,
+    )
+
+
+def sampled(scheduler: Scheduler, output: Any) -> ModelRunnerOutput:
+    """What a model would hand back: one token for every request whose known tokens are all computed after this step."""
+    ids = list(output.num_scheduled_tokens)
+    # an output token is the request's own: no two requests generate the same text
+    tokens = [[] if scheduler.requests[i].is_prefill_chunk else [1_000_000 + int(i)] for i in ids]
+    return ModelRunnerOutput(req_ids=ids, req_id_to_index={i: n for n, i in enumerate(ids)}, sampled_token_ids=tokens)
+
+
+def admitted(output: Any) -> list[list[int]]:
+    """[request, tokens already computed] of those that left the waiting queue in this step."""
+    new = [[int(r.req_id), r.num_computed_tokens] for r in output.scheduled_new_reqs]
+    cached = output.scheduled_cached_reqs
+    again = [[int(i), n] for i, n in zip(cached.req_ids, cached.num_computed_tokens, strict=True) if i in cached.resumed_req_ids]
+    return sorted(new + again)
+
+
+def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
+    """Replay one case; the steps in which something was scheduled or preempted."""
+    limits, seconds = case["limits"], case["step_seconds"]
+    scheduler = make_scheduler(folder, limits)
+    arriving = deque(enumerate(case["requests"]))
+    running: deque[tuple[float, Any, ModelRunnerOutput]] = deque()
+    depth = 2 if limits["async_scheduling"] else 1
+    now = device_free = 0.0
+    steps: list[dict[str, Any]] = []
+    while arriving or running or scheduler.has_requests():
+        while arriving and arriving[0][1]["arrival"] <= now:
+            scheduler.add_request(make_request(*arriving.popleft(), limits))
+        if scheduler.has_requests():
+            output = scheduler.schedule()
+            tokens = output.total_num_scheduled_tokens
+            start = max(now, device_free)
+            device_free = start + (seconds["fixed"] + seconds["per_token"] * tokens if tokens else 0.0)
+            running.append((device_free, output, sampled(scheduler, output)))
+            if tokens or output.preempted_req_ids:
+                steps.append(
+                    {
+                        "scheduled": now,
+                        "end": device_free,
+                        "tokens": [[int(i), n] for i, n in output.num_scheduled_tokens.items()],
+                        "admitted": admitted(output),
+                        "preempted": sorted(int(i) for i in output.preempted_req_ids),
+                    }
+                )
+            if len(running) < depth and (tokens or scheduler.has_requests()):
+                continue
+        if running:
+            end, output, result = running.popleft()
+            now = max(now, end)
+            scheduler.update_from_output(output, result)
+        elif arriving:
+            now = arriving[0][1]["arrival"]
+    return steps
+
+
+def main() -> None:
+    """Cases on standard input, steps on standard output."""
+    cases = json.load(sys.stdin)
+    init_none_hash(HASH)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(MODEL))
+        answers = [drive(folder, case) for case in cases]
+    json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
