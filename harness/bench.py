@@ -56,6 +56,7 @@ class Bench:
 
     def run(self) -> int:
         """Do all of it; return the exit code: 0, 1 when a simulator failed, 2 when the measured run is INVALID."""
+        self._preflight()
         self._environments()
         measured, profile = self.engine.load() if isinstance(self.engine, Recorded) else self._measure(self.engine)
         failures = self._simulate(measured, profile)
@@ -71,6 +72,12 @@ class Bench:
             say(f"INVALID: {measured.invalid_reason}", style="bold red")
         say(f"report: {summary.path}")
         return 2 if not measured.valid else 1 if failures else 0
+
+    def _preflight(self) -> None:
+        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed."""
+        if not isinstance(self.engine, Recorded):
+            limit = self.model.config.get("max_position_embeddings")
+            self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
     def _environments(self) -> None:
         names = [self.engine.environment, *(s.environment for s in self.simulators.values())]
@@ -93,8 +100,7 @@ class Bench:
                 trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
                 replay, telemetry = self._replay(engine, endpoint, trace)
             window = (0.0, trace.duration)
-            cold = endpoint.limits.prefix_caching is False or not any(r.blocks for r in trace)
-            reason = self.gates.check(trace, replay, window=window, cpus=1, expect_cold=cold)
+            reason = self.gates.check(trace, replay, window=window, cpus=1, expect_cold=True)
             run = Run(
                 run_id=f"{started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{f'rho{rho:.2f}' if rho else f'rate{rate:.3g}'}",
                 kind="measured",
