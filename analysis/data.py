@@ -5,15 +5,27 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from analysis.stats import Values
+from results.database import connect
 
 LIMITS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
+TRACKS = ("shipped", "matched", "calibrated")
 Key = tuple[str, str | None]  # (metric, stat)
+
+REQUESTS = """
+SELECT run_id, system, track, request_id, arrival, in_window, failed, ttft, tpot, e2e
+FROM request_metrics JOIN requests USING (run_id, request_id) JOIN runs USING (run_id)
+WHERE run_id = ?
+ORDER BY arrival, request_id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +84,69 @@ class Score:
         return self.metric, self.stat
 
 
+class AnalysisError(RuntimeError):
+    """Nothing to analyse, or not the run that was asked for; the message says what, where, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One measured run and every simulated run held against it, read from a scored database.
+
+    metrics: run_id to what run_metrics says. requests: a row per request and run, measured run first: run_id, system, track,
+    request_id, arrival, in_window, failed, ttft, tpot, e2e (s). telemetry: of the measured run: time, name, value.
+    """
+
+    measured: RunRow
+    simulated: tuple[RunRow, ...]
+    metrics: Mapping[str, Mapping[Key, float | None]]
+    scores: tuple[Score, ...]
+    requests: pd.DataFrame
+    telemetry: pd.DataFrame
+
+    @property
+    def runs(self) -> tuple[RunRow, ...]:
+        """All of them, the measured one first."""
+        return (self.measured, *self.simulated)
+
+
+def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
+    """Read the comparison of one measured run (None: the newest). Raises AnalysisError when there is none such, DatabaseError when the
+    database cannot be opened.
+    """
+    with connect(database) as connection:
+        known = runs(connection)
+        measured = _chosen(database, known, measured_run_id)
+        simulated = sorted(
+            (run for run in known.values() if run.measured_run_id == measured.run_id),
+            key=lambda run: (run.system, TRACKS.index(str(run.track)), run.run_id),
+        )
+        ids = [measured.run_id, *(run.run_id for run in simulated)]
+        order = {run_id: place for place, run_id in enumerate(ids)}
+        return Comparison(
+            measured=measured,
+            simulated=tuple(simulated),
+            metrics=metric_values(connection, ids),
+            scores=tuple(sorted(scores(connection, measured.run_id), key=lambda score: order[score.simulated_run_id])),
+            requests=pd.concat([connection.execute(REQUESTS, [run_id]).df() for run_id in ids], ignore_index=True),
+            telemetry=connection.execute("SELECT time, name, value FROM telemetry WHERE run_id = ?", [measured.run_id]).df(),
+        )
+
+
+def _chosen(database: Path, known: Mapping[str, RunRow], run_id: str | None) -> RunRow:
+    measured = [run for run in known.values() if run.kind == "measured"]
+    if not measured:
+        raise AnalysisError(f"{database}: it has no measured run; measure one with `make bench`, then `make report`")
+    if run_id is None:
+        return max(measured, key=lambda run: (run.started_at, run.run_id))
+    if run_id not in known:
+        near = get_close_matches(run_id, [run.run_id for run in measured], n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else "`python -m results list` shows what is there"
+        raise AnalysisError(f"{database}: no run is called {run_id}; {hint}")
+    if known[run_id].kind != "measured":
+        raise AnalysisError(f"{run_id} is a simulated run; give the measured one that it is held against: {known[run_id].measured_run_id}")
+    return known[run_id]
+
+
 def rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
     """The rows of a query, by column name."""
     result = connection.execute(sql, list(parameters))
@@ -102,6 +177,14 @@ def scores(connection: duckdb.DuckDBPyConnection, measured_run_id: str) -> list[
     """The rows of `fidelity` for one measured run, in the order in which they were written."""
     found = rows(connection, "SELECT * FROM fidelity WHERE measured_run_id = ? ORDER BY rowid", [measured_run_id])
     return [Score(**row) for row in found]
+
+
+def by_simulator(scores: Sequence[Score]) -> dict[tuple[str, str], dict[Key, Score]]:
+    """The scores of each (system, track), in their order."""
+    found: dict[tuple[str, str], dict[Key, Score]] = {}
+    for score in scores:
+        found.setdefault((score.system, score.track), {})[score.key] = score
+    return found
 
 
 def _run(row: Mapping[str, Any]) -> RunRow:

@@ -48,8 +48,8 @@ GAPS = "SELECT request_id, itl FROM itl WHERE run_id = ? AND in_window ORDER BY 
 Metrics = Mapping[str, Mapping[Key, float | None]]  # run_id to what run_metrics says
 
 
-def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> tuple[str, ...]:  # noqa: B008 - frozen
-    """Fill the table `fidelity` anew, for every simulated run; return a line for each run that was refused.
+def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:  # noqa: B008 - frozen
+    """Fill the table `fidelity` anew, for every simulated run; return why, by run_id, for those that were refused.
 
     A pair is scored when both runs hold the same requests (equal trace_sha256); otherwise it is refused. Rows per pair:
     - ttft, tpot, e2e, itl at mean, p50, p90, p95, p99, and output_throughput, request_rate, goodput, slo_attainment (stat NULL):
@@ -63,27 +63,24 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> tuple[str, ...]
         runs = data.runs(connection)
         metrics = data.metric_values(connection, list(runs))
         scores: list[Score] = []
-        refused: list[str] = []
+        refused: dict[str, str] = {}
         for simulated in [run for run in runs.values() if run.kind == "simulated"]:
             reason = _refusal(runs, simulated)
             if reason is None:
                 scores += _pair_scores(connection, runs[str(simulated.measured_run_id)], simulated, runs, metrics, bootstrap)
             else:
-                refused.append(reason)
+                refused[simulated.run_id] = reason
         _replace(connection, scores)
-    return tuple(refused)
+    return refused
 
 
 def _refusal(runs: Mapping[str, RunRow], simulated: RunRow) -> str | None:
     """Why a simulated run cannot be scored; None when it can."""
     measured = runs.get(str(simulated.measured_run_id))
     if measured is None:
-        return f"{simulated.run_id}: its measured run {simulated.measured_run_id} is not in the database"
+        return f"its measured run {simulated.measured_run_id} is not in the database"
     if measured.trace_sha256 != simulated.trace_sha256:
-        return (
-            f"{simulated.run_id}: not the same requests: its trace is {simulated.trace_sha256}, "
-            f"that of {measured.run_id} is {measured.trace_sha256}"
-        )
+        return f"not the same requests: its trace is {simulated.trace_sha256}, that of {measured.run_id} is {measured.trace_sha256}"
     return None
 
 

@@ -84,8 +84,8 @@ def percent(value: float | None, *, sign: bool = True) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """'[−15 %, +3.0 %]'; empty when unknown."""
-    return "" if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
+    """In per cent, e.g. '[−15, +3.0]'; empty when unknown."""
+    return "" if low is None or high is None else f"[{percent(low)}, {percent(high)}]".replace(" %", "")
 
 
 def run_title(run: RunRow) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from analysis import names
-from analysis.data import Key, RunRow, Score
+from analysis.data import Key, RunRow, Score, by_simulator
 
 HEADLINES: Mapping[Key, str] = {
     ("ttft", "p50"): "median TTFT",
@@ -30,22 +30,18 @@ def verdict(run: RunRow, metrics: Mapping[Key, float | None], scores: Sequence[S
         return f"{where}, no simulator could be scored: {'; '.join(refused)}."
     if not scores:
         return f"{where}, {_measured(metrics)}; no simulator was run on these requests."
-    contenders: dict[tuple[str, str], dict[Key, Score]] = {}
-    for score in scores:
-        contenders.setdefault((score.system, score.track), {})[score.key] = score
+    contenders = by_simulator(scores)
     nearest, *others = sorted(contenders, key=lambda name: (distance(contenders[name]), name))
     sentence = f"{names.system(*nearest)} {predictions(contenders[nearest])}"
     if others:
         furthest = others[-1]
-        sentence = (
-            f"the nearest of {len(contenders)}, {sentence}; the furthest, {names.system(*furthest)}, {predictions(contenders[furthest])}"
-        )
+        sentence = f"the nearest of {len(contenders)}, {sentence}; the furthest, {names.system(*furthest)}, {_worst(contenders[furthest])}"
     left_out = f" (not scored: {'; '.join(refused)})" if refused else ""
     return f"{where}, {sentence}{left_out}."
 
 
 def predictions(scores: ByKey) -> str:
-    """E.g. 'predicts median TTFT 12 % too low [−15 %, −9.0 %], median TPOT within 3 %, throughput within 1 %'."""
+    """E.g. 'predicts median TTFT 12 % too low [−15, −9.0], median TPOT within 3 %, throughput within 1 %'."""
     known = [_clause(name, scores[key]) for key, name in HEADLINES.items() if _error(scores, key) is not None]
     unknown = [name for key, name in HEADLINES.items() if _error(scores, key) is None]
     parts = [f"predicts {', '.join(known)}"] if known else []
@@ -54,12 +50,23 @@ def predictions(scores: ByKey) -> str:
     return " and ".join(parts)
 
 
+def _worst(scores: ByKey) -> str:
+    """The headline that is furthest off; without one that can be compared, that there is none."""
+    known = {key: error for key in HEADLINES if (error := _error(scores, key)) is not None}
+    if not known:
+        return predictions(scores)
+    worst = max(known, key=lambda key: _log_ratio(known[key]))
+    return f"predicts {_clause(HEADLINES[worst], scores[worst])}"
+
+
 def distance(scores: ByKey) -> float:
     """Mean |ln(simulated / measured)| over the headlines, so that 3 times too low is as far off as 3 times too high."""
-    ratios = [1 + error for key in HEADLINES if (error := _error(scores, key)) is not None]
-    if not ratios or min(ratios) <= 0:
-        return math.inf
-    return sum(abs(math.log(ratio)) for ratio in ratios) / len(ratios)
+    known = [_log_ratio(error) for key in HEADLINES if (error := _error(scores, key)) is not None]
+    return sum(known) / len(known) if known else math.inf
+
+
+def _log_ratio(error: float) -> float:
+    return abs(math.log1p(error)) if error > -1 else math.inf
 
 
 def _clause(name: str, score: Score) -> str:

@@ -29,7 +29,7 @@ def fidelity(database: Path, measured: Run) -> dict[tuple[str, str, str | None],
 def test_a_simulator_that_repeats_the_measurement_has_no_error_anywhere(make_database: MakeDatabase) -> None:
     measured = make_run(failures=(3,))
     database = make_database(measured, _twin(measured, measured.records))
-    assert score(database, BOOTSTRAP) == ()
+    assert score(database, BOOTSTRAP) == {}
     scores = fidelity(database, measured)
     assert len(scores) == len(STATS) * (len(LATENCIES) + 1) + len(RATES) + 4 * len(LATENCIES)
     for key, one in scores.items():
@@ -89,10 +89,10 @@ def test_runs_on_other_requests_are_refused_with_both_hashes_and_the_rest_is_sco
     stray = dataclasses.replace(make_simulated(other, system="native"), run_id="stray", measured_run_id=measured.run_id)
     orphan = dataclasses.replace(make_simulated(measured, system="native"), run_id="orphan", measured_run_id="gone")
     database = make_database(measured, make_simulated(measured), stray, orphan)
-    assert score(database, BOOTSTRAP) == (
-        "orphan: its measured run gone is not in the database",
-        f"stray: not the same requests: its trace is {other.trace.sha256}, that of {measured.run_id} is {measured.trace.sha256}",
-    )
+    assert score(database, BOOTSTRAP) == {
+        "orphan": "its measured run gone is not in the database",
+        "stray": f"not the same requests: its trace is {other.trace.sha256}, that of {measured.run_id} is {measured.trace.sha256}",
+    }
     assert {one.system for one in fidelity(database, measured).values()} == {"vidur"}
 
 

@@ -65,21 +65,20 @@ def scores(ttft: Error, tpot: Error = CLOSE, throughput: Error = CLOSE, *, syste
 def test_a_lean_is_said_with_its_direction_and_interval_and_the_near_ones_with_a_bound() -> None:
     said = verdict(RUN, METRICS, scores((-0.12, -0.15, -0.09), (0.02, 0.01, 0.028)))
     assert (
-        said
-        == WHERE + "Vidur (calibrated) predicts median TTFT 12 % too low [−15 %, −9.0 %], median TPOT within 3 %, throughput within 1 %."
+        said == WHERE + "Vidur (calibrated) predicts median TTFT 12 % too low [−15, −9.0], median TPOT within 3 %, throughput within 1 %."
     )
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ((0.12, 0.08, 0.15), "median TTFT 12 % too high [+8.0 %, +15 %]"),
+        ((0.12, 0.08, 0.15), "median TTFT 12 % too high [+8.0, +15]"),
         ((0.02, -0.04, 0.111), "median TTFT within 12 %"),  # holds 0: the bound is the interval's farther end, rounded up
         ((0.0, 0.0, 0.0), "median TTFT within 1 %"),
-        ((0.3, -0.2, 0.9), "median TTFT 30 % too high, but uncertain [−20 %, +90 %]"),
-        ((-0.5, -0.7, -0.1), "median TTFT 50 % too low, but uncertain [−70 %, −10 %]"),
+        ((0.3, -0.2, 0.9), "median TTFT 30 % too high, but uncertain [−20, +90]"),
+        ((-0.5, -0.7, -0.1), "median TTFT 50 % too low, but uncertain [−70, −10]"),
         ((0.12, None, None), "median TTFT 12 % too high (no interval)"),
-        ((2.4, 2.3, 2.5), "median TTFT 3.40 times the measured one [+230 %, +250 %]"),
+        ((2.4, 2.3, 2.5), "median TTFT 3.40 times the measured one [+230, +250]"),
         ((297.83, 297.8, 298.0), "median TTFT 299 times the measured one [×299, ×299]"),
     ],
 )
@@ -105,7 +104,7 @@ def test_of_several_the_nearest_and_the_furthest_are_named() -> None:
     ]
     said = verdict(RUN, METRICS, several)
     assert said.startswith(WHERE + "the nearest of 3, AISimulate (calibrated) predicts median TTFT 10 % too high")
-    assert "; the furthest, Vidur (shipped), predicts median TTFT 2.50 times the measured one" in said
+    assert said.endswith("; the furthest, Vidur (shipped), predicts median TTFT 2.50 times the measured one [+140, +160].")
 
 
 def test_too_low_by_a_factor_is_as_far_as_too_high_by_it() -> None:

@@ -1,0 +1,70 @@
+"""`python -m analysis report | table`: score the stored runs; write the page, or print measured beside simulated."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from analysis import tables
+from analysis.data import AnalysisError, compare
+from analysis.fidelity import score
+from analysis.report import Report
+from results.database import DatabaseError
+
+DATABASE = Path("results/plumbline.duckdb")
+OUT = Path("results/report.html")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"{self.prog}: {message}; --help tells more")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says. Errors are one line on stderr, exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(report(options) if options.command == "report" else table(options))
+    except (AnalysisError, DatabaseError, OSError) as error:
+        sys.exit(f"analysis: {error}")
+
+
+def report(options: argparse.Namespace) -> str:
+    """Write the page; return the verdict and where the page is."""
+    summary = Report(database=options.database, out=options.out).write(options.run)
+    return f"{summary.verdict}\nreport: {summary.path}"
+
+
+def table(options: argparse.Namespace) -> str:
+    """Measured beside simulated in the chosen format."""
+    refused = score(options.database)
+    comparison = compare(options.database, options.run)
+    for run in comparison.simulated:
+        if run.run_id in refused:
+            print(f"analysis: {run.run_id} is not scored: {refused[run.run_id]}", file=sys.stderr)
+    measured = comparison.measured
+    if not measured.valid:
+        print(f"analysis: {measured.run_id} is INVALID: {measured.invalid_reason}", file=sys.stderr)
+    numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, valid=measured.valid)
+    if options.format == "csv":
+        return tables.csv(numbers).rstrip()
+    text = tables.as_text(numbers, valid=measured.valid)
+    return (tables.markdown(text) if options.format == "md" else tables.latex(text)).rstrip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    reporter = commands.add_parser("report", help="score, and write one self-contained HTML page")
+    reporter.add_argument("--out", type=Path, default=OUT, help=f"the page ({OUT})")
+    tabler = commands.add_parser("table", help="score, and print measured beside simulated")
+    tabler.add_argument("--format", choices=("md", "csv", "latex"), default="md", help="Markdown, CSV (full precision) or LaTeX (booktabs)")
+    for command in (reporter, tabler):
+        command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
+        command.add_argument("--run", metavar="RUN_ID", help="the measured run (the newest)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

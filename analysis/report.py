@@ -1,0 +1,219 @@
+"""The report: score the database, say the answer, write one HTML page. Read `Report.write` first; page.py has the HTML."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import names, page, plots, tables
+from analysis.data import Comparison, RunRow, compare
+from analysis.fidelity import score
+from analysis.page import Drawing, Section
+from analysis.stats import STATS, Bootstrap
+from analysis.verdict import verdict
+
+HEADLINES = (
+    *((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p99")),
+    ("output_throughput", None),
+    ("goodput", None),
+)
+EVERYTHING = (
+    *((metric, stat) for metric in ("ttft", "tpot", "itl", "e2e") for stat in STATS),
+    *((rate, None) for rate in ("output_throughput", "request_rate", "goodput", "slo_attainment")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a report says. table: measured beside simulated, as text (see tables.py). verdict: the answer. path: the page."""
+
+    table: pd.DataFrame
+    verdict: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Scores a database and writes a page about one measured run. database: the DuckDB file. out: the page to write."""
+
+    database: Path | str
+    out: Path | str
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+    def write(self, measured_run_id: str | None = None) -> Summary:
+        """Score all, report on one measured run (None: the newest) and return what the page says.
+
+        Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the run. The page is replaced
+        when it is whole.
+        """
+        database, out = Path(self.database), Path(self.out)
+        refused = score(database, self.bootstrap)
+        comparison = compare(database, measured_run_id)
+        measured = comparison.measured
+        values = comparison.metrics[measured.run_id]
+        reasons = [f"{run.run_id}: {refused[run.run_id]}" for run in comparison.simulated if run.run_id in refused]
+        answer = verdict(measured, values, comparison.scores, reasons)
+        html = page.page(
+            title=f"{measured.run_id} · Plumbline",
+            verdict=answer,
+            valid=measured.valid,
+            context=_context(comparison),
+            scorecard=page.scorecard(comparison, HEADLINES, self.bootstrap.confidence),
+            sections=_sections(comparison),
+            key=page.key(plots.series_of(_drawn(comparison))),
+            details=_details(comparison, reasons, out.parent),
+        )
+        _write(out, html)
+        table = tables.as_text(tables.comparison(values, comparison.scores), valid=measured.valid)
+        return Summary(table=table, verdict=answer, path=out)
+
+
+def _drawn(comparison: Comparison) -> pd.DataFrame:
+    """The requests with the name of the run that each belongs to."""
+    called = {run.run_id: _name(run) for run in comparison.runs}
+    return comparison.requests.assign(series=comparison.requests["run_id"].map(called))
+
+
+def _name(run: RunRow) -> str:
+    return names.system(run.system, run.track or "measured")
+
+
+def _context(comparison: Comparison) -> str:
+    run = comparison.measured
+    mine = comparison.requests[comparison.requests["run_id"] == run.run_id]
+    failed, outside = int(mine["failed"].sum()), int((~mine["in_window"].astype(bool)).sum())
+    parts = [f"{len(mine)} requests of {run.workload}", f"measured {run.started_at:%Y-%m-%d %H:%M} UTC"]
+    parts.append(f"{failed} failed" if failed else "none failed")
+    if outside:
+        parts.append(f"{outside} outside the measurement window, not in the statistics")
+    return escape(", ".join(parts) + f" · run {run.run_id}")
+
+
+def _sections(comparison: Comparison) -> list[Section]:
+    requests = _drawn(comparison)
+    inside = requests[requests["in_window"].astype(bool)]
+    measured = plots.series_of(requests)[0]
+    valid = comparison.measured.valid
+    return [
+        Section(
+            title="How far off, statistic by statistic",
+            note="Zero is the measurement. As far left as right is as wrong: the scale is that of simulated over measured.",
+            drawings=[_errors(comparison)] if comparison.scores and valid else [],
+        ),
+        Section(
+            title="Latency distributions",
+            note="A simulator whose line lies left of the measured one is too optimistic.",
+            drawings=[_cdf(inside, metric) for metric in ("ttft", "tpot", "e2e")],
+        ),
+        Section(
+            title="Request by request",
+            note="A simulator can have the right distribution and still be wrong about every request.",
+            drawings=[_parity(inside, metric) for metric in ("ttft", "tpot", "e2e")] if comparison.simulated else [],
+        ),
+        Section(
+            title="Over time",
+            note="All requests, those outside the measurement window included.",
+            drawings=[_over_time(requests), *_server(comparison, measured)],
+        ),
+    ]
+
+
+def _errors(comparison: Comparison) -> Drawing:
+    return Drawing(
+        name="errors",
+        title="Signed error with its interval",
+        caption="One mark per simulator, track and statistic; the bar is the bootstrap interval. A grey band, where there is one, is the "
+        "noise floor: the spread between repeats of the measured run.",
+        figure=plots.errors(comparison.scores, [key for key in HEADLINES if any(s.key == key for s in comparison.scores)]),
+        wide=True,
+    )
+
+
+def _cdf(requests: pd.DataFrame, metric: str) -> Drawing:
+    return Drawing(
+        name=f"cdf-{metric}",
+        title=names.metric(metric),
+        caption=f"Share of requests with {names.metric(metric)} up to x milliseconds (log scale).",
+        figure=plots.cdf(requests, metric),
+    )
+
+
+def _parity(requests: pd.DataFrame, metric: str) -> Drawing:
+    return Drawing(
+        name=f"parity-{metric}",
+        title=names.metric(metric),
+        caption=f"{names.metric(metric)} of each request, measured across, simulated up (log scales). On the line: right; above: too slow.",
+        figure=plots.parity(requests, metric),
+    )
+
+
+def _over_time(requests: pd.DataFrame) -> Drawing:
+    return Drawing(
+        name="ttft-over-time",
+        title="TTFT at each request's arrival",
+        caption="A dot per request that did not fail, a line for the running median of 5 % of them.",
+        figure=plots.ttft_over_time(requests),
+        wide=True,
+    )
+
+
+def _server(comparison: Comparison, measured: plots.Series) -> list[Drawing]:
+    if not plots.gauges(comparison.telemetry):
+        return []
+    return [
+        Drawing(
+            name="server",
+            title=f"Inside {names.system(comparison.measured.system)}",
+            caption="The engine's own gauges during the run.",
+            figure=plots.server_over_time(comparison.telemetry, measured),
+            wide=True,
+        )
+    ]
+
+
+def _details(comparison: Comparison, refused: Sequence[str], folder: Path) -> str:
+    measured = comparison.measured
+    parts = ["<section><h2>Behind the numbers</h2>", *(f"<p>Not scored: {escape(reason)}.</p>" for reason in refused)]
+    numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, EVERYTHING)
+    parts.append(page.disclosure("All statistics", "", page.text_table(tables.as_text(numbers, valid=measured.valid), "All statistics")))
+    if comparison.scores and measured.valid:
+        distances = tables.distances(comparison.scores)
+        parts.append(page.disclosure("Distances between distributions", "", page.text_table(distances, tables.DISTANCES)))
+    parts += [page.disclosure(_name(run), run.run_id, _run_details(run, folder)) for run in comparison.runs]
+    return "\n".join([*parts, "</section>"])
+
+
+def _run_details(run: RunRow, folder: Path) -> str:
+    facts = {
+        "validity": "valid" if run.valid else f"INVALID: {run.invalid_reason}",
+        "version": run.version,
+        "workload": run.workload,
+        "model": run.model,
+        "hardware": run.hardware,
+        "load": names.load(run),
+        "rate (requests/s)": run.rate,
+        "repeat": run.repeat,
+        "started (UTC)": f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+        "wall time (s)": run.wall_s,
+        "measurement window (s)": None if run.window_start is None else f"{run.window_start:.3f} to {run.window_end:.3f}",
+        "SLO (s)": {"ttft": run.slo_ttft, "tpot": run.slo_tpot, "e2e": run.slo_e2e},
+        "trace sha256": run.trace_sha256,
+        "resolved": {**run.limits, "tensor_parallel": run.tensor_parallel},
+    }
+    config = run.config if run.kind == "measured" else {"simulator": run.config.get("simulator", {})}
+    tables_ = [page.facts(facts, "The run"), page.facts(config, "Configuration"), page.facts(run.provenance, "Provenance")]
+    return page.folder_link(run, folder) + "".join(tables_)
+
+
+def _write(out: Path, text: str) -> None:
+    """Replace the file in one step; a full disk leaves the old one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(out)
+    finally:
+        scratch.unlink(missing_ok=True)
