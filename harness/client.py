@@ -157,7 +157,6 @@ class _Session:
         """Connect, replay, drain. Whatever ends it, no socket stays open."""
         _allow_open_files(len(self._exchanges) + 256)
         asyncio.get_running_loop().set_exception_handler(self._on_exception)
-        watch = None
         try:
             await self._pool.fill(min(len(self._trace), max(self._client.connections, self._burst())))
             self.epoch = time.monotonic() + _LEAD
@@ -166,17 +165,12 @@ class _Session:
             self._schedule = Schedule(self._arrivals, self.epoch, self._client.spin, self._send)
             if self._gone is None:
                 self._schedule.start()
-                watch = asyncio.create_task(self._watch())
+                await self._watch()
             else:
                 self._refused(self._gone)
-            await self._ended.wait()
-            if self._broken is not None:
-                raise self._broken
-            self.wall_s = time.monotonic() - self.epoch
+            self.wall_s = max(0.0, time.monotonic() - self.epoch)
             self.cpu_s = time.process_time() - cpu
         finally:
-            if watch is not None:
-                watch.cancel()
             if self._schedule is not None:
                 self._schedule.stop()
             self._pool.close()
@@ -209,16 +203,21 @@ class _Session:
                 self._pool.cancel(exchange, f"not sent, the server is gone: {reason}")
 
     async def _watch(self) -> None:
-        """Enforce the limits, keep connections ready, report progress."""
+        """Until the end: enforce the limits, keep connections ready, report progress."""
         drained = self._arrivals[-1] + self._client.drain_timeout
-        for turn in range(sys.maxsize):
-            await asyncio.sleep(_TICK)
+        turn = 0
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _TICK)
+            if self._broken is not None:
+                raise self._broken
             now = time.monotonic()
             if now - self.epoch > drained:
                 self._cancel_all(f"not finished {self._client.drain_timeout:g} s after the last arrival (client.drain_timeout)")
             self._time_out(now - self._client.request_timeout)
             self._pool.top_up()
-            if self._progress and turn % 2:
+            turn += 1
+            if self._progress and turn % 2 == 0:
                 self._progress(self._done, len(self._exchanges))
 
     def _time_out(self, limit: float) -> None:

@@ -117,5 +117,5 @@ def _warm(trace: Trace, replay: Replay) -> Iterator[str]:
     if surplus:
         yield (
             f"the prefix cache was warm, but the study says cold: {sum(surplus)} cached tokens in {len(surplus)} requests "
-            "that the trace does not share (limit 0); reset the cache before the run"
+            "that the trace does not share (limit 0)"
         )
