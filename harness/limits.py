@@ -1,8 +1,11 @@
-"""What a vLLM server says of itself: its limits, from /server_info, /metrics and its log. Nothing is guessed; what is silent stays None."""
+"""What a server says of its own limits: /v1/models, vLLM's /server_info, /metrics and log, SGLang's /get_server_info.
+
+Pure functions from an answer to the fields of EngineLimits that it names. Nothing is guessed; what no source names stays None.
+"""
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.telemetry import parse_metrics
@@ -17,23 +20,47 @@ LOG_FIELDS = {
     "max_num_batched_tokens": re.compile(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)|'max_num_batched_tokens': (\d+)"),
     "max_num_seqs": re.compile(r"'max_num_seqs': (\d+)"),  # in the server's echo of the arguments it was given
 }
-REQUIRED = tuple(field.name for field in dataclasses.fields(EngineLimits))
+SECRET = re.compile(r"(^|_)(token|api_key|key|secret|password|keyfile)$", re.IGNORECASE)
+NAMES = tuple(field.name for field in dataclasses.fields(EngineLimits))
+
+
+def from_models(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Limits in the `data` of GET /v1/models: vLLM and SGLang add max_model_len."""
+    return _known({"max_model_len": models[0].get("max_model_len")} if models else {})
 
 
 def from_server_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits in an answer of GET /server_info?config_format=json (VLLM_SERVER_DEV_MODE=1)."""
-    config = info["vllm_config"]
-    scheduler, cache = config["scheduler_config"], config["cache_config"]
+    """Limits in an answer of vLLM's GET /server_info?config_format=json (VLLM_SERVER_DEV_MODE=1; {} when it has none)."""
+    config = info.get("vllm_config", {})
+    if isinstance(config, str):  # before 0.11 it printed the configuration as its log does
+        return from_log(config)
+    scheduler, cache = config.get("scheduler_config", {}), config.get("cache_config", {})
     found = {
         "block_size": cache.get("block_size"),
         "max_num_seqs": scheduler.get("max_num_seqs"),
         "max_num_batched_tokens": scheduler.get("max_num_batched_tokens"),
-        "max_model_len": config["model_config"].get("max_model_len"),
+        "max_model_len": config.get("model_config", {}).get("max_model_len"),
         "chunked_prefill": scheduler.get("enable_chunked_prefill"),
         "prefix_caching": cache.get("enable_prefix_caching"),
-        "tensor_parallel": config["parallel_config"].get("tensor_parallel_size"),
+        "tensor_parallel": config.get("parallel_config", {}).get("tensor_parallel_size"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return _known(found)
+
+
+def from_sglang_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits in an answer of SGLang's GET /get_server_info. A chunk of prefill is its budget of new tokens in a step; -1: no chunks."""
+    chunk, no_cache = info.get("chunked_prefill_size"), info.get("disable_radix_cache")
+    found = {
+        "kv_tokens": info.get("max_total_num_tokens"),
+        "block_size": info.get("page_size"),
+        "max_num_seqs": info.get("max_running_requests"),
+        "max_num_batched_tokens": chunk if chunk is not None and chunk > 0 else info.get("max_prefill_tokens"),
+        "max_model_len": info.get("context_length"),
+        "chunked_prefill": None if chunk is None else chunk > 0,
+        "prefix_caching": None if no_cache is None else not no_cache,
+        "tensor_parallel": info.get("tp_size"),
+    }
+    return _known(found)
 
 
 def from_metrics(text: str) -> dict[str, Any]:
@@ -68,7 +95,7 @@ def combine(sources: Mapping[str, Mapping[str, Any]]) -> tuple[EngineLimits, tup
     """Limits that the sources agree on, and in words those that none names or on which two disagree (they stay None)."""
     known: dict[str, Any] = {}
     unknown = []
-    for name in REQUIRED:
+    for name in NAMES:
         said = {source: found[name] for source, found in sources.items() if name in found}
         if len(set(said.values())) == 1:
             known[name] = next(iter(said.values()))
@@ -77,3 +104,16 @@ def combine(sources: Mapping[str, Mapping[str, Any]]) -> tuple[EngineLimits, tup
         else:
             unknown.append(f"{name}: not told by {', '.join(sources) or 'the server'}")
     return EngineLimits(**known), tuple(unknown)
+
+
+def without_secrets(details: Any) -> Any:
+    """The same JSON-able value without entries that may hold a credential (their names speak of a token, key, secret or password)."""
+    if isinstance(details, Mapping):
+        return {name: without_secrets(value) for name, value in details.items() if not SECRET.search(name)}
+    if isinstance(details, list):
+        return [without_secrets(value) for value in details]
+    return details
+
+
+def _known(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,7 +1,7 @@
 """Polls a metrics URL into a file, one JSON line a poll, until standard input closes.
 
-Run as a script: `python poller.py URL INTERVAL FILE`. It keeps an absolute schedule and a low priority, so that it neither drifts nor takes a core from the run that it watches.
-Standard library only. A server that does not answer is skipped; the next poll asks again.
+Run as a script: `python poller.py URL INTERVAL FILE`. It keeps an absolute schedule and a low priority, so that it neither drifts nor
+takes a core from the run that it watches. Standard library only. A server that does not answer is skipped; the next poll asks again.
 """
 
 import http.client

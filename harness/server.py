@@ -3,7 +3,9 @@
 `child` is the context; the process tree is ended by `warden.py`, also when the harness itself is killed.
 """
 
+import contextlib
 import http.client
+import os
 import re
 import socket
 import subprocess
@@ -14,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import psutil
 
 from harness.system import EngineError
 
@@ -43,15 +47,17 @@ def require_port(port: int, host: str = HOST) -> None:
             raise EngineError(reason) from error
 
 
-def fetch(url: str, *, method: str = "GET", timeout: float = 10.0) -> tuple[int, str]:
-    """One HTTP request: (status, body). Raises OSError or http.client.HTTPException when there is no answer within `timeout` s."""
+def fetch(url: str, *, method: str = "GET", timeout: float = 10.0, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """One HTTP request: (status, body). Raises OSError when there is no HTTP answer within `timeout` s."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or HOST, parts.port, timeout=timeout)
     try:
-        connection.request(method, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+        connection.request(method, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), headers=dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
     finally:
         connection.close()
 
@@ -63,6 +69,10 @@ class Child:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+
+    def processes(self) -> list[psutil.Process]:
+        """The server's processes as of now, its warden left out."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def alive(self) -> bool:
         """Whether the server's first process still runs."""
@@ -140,8 +150,8 @@ def _wait_ready(server: Child, url: str, deadline: float) -> None:
             if status == 200:
                 return
             said = f"HTTP {status}"
-        except (OSError, http.client.HTTPException) as error:
-            said = type(error).__name__
+        except OSError as error:
+            said = error.strerror or str(error) or type(error).__name__
         time.sleep(POLL)
     raise server.error(f"was not ready after {deadline:g} s ({url}: {said})")
 
@@ -153,6 +163,13 @@ def cause(text: str) -> str | None:
         return found.group(0).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else None
+
+
+def pin(process: psutil.Process, cpus: Sequence[int]) -> None:
+    """Let every thread of `process`, and those that they start later, run on `cpus` only."""
+    for thread in process.threads():
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            os.sched_setaffinity(thread.id, cpus)
 
 
 def _exit_words(code: int) -> str:

@@ -3,6 +3,7 @@
 One class serves the CPU build and the GPU build; conf/engine/vllm_cpu.yaml and vllm.yaml differ in settings only.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from harness import environment, limits, server, telemetry
 from harness.system import Endpoint, EngineError
 
 GIB = 1 << 30
+CORE_TITLES = ("VLLM::EngineCore", "VLLM::Worker")  # what vLLM calls its processes that compute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Vllm:
     extra_args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     cpus: Sequence[int] = ()
+    pin_core: bool = False
     ready_deadline: float = 600.0
     stop_grace: float = 15.0
 
@@ -70,8 +73,10 @@ class Vllm:
             deadline=self.ready_deadline,
             grace=self.stop_grace,
             cpus=self.cpus,
-        ):
-            yield describe(url, log.read_text(errors="replace"))
+        ) as child:
+            endpoint = describe(url, log.read_text(errors="replace"))
+            pinned = _pin_core(child, sorted(self.cpus or os.sched_getaffinity(0))) if self.pin_core else {}
+            yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned)
 
     def argv(self, python: Path, model_dir: Path, port: int) -> list[str]:
         """The command. `-m` rather than the `vllm` script, which the CPU build's package lacks a version for."""
@@ -121,29 +126,48 @@ class Vllm:
         return telemetry.plain_values(metrics_text, "vllm:")
 
 
-def describe(url: str, log: str) -> Endpoint:
-    """Ask a running vLLM what it is and what it resolved its configuration to. log: its output so far."""
-    models = json.loads(_answer(f"{url}/v1/models") or "{}").get("data", [])
+def _pin_core(child: server.Child, allowed: Sequence[int]) -> dict[str, Any]:
+    """Give the engine core (scheduler and worker) the first of the allowed cores, and the API server the others; say which.
+
+    On few cores the API server and the client otherwise push the core's one busy thread from core to core, and steps spread. Nothing is
+    done on a single core, or when the engine core is not one process (tensor parallel).
+    """
+    processes = child.processes()
+    cores = [p for p in processes if "".join(p.cmdline()[:1]).startswith(CORE_TITLES)]
+    if len(allowed) < 2 or len(cores) != 1:
+        return {"core_cpus": None}
+    for process in processes:
+        server.pin(process, allowed[:1] if process in cores else allowed[1:])
+    return {"core_cpus": allowed[:1]}
+
+
+def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> Endpoint:
+    """Ask a running vLLM what it is and what it resolved its configuration to. log: its output so far, '' when not at hand."""
+
+    def answer(path: str) -> str | None:
+        status, text = server.fetch(url + path, headers=headers)
+        return text if status == 200 else None
+
+    models = json.loads(answer("/v1/models") or "{}").get("data", [])
     if not models:
         raise EngineError(f"vllm at {url}: /v1/models names no model; is this an OpenAI-compatible server?")
-    sources: dict[str, Mapping[str, Any]] = {}
-    info, metrics = _answer(f"{url}/server_info?config_format=json"), _answer(f"{url}/metrics")
-    if info is not None:
-        sources["/server_info"] = limits.from_server_info(json.loads(info))
-    if metrics is not None:
-        sources["/metrics"] = limits.from_metrics(metrics)
-    if log:
-        sources["its log"] = limits.from_log(log)
-    found, unknown = limits.combine(sources)
-    version = json.loads(_answer(f"{url}/version") or "{}").get("version")
-    details = {"server_info": json.loads(info)} if info is not None else {}
-    return Endpoint(url=url, served_model=models[0]["id"], system="vllm", version=version, limits=found, unknown=unknown, details=details)
-
-
-def _answer(url: str) -> str | None:
-    """The body of a GET that answers 200, else None."""
-    status, text = server.fetch(url)
-    return text if status == 200 else None
+    info, metrics = json.loads(answer("/server_info?config_format=json") or "{}"), answer("/metrics")
+    sources = {
+        "/v1/models": limits.from_models(models),
+        "/server_info": limits.from_server_info(info),
+        "/metrics": limits.from_metrics(metrics or ""),
+        "its log": limits.from_log(log),
+    }
+    found, unknown = limits.combine({name: said for name, said in sources.items() if said})
+    return Endpoint(
+        url=url,
+        served_model=models[0]["id"],
+        system="vllm",
+        version=json.loads(answer("/version") or "{}").get("version"),
+        limits=found,
+        unknown=unknown,
+        details=limits.without_secrets({"vllm_config": info.get("vllm_config")}),
+    )
 
 
 def _flags(options: Mapping[str, Any]) -> list[str]:
