@@ -1,8 +1,8 @@
 """Capacity: the request rate that an engine can sustain for a workload's lengths.
 
 The quantity. A queue is stable below the throughput that it has when it never runs empty (Baccelli and Foss 1995, "On the saturation
-rule for the stability of queues", doi:10.2307/3215303). So the engine is kept saturated; its stationary throughput is rho = 1. That holds for a scheduler that gets no less efficient as its queue grows; the length of the queue itself, and
-how often it preempts there, are part of what is measured.
+rule for the stability of queues", doi:10.2307/3215303). So the engine is kept saturated; its stationary throughput is rho = 1. That holds
+for a scheduler that gets no less efficient as its queue grows; how often it preempts when saturated is part of what is measured.
 
 The load. Sent at once, all requests would start together and the mix of prefill and decode would swing for several lifetimes. Instead
 the engine is put into its stationary state: its first slots get requests caught in mid-life, as an observer at a random step would find
@@ -25,18 +25,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from harness.client import Client
-from harness.parts import Workload
 from harness.saturation import Batches, interval, mean_running, request_rate, saturated, weights
 from harness.shots import Progress, check
 from harness.system import Endpoint, EngineError
 from results.record import EngineLimits, RequestRecord
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace, TraceError
+
+
+class Workload(Protocol):
+    """What the lengths come from (conf/workload/*.yaml)."""
+
+    def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
+        """Requests at `rate` per second (inf: all at 0 s), so many of them (None: as many as the workload itself says)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

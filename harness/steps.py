@@ -31,23 +31,26 @@ def together(records: Sequence[RequestRecord]) -> list[Times]:
     return [t[(t >= start) & (t <= end)] for t in times]
 
 
-def prompt_ones(times: Times) -> NDArray[np.intp]:
-    """Indices of the tokens that came when their step ended: the last one of each bunch (gaps far below the mean gap) and the lone ones."""
-    if len(times) < 2:
-        return np.arange(len(times))
-    gaps = np.diff(times)
-    return np.flatnonzero(np.append(gaps > BUNCHED * gaps.mean(), True))
+def on_time(times: Times, low: int = 0, high: int | None = None) -> NDArray[np.intp]:
+    """Which of the tokens low to high - 1 came when their step ended: those that no other follows at once.
+
+    At once: in less than a fraction of the mean gap between these tokens. The token behind them is looked at, too.
+    """
+    high = len(times) if high is None else high
+    gaps = np.diff(times[low : high + 1])
+    inside = gaps[: high - low - 1]
+    at_once = gaps <= BUNCHED * inside.mean() if len(inside) else np.zeros(len(gaps), dtype=bool)
+    return low + np.flatnonzero(~np.append(at_once, False)[: high - low])
 
 
-def slope(times: Times) -> float | None:
-    """Seconds per token; None when fewer than 3 tokens came when their step ended."""
-    kept = prompt_ones(times)
+def slope(times: Times, kept: NDArray[np.intp]) -> float | None:
+    """Seconds per token, from the tokens that `kept` names; None when they are fewer than 3."""
     return float(theilslopes(times[kept], kept)[0]) if len(kept) >= 3 else None
 
 
 def period(stretch: Sequence[Times]) -> float | None:
     """Seconds per step of sequences that decode together: the median of their slopes; None when none has one."""
-    slopes = [s for s in map(slope, stretch) if s is not None]
+    slopes = [s for s in (slope(times, on_time(times)) for times in stretch) if s is not None]
     return float(np.median(slopes)) if slopes else None
 
 
@@ -75,8 +78,8 @@ def mixed_step(decoders: Sequence[Times], ends: Sequence[float], which: int) -> 
         mark = marks[which]
         low = max([0, mark - FLANK, *(m for m in marks if m < mark)])
         high = min([len(times), mark + FLANK, *(m for m in marks if m > mark)])
-        before, after = low + prompt_ones(times[low:mark]), mark + prompt_ones(times[mark:high])
-        slopes = [s for s in (slope(times[low:mark]), slope(times[mark:high])) if s is not None]
+        before, after = on_time(times, low, mark), on_time(times, mark, high)
+        slopes = [s for s in (slope(times, before), slope(times, after)) if s is not None]
         if slopes and len(before) and len(after):
             step = float(np.mean(slopes))
             found.append(np.median(times[after] - step * after) - np.median(times[before] - step * before) + step)
