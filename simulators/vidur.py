@@ -29,6 +29,7 @@ from simulators.vidur_files import (
     model_fields,
     shipped_files,
     unusable,
+    write_package,
     write_profile,
     write_trace,
 )
@@ -122,13 +123,14 @@ class Vidur:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         scenario = self._scenario(measured, track, profile)
         refuse_too_long(scenario, measured.limits.max_model_len)
+        offset = self._offset(profile)
         times = StepTimes.fit(profile) if track == "calibrated" and profile else None
         usage, report = self._run(measured, scenario, profile if times else None, times, scratch)
 
         requests, log, out = scenario.trace.requests, scratch / "log", Path(report["output"])
         outcomes = read_outcomes(out, requests, log)
         steps = read_steps(out, requests)
-        done = records(requests, {r.request_id: r.arrival for r in measured.trace}, outcomes, steps, offset=self._offset(profile), log=log)
+        done = records(requests, {r.request_id: r.arrival for r in measured.trace}, outcomes, steps, offset=offset, log=log)
         asked = dataclasses.replace(measured.trace, requests=tuple(r for r in measured.trace if r.request_id in done))
         calibration = None
         if times and profile:
@@ -208,7 +210,7 @@ class Vidur:
             files = self._shipped_files()
         (scratch / "job.json").write_text(json.dumps(job, indent=1))
         words = flags(scenario, trace=scratch / "trace.csv", out=scratch / "out", cache=scratch / "cache", files=files)
-        env = clean_environment({"PYTHONPATH": str(self._checkout())} if self.source == "git" else {})
+        env = clean_environment({"PYTHONPATH": str(write_package(self._checkout(), scratch))} if self.source == "git" else {})
         argv = [str(python), "-P", str(DRIVER), str(scratch / "job.json"), *words]  # -P: or our own vidur.py would be imported
         log = scratch / "log"
         try:

@@ -194,6 +194,14 @@ def unusable(files: Iterable[Path]) -> str | None:
     return None
 
 
+def write_package(checkout: Path, folder: Path) -> Path:
+    """A folder for PYTHONPATH whose `vidur` is the checkout's: that one has no __init__.py, so the installed package would win."""
+    package = folder / "package" / "vidur"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"__path__ = [{str(checkout / 'vidur')!r}]\n")
+    return package.parent
+
+
 def flags(scenario: Scenario, *, trace: Path, out: Path, cache: Path, files: Mapping[str, Path] | None) -> list[str]:
     """Vidur's command line. trace, out, cache: its input file and its folders. files: profile CSVs by flag (git)."""
     shared: dict[str, Any] = {

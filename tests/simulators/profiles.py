@@ -82,6 +82,11 @@ def make_profile(law: Law, *, scale: float = 1.0, mixed: bool = True, limits: En
     )
 
 
+def without(profile: Profile, kind: str) -> Profile:
+    """The profile less its points of one kind."""
+    return dataclasses.replace(profile, samples=profile.samples[profile.samples["kind"] != kind].reset_index(drop=True))
+
+
 def make_measured(requests: Sequence[tuple[float, int, int]], *, limits: EngineLimits = LIMITS, first_id: int = 0) -> Run:
     """A measured run of (sent, input_tokens, output_tokens) requests, each due 1 ms before it was sent; its latencies are not real."""
     asked = tuple(
