@@ -1,5 +1,8 @@
 """A trace survives Parquet and CSV unchanged; a bad file is told by its name and row."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 
 from workloads.files import read_csv, read_parquet, write_csv, write_parquet
 from workloads.trace import EPOCH_LIKE, Request, Trace, TraceError
+
+ROOT = Path(__file__).parents[2]
 
 
 @st.composite
@@ -119,11 +124,21 @@ def test_a_bad_parquet_is_told_by_file_and_row(column: str, values: list[object]
     assert "\n" not in str(caught.value)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    good = Trace(name="good", requests=(Request(request_id=0, arrival=0.0, input_tokens=1, output_tokens=1),))
-    too_wide = Trace(name="bad", requests=(Request(request_id=2**70, arrival=0.0, input_tokens=1, output_tokens=1),))
-    write_parquet(good, tmp_path / "t.parquet")
-    with pytest.raises((OverflowError, pa.ArrowException)):
-        write_parquet(too_wide, tmp_path / "t.parquet")
-    assert read_parquet(tmp_path / "t.parquet") == good
-    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+@pytest.mark.parametrize("file", ["t.parquet", "t.csv"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(file: str, tmp_path: Path) -> None:
+    # a limit on the size of files makes the kernel refuse the write, as a full disk does
+    script = (
+        "import resource, sys; from pathlib import Path; from workloads.files import *; from workloads.trace import *;"
+        "write = write_csv if sys.argv[1].endswith('csv') else write_parquet;"
+        "trace = lambda n: Trace(name='t', requests=tuple(Request(request_id=i, arrival=i / 7, input_tokens=1 + i * i % 97,"
+        " output_tokens=1) for i in range(n)));"
+        "write(trace(1), Path(sys.argv[1])); resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192));"
+        "write(trace(20000), Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / file)], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "OSError: [Errno 27]" in done.stderr
+    read = read_csv if file.endswith("csv") else read_parquet
+    assert len(read(tmp_path / file)) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [file]

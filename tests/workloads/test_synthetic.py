@@ -74,7 +74,9 @@ def test_conversations_share_the_earlier_turns_and_the_system_prompt() -> None:
         own = request.blocks[2]
         if own in begun:
             continued += 1
-            assert prompts[i][: len(prompts[begun[own]])] == prompts[begun[own]]
+            earlier = prompts[begun[own]]
+            assert prompts[i][: len(earlier)] == earlier
+            assert len(prompts[i]) > len(earlier) + 20  # the answer of 20 tokens, and a new message
         begun[own] = i
     assert continued > 10
     assert all(prompts[a][32] != prompts[b][32] for a in begun.values() for b in begun.values() if a != b)
@@ -85,6 +87,14 @@ def test_conversations_begin_at_their_share_of_arrivals_and_stay_below_most() ->
     begun = len({r.blocks[2] for r in trace})
     assert abs(begun / 4000 - 1 / 4) < 4 * (3 / 16 / 4000) ** 0.5
     assert max(r.input_tokens + r.output_tokens for r in made(conversations(turns=50.0), n=1000)) <= 1000
+
+
+def test_a_conversation_that_ended_is_not_continued() -> None:
+    # every turn is 80 tokens and two of them fill a conversation: were full ones still chosen, nearly every arrival would begin a new one
+    two_turns = Conversations(name="c", message=Fixed(tokens=60), output=Fixed(tokens=20), turns=1000.0, most=192, system_tokens=32)
+    trace = made(two_turns, n=2000)
+    begun = len({r.blocks[2] for r in trace})
+    assert begun / 2000 == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +118,15 @@ def test_the_hash_seed_of_python_does_not_matter() -> None:
         environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
         out = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True).stdout
         assert out.strip() == here
+
+
+@pytest.mark.parametrize(
+    ("workload", "sha256"),
+    [
+        (synthetic(), "fe86fbedd2c282bd"),
+        (synthetic(arrivals="gamma", burstiness=0.1), "2aad13d44303deac"),
+        (conversations(), "043adf39bc9459d9"),
+    ],
+)
+def test_the_content_is_pinned_so_that_every_machine_makes_the_same(workload: Synthetic | Conversations, sha256: str) -> None:
+    assert made(workload).sha256[:16] == sha256
