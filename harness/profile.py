@@ -80,7 +80,7 @@ class Profiler:
         Raises EngineError, in one line, when probes fail or some kind of step could not be observed at all.
         """
         started, begin = datetime.now(UTC), time.monotonic()
-        longest = self._longest(endpoint.limits)
+        longest = self._longest(endpoint)
         gun = Gun(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
         gun.fire([Shot(prompt=gun.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = list(self._plan(endpoint.limits, longest))
@@ -127,10 +127,15 @@ class Profiler:
                 return seen
             run(min(fitting, key=lambda i: spent[i]))
 
-    def _longest(self, limits: EngineLimits) -> int:
+    def _longest(self, endpoint: Endpoint) -> int:
         """The longest prompt to probe, tokens; two more must fit behind it."""
+        limits = endpoint.limits
         ends = [self.max_prompt, *(n - 2 for n in (limits.max_model_len, limits.kv_tokens) if n)]
-        return min([n for n in ends if n], default=max(self.prefill))
+        longest = min([n for n in ends if n], default=max(self.prefill))
+        if longest < 2 * ROOM:
+            where = f"{endpoint.system} at {endpoint.url}"
+            raise EngineError(f"{where}: prompts of at most {longest} tokens are too short to profile it; allow {2 * ROOM} or more")
+        return longest
 
     def _plan(self, limits: EngineLimits, longest: int) -> Iterator[Probe]:
         """All points, in the order of the first pass."""
@@ -166,7 +171,9 @@ class Profiler:
         points = [(b, c) for b in batches for c in contexts if c >= 1 and (b * c <= self.decode_tokens or b == 1)]
         for b, c in sorted(points, key=lambda p: (-p[0] * p[1], p)):
             if limits.kv_tokens is None or b * (c + ROOM) <= limits.kv_tokens:
-                yield Decode(batch=b, prompt=c, steps=self.steps, room=longest - c, held_out=batches[b])
+                # where no prefix cache holds the prompts, the first sequences decode while the last ones still wait for theirs
+                lead = 8 if limits.prefix_caching else 8 + b * c // (limits.max_num_batched_tokens or longest)
+                yield Decode(batch=b, prompt=c, steps=self.steps, room=longest - c, lead=lead, held_out=batches[b])
 
     def _mixes(self, limits: EngineLimits, longest: int) -> Iterator[Mixed]:
         context = min(self.mixed_context, longest - ROOM)

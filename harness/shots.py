@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.client import Client
 from harness.system import Endpoint, EngineError
 from results.record import RequestRecord
+from workloads.prompts import RESERVED
 from workloads.trace import Request, Trace
 
 Progress = Callable[[int, int], None]
-RESERVED = 8  # leave out the lowest ids: tokenizers keep their special tokens there
 POOL = 2_000_003  # seeds of the pool's prompts lie apart from those of fresh ones
 
 
@@ -39,22 +40,23 @@ class Gun:
     longest: int
     seed: int = field(default_factory=time.time_ns)
     _fired: int = 0
-    _pool: dict[int, list[int]] = field(default_factory=dict)
+    _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def fresh(self, length: int) -> list[int]:
         """A random prompt that was never sent before."""
         self._fired += 1
-        return self._prompt([self.seed, self._fired], length)
+        prompt: list[int] = self._random([self.seed, self._fired], length).tolist()
+        return prompt
 
     def pooled(self, index: int, length: int) -> list[int]:
         """The first `length` tokens of the pool's prompt `index`; prompts of different index share nothing."""
         if index not in self._pool:
-            self._pool[index] = self._prompt([self.seed, POOL, index], self.longest)
-        return self._pool[index][:length]
+            self._pool[index] = self._random([self.seed, POOL, index], self.longest)
+        prompt: list[int] = self._pool[index][:length].tolist()
+        return prompt
 
-    def _prompt(self, seed: list[int], length: int) -> list[int]:
-        low = min(RESERVED, self.vocab_size - 2)
-        return [int(t) for t in np.random.default_rng(seed).integers(low, self.vocab_size, length)]
+    def _random(self, seed: list[int], length: int) -> NDArray[np.int64]:
+        return np.random.default_rng(seed).integers(min(RESERVED, self.vocab_size - 2), self.vocab_size, length)
 
     def fire(self, shots: Sequence[Shot]) -> tuple[RequestRecord, ...]:
         """Send the shots and return their records, in order. Raises EngineError when one of them failed."""

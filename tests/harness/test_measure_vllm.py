@@ -1,0 +1,51 @@
+"""Capacity and profile of a real vLLM on the CPU: that they come about, and what must hold of them on any machine."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from harness.capacity import Capacity, Workload
+from harness.client import Client
+from harness.model import Model
+from harness.profile import Profiler
+from harness.system import Engine
+from results.profile import Profile
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def part(path: str, **settings: object) -> Any:
+    return instantiate(OmegaConf.merge(OmegaConf.load(CONF / path), settings))
+
+
+@pytest.mark.e2e
+def test_capacity_and_profile_of_a_real_engine(tmp_path: Path) -> None:
+    engine: Engine = part("engine/vllm_cpu.yaml")
+    model: Model = part("model/tiny.yaml")
+    client: Client = part("client/default.yaml")
+    capacity: Capacity = part("capacity/default.yaml", duration=6.0, pilot=8)
+    few = {
+        "prefill": [64],
+        "chunks": [64],
+        "decode_batches": [1, 8],
+        "held_out_batches": [4],
+        "decode_contexts": [64],
+        "mixed_batches": [4],
+    }
+    profiler: Profiler = part("profile/cpu.yaml", budget=0.0, max_prompt=1200, max_batch=8, **few)
+    workload: Workload = part("workload/azure_conv_like.yaml")
+    with engine.serve(model.folder(tmp_path), tmp_path / "log") as endpoint:
+        result = capacity.measure(endpoint, client, workload, vocab_size=model.vocab_size, seed=1)
+        profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu")
+    assert 0 < result.low <= result.rate <= result.high < math.inf
+    points = profile.points()
+    assert set(points["kind"]) == {"prefill", "decode", "mixed", "frontend"}
+    assert (points["context"][points["kind"] == "decode"] >= 64).all()
+    prefill = points[(points["kind"] == "prefill") & (points["prefill_context"] == 0)].set_index("new_tokens")["time"]
+    assert prefill[1024] > prefill[64] > 0
+    assert profile.write(tmp_path / "profile") == tmp_path / "profile"
+    assert Profile.read(tmp_path / "profile").points().equals(points)
