@@ -42,13 +42,8 @@ class Stream:
     error: str | None
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """One event with a choice in it. tokens: how many it brings, None where it does not say."""
-
-    time: float
-    tokens: int | None
-    text: bool
+# One event with a choice in it: its time, how many tokens it brings (None: it does not say), whether it has text.
+_Chunk = tuple[float, int | None, bool]
 
 
 def events(reads: Iterable[Read]) -> Iterator[Read]:
@@ -79,7 +74,7 @@ def events(reads: Iterable[Read]) -> Iterator[Read]:
 def parse(reads: Iterable[Read]) -> Stream:
     """Everything that one response body says. Never raises on foreign bytes: what is wrong with them is in `error`."""
     chunks: list[_Chunk] = []
-    usage: dict[str, int] = {}
+    usage: dict[str, Any] = {}
     finish_reason: str | None = None
     error: str | None = None
     done = False
@@ -92,62 +87,71 @@ def parse(reads: Iterable[Read]) -> Stream:
             event = orjson.loads(data)
             if event.get("error"):
                 error = error or f"the server sent an error: {_message(event['error'])}"
-            running = _usage(event.get("usage") or {})
-            usage |= running
+            running = event.get("usage")
+            usage = running or usage
             for choice in (event.get("choices") or ())[:1]:
-                tokens = _tokens(choice, running.get("output"), produced)
+                tokens = _tokens(choice, running, produced)
                 produced += tokens or 0
-                chunks.append(_Chunk(time, tokens, _has_text(choice)))
+                chunks.append((time, tokens, _has_text(choice)))
                 finish_reason = choice.get("finish_reason") or finish_reason
         except (ValueError, TypeError, AttributeError, KeyError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
-    times = _token_times(chunks, usage.get("output"))
-    contents = [chunk.time for chunk in chunks if chunk.text or chunk.tokens] if times is None or _counted(chunks) else list(times)
+    try:
+        input_tokens, output_tokens, cached_tokens = _usage(usage)
+    except (ValueError, TypeError, AttributeError):
+        input_tokens = output_tokens = cached_tokens = None
+        error = error or f"the usage is not what it should be: {str(usage)[:EXCERPT]}"
+    times = _token_times(chunks, output_tokens)
+    contents = list(times) if times and not _counted(chunks) else [time for time, tokens, text in chunks if tokens or text]
     return Stream(
         token_times=times,
         first_content=contents[0] if contents else None,
         last_content=contents[-1] if contents else None,
         contents=len(contents),
-        input_tokens=usage.get("input"),
-        output_tokens=usage.get("output"),
-        cached_tokens=usage.get("cached"),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
         finish_reason=finish_reason,
         done=done,
         error=error,
     )
 
 
-def _usage(usage: dict[str, Any]) -> dict[str, int]:
-    """The counts it gives, under short names."""
+def _usage(usage: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Input, output and cached tokens of a usage object, None where it does not say."""
     details = usage.get("prompt_tokens_details") or {}
-    counts = {"input": usage.get("prompt_tokens"), "output": usage.get("completion_tokens"), "cached": details.get("cached_tokens")}
-    return {name: int(count) for name, count in counts.items() if count is not None}
+    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
+    input_tokens, output_tokens, cached_tokens = (None if count is None else int(count) for count in counts)
+    return input_tokens, output_tokens, cached_tokens
 
 
-def _tokens(choice: dict[str, Any], total: int | None, produced: int) -> int | None:
+def _tokens(choice: dict[str, Any], usage: dict[str, Any] | None, produced: int) -> int | None:
     """How many tokens this chunk brings, where it says so: by their ids, or by the running total."""
     ids = choice.get("token_ids")
     if ids is not None:
         return len(ids)
+    total = usage.get("completion_tokens") if usage else None
     return None if total is None else total - produced
 
 
 def _has_text(choice: dict[str, Any]) -> bool:
     """Completions put text in `text`, chat completions in `delta`."""
+    if choice.get("text"):
+        return True
     delta = choice.get("delta") or {}
-    return bool(choice.get("text") or delta.get("content") or delta.get("reasoning_content"))
+    return bool(delta.get("content") or delta.get("reasoning_content"))
 
 
 def _counted(chunks: list[_Chunk]) -> bool:
-    return all(chunk.tokens is not None for chunk in chunks)
+    return all(tokens is not None for _, tokens, _ in chunks)
 
 
 def _token_times(chunks: list[_Chunk], total: int | None) -> tuple[float, ...] | None:
     """One time per output token, or None when the chunks cannot be reconciled with the server's total (see the module's docstring)."""
     if _counted(chunks):
-        candidates = [[chunk.time for chunk in chunks for _ in range(chunk.tokens or 0)]]
+        candidates = [[time for time, tokens, _ in chunks for _ in range(tokens or 0)]]
     else:  # one token a chunk, with or without the chunks whose text is empty
-        candidates = [[chunk.time for chunk in chunks if chunk.text], [chunk.time for chunk in chunks]]
+        candidates = [[time for time, _, text in chunks if text], [time for time, _, _ in chunks]]
     return next((tuple(times) for times in candidates if times and len(times) == total), None)
 
 

@@ -3,7 +3,7 @@
 `python -m tests.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions with max_tokens tokens: the first after `ttft` s,
 then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get `--fault`.
 `--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token, time.monotonic() at which
-its first bytes came, and at which its first event was written.
+its first bytes came, and at which its first event was written. (An `x-request-id` that is a number stands for the first prompt token.)
 """
 
 import argparse
@@ -164,6 +164,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._fd = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         self._now = time.monotonic()
@@ -174,7 +175,7 @@ class Stream(asyncio.Protocol):
 
     # httptools
     def on_message_begin(self) -> None:
-        self._received, self._body, self._url, self._key = self._now, [], b"", b""
+        self._received, self._body, self._url, self._key, self._tag = self._now, [], b"", b"", -1
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -182,6 +183,8 @@ class Stream(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if name == b"Authorization":
             self._key = value
+        elif name == b"x-request-id" and value.isdigit():
+            self._tag = int(value)
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -200,8 +203,9 @@ class Stream(asyncio.Protocol):
     def _complete(self, body: dict[str, Any]) -> None:
         options = self._server.options
         fault = self._fault = body["model"] if body["model"] in FAULTS else options.fault
-        prompt, counted = body["prompt"], bool(body["stream_options"].get("continuous_usage_stats"))
-        self._tag = prompt[0]
+        prompt, counted = body["prompt"], bool(body.get("stream_options", {}).get("continuous_usage_stats"))
+        if self._tag < 0 and isinstance(prompt[0], int):
+            self._tag = prompt[0]
         if fault == "silent":
             return
         if fault == "garbage":
@@ -217,7 +221,7 @@ class Stream(asyncio.Protocol):
             self._plain(200, {"choices": [{"text": "all of it"}]})
             return
         events, last = writes(len(prompt), options.tokens or body["max_tokens"], counted, fault)
-        self._transport.write(HEAD % (b"connection: close\r\n" if fault == "close" else b""))
+        self._write(HEAD % (b"connection: close\r\n" if fault == "close" else b""))
         self._pending = [*reversed(last), *reversed(events)]
         self._streamed = len(events)
         self._first = True
@@ -239,11 +243,25 @@ class Stream(asyncio.Protocol):
         if self._streamed == 0 and len(self._pending) == 1:
             data += self._pending.pop()
         if data:
-            self._transport.write(data)
+            self._write(data)
         if self._pending or self._fault in ("cut", "reset", "die"):
             self._server.wheel.again(self, self._server.options.itl)
         elif self._fault == "close":
             self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        """Straight to the socket, so that the time logged is the time of writing; uvloop would write at the end of its turn."""
+        written = 0
+        if not self._transport.get_write_buffer_size():
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._transport.abort()
+                return
+        if written < len(data):
+            self._transport.write(data[written:])
 
     def _write_fragments(self, data: bytes) -> None:
         third = len(data) // 3 + 1
