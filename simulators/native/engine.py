@@ -11,6 +11,9 @@ from simulators.native.step_time import StepTime
 from simulators.system import SimulatorError
 
 
+LIVELOCK = 100_000  # steps in which nobody gets a token: far more than the chunks of any prompt
+
+
 class Step(NamedTuple):
     """A step as it was scheduled. Times in seconds: when the scheduler decided it, when the device began and when it will have ended."""
 
@@ -25,12 +28,14 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
 
     in_flight: steps scheduled before the first of them must have ended. 1: schedule, run, hand back, and again. 2: the next step is
     scheduled while one runs, so the device never waits for the scheduler, and who arrives meanwhile is one step later.
-    Sequences get their times while this runs: exhaust it. Raises SimulatorError when nothing can go on though sequences are unfinished.
+    Sequences get their times while this runs: exhaust it. Raises SimulatorError when nothing goes on though sequences are unfinished
+    (some limits let requests preempt each other for ever, in vLLM too).
     """
     arriving = iter(sequences)
     following = next(arriving, None)
     under_way: deque[tuple[Batch, float]] = deque()
     now = device_free = 0.0
+    fruitless = 0
     while True:
         while following is not None and following.arrival <= now:
             scheduler.add(following)
@@ -43,8 +48,9 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
                 for sequence, cached in batch.admitted:
                     if sequence.scheduled is None:
                         sequence.scheduled, sequence.cached = start, cached
-            elif not (batch.preempted or under_way):
-                raise SimulatorError(f"native: at {now:.3f} s no request can be scheduled, and none is under way; this is a bug")
+            fruitless = 0 if batch.samplers or under_way else fruitless + 1
+            if fruitless > LIVELOCK:
+                raise SimulatorError(f"native: at {now:.3f} s requests go on preempting each other; give the KV cache more blocks")
             if batch.sequences or batch.preempted:
                 yield Step(batch, now, start, device_free)
             under_way.append((batch, max(start, device_free) if batch.sequences else start))

@@ -1,5 +1,7 @@
 """KVCache: paged KV memory as a scheduler sees it: find a prefix, make room for tokens, let go."""
 
+import sys
+
 from simulators.native.block_pool import BlockPool
 from simulators.native.sequence import Sequence
 
@@ -49,31 +51,41 @@ class KVCache:
         self.pool.hold(prefix)
         new = self.blocks_for(context + tokens) - len(prefix)
         sequence.blocks = prefix + self.pool.take(new)
-        sequence.named = len(prefix)
-        self.remember(sequence, min(context + tokens, sequence.total))
+        sequence.room = len(sequence.blocks) * self.block_size
+        self._set_named(sequence, len(prefix))
+        self.remember(sequence, context + tokens)
         return True
 
     def extend(self, sequence: Sequence, tokens: int) -> bool:
-        """Make room for `tokens` more of a running sequence; False, and nothing done, when there are too few free blocks."""
+        """Make room for `tokens` more of a running sequence; False, and nothing done, when there are too few free blocks.
+
+        Nothing would be done either while computed + tokens is within `room` and below `next_name`: callers may save the call.
+        """
         after = sequence.computed + tokens
-        needed = self.blocks_for(after) - len(sequence.blocks)
-        if needed > 0:
+        if after > sequence.room:
+            needed = self.blocks_for(after) - len(sequence.blocks)
             if needed > self.pool.free:
                 return False
             sequence.blocks += self.pool.take(needed)
+            sequence.room = len(sequence.blocks) * self.block_size
         self.remember(sequence, min(after, sequence.total))
         return True
 
     def remember(self, sequence: Sequence, tokens: int) -> None:
         """Enter the full blocks of the sequence's first `tokens` tokens in the prefix cache, if there is one."""
-        full = tokens // self.block_size
-        if self.prefix_caching and full > sequence.named:
+        if tokens >= sequence.next_name:
+            full = tokens // self.block_size
             for i in range(sequence.named, full):
                 self.pool.name(sequence.blocks[i], sequence.key(i))
-            sequence.named = full
+            self._set_named(sequence, full)
 
     def release(self, sequence: Sequence) -> None:
         """Take all its blocks from a sequence. The last ones first, so that a prefix is lost from its end."""
         self.pool.give_back(reversed(sequence.blocks))
         sequence.blocks = []
-        sequence.named = 0
+        sequence.room = 0
+        self._set_named(sequence, 0)
+
+    def _set_named(self, sequence: Sequence, blocks: int) -> None:
+        sequence.named = blocks
+        sequence.next_name = (blocks + 1) * self.block_size if self.prefix_caching else sys.maxsize

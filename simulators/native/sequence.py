@@ -19,8 +19,9 @@ class Sequence:
     block i after those (None: nothing is cached under a key).
 
     total: tokens known so far, prompt and generated. computed: of these and the promised ones, how many have their KV in the cache or in
-    a step under way. promised: tokens that steps under way will generate. blocks: its KV blocks; named: how many of them have been
-    entered in the prefix cache. last: the step it was last part of.
+    a step under way. promised: tokens that steps under way will generate. end: total when it is complete. last: the step it was last
+    part of. blocks: its KV blocks; room: tokens that these hold; named: how many of them have been entered in the prefix cache;
+    next_name: computed tokens at which the next one may be.
     """
 
     index: int
@@ -34,8 +35,11 @@ class Sequence:
     total: int = 0
     computed: int = 0
     promised: int = 0
+    end: int = 0
     blocks: list[int] = field(default_factory=list)
+    room: int = 0
     named: int = 0
+    next_name: int = 0
     running: bool = False
     last: Batch | None = None
     preemptions: int = 0
@@ -46,11 +50,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.total = self.prompt
-
-    @property
-    def end(self) -> int:
-        """Tokens, prompt and output, when it is complete."""
-        return self.prompt + self.output
+        self.end = self.prompt + self.output
 
     def key(self, block: int) -> int:
         """Prefix-cache key of its block number `block`: equal for two sequences exactly when all tokens up to that block's end are."""

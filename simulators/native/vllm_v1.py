@@ -55,7 +55,9 @@ class VllmV1:
             complete = sequence.total == sequence.end
             if sequence.running:
                 sequence.promised -= 1
-                self.cache.remember(sequence, sequence.computed - sequence.promised)
+                known = sequence.computed - sequence.promised
+                if known >= sequence.next_name:
+                    self.cache.remember(sequence, known)
                 if complete:
                     self.cache.release(sequence)
                     sequence.running = False
@@ -74,11 +76,11 @@ class VllmV1:
             if sequence.promised and sequence.computed + 2 - sequence.promised >= sequence.end:
                 index += 1  # its last token is under way
                 continue
-            tokens = min(sequence.total + sequence.promised - sequence.computed, longest, budget)
-            if tokens == 0:
-                index += 1
-                continue
-            while not extend(sequence, tokens):
+            tokens = sequence.total + sequence.promised - sequence.computed
+            if tokens != 1:
+                tokens = min(tokens, longest, budget)
+            after = sequence.computed + tokens
+            while (after > sequence.room or after >= sequence.next_name) and not extend(sequence, tokens):
                 victim = self._victim()
                 place = running.index(victim)
                 if place < index:  # by priority it may be one that this step already has

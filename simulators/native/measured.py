@@ -1,0 +1,189 @@
+"""Measured step times: a smooth, monotone model fitted to a profile's points.
+
+    seconds = fixed + g(new tokens) + s * sequences + d * decode context + r * prefill context + a * prefill query-key pairs
+
+g is piecewise linear, continuous and increasing (the matrix products: their cost a token changes with their size); all coefficients are
+>= 0 (non-negative least squares on relative errors, reweighted so that a few disturbed samples count little). So a step never gets
+shorter by more work, and beyond the profile's range it goes on straight; such steps are counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from results.profile import Profile
+from simulators.native.batch import Batch
+from simulators.system import SimulatorError
+
+Array = NDArray[np.float64]
+
+FEATURES = ("new_tokens", "sequences", "decode_context", "prefill_context", "prefill_pairs")
+KNOT_RATIO = 4  # knots of g lie at the smallest profiled number of new tokens times powers of this
+REWEIGHTINGS = 10
+HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
+
+
+class Measured:
+    """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind."""
+
+    def __init__(self, profile: Profile) -> None:
+        points = profile.points()
+        points = points[points["kind"] != "frontend"]
+        timed = points[points["time"] > 0]  # 0: lost in the noise of a difference
+        fitted, held_out = timed[~timed["held_out"]], timed[timed["held_out"]]
+        for kind in ("prefill", "decode"):
+            if (fitted["kind"] == kind).sum() < 2:
+                raise SimulatorError(
+                    f"native: profile {profile.profile_id} has fewer than 2 {kind} points to fit; profile the engine again"
+                )
+        work = _work(fitted)
+        self.profile_id = profile.profile_id
+        self._untimed = len(points) - len(timed)
+        self._knots = _knots(work[:, 0])
+        self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64))
+        self._range = [float(m) for m in work.max(axis=0)]
+        self._kinds = {str(k) for k in fitted["kind"]}
+        self._residuals = {"fitted": self._errors(fitted), "held_out": self._errors(held_out)}
+        self._steps = 0
+        self._beyond: Counter[str] = Counter()
+        self._largest: dict[str, float] = {}
+        # for `seconds`: plain numbers, the pieces of g from the last to the first
+        fixed, *rest = (float(c) for c in self._coefficients)
+        self._fixed, self._linear = fixed, rest[len(self._knots) :]
+        slopes, starts = rest[: len(self._knots)], [0.0, *self._knots[:-1]]
+        self._pieces = [(start, self._g(start), slope) for start, slope in zip(starts, slopes, strict=True)][::-1]
+
+    def seconds(self, batch: Batch) -> float:
+        """See StepTime."""
+        work = (batch.new_tokens, len(batch.sequences), batch.decode_context, batch.prefill_context, batch.prefill_pairs)
+        self._count(batch, work)
+        tokens = work[0]
+        start, base, slope = next(piece for piece in self._pieces if piece[0] < tokens)
+        by_sequence, by_decode, by_prefill, by_pair = self._linear
+        return (
+            self._fixed
+            + base
+            + slope * (tokens - start)
+            + by_sequence * work[1]
+            + by_decode * work[2]
+            + by_prefill * work[3]
+            + by_pair * work[4]
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """See StepTime."""
+        fixed, *rest = (float(c) for c in self._coefficients)
+        return {
+            "step_time": "measured",
+            "profile": self.profile_id,
+            "fixed_s": fixed,
+            "g_knots_tokens": [float(k) for k in self._knots],
+            "g_slopes_s_per_token": rest[: len(self._knots)],
+            **{f"s_per_{name}": c for name, c in zip(FEATURES[1:], rest[len(self._knots) :], strict=True)},
+            "residuals": self._residuals,
+            "points_lost_in_noise": self._untimed,
+            "steps": self._steps,
+            "steps_beyond_profile": self._beyond.get("steps", 0),
+            "beyond": {name: {"steps": self._beyond[name], "largest_multiple": x} for name, x in self._largest.items()},
+        }
+
+    def _count(self, batch: Batch, work: tuple[float, ...]) -> None:
+        """Note when a composition lies beyond what the profile has seen."""
+        self._steps += 1
+        beyond = [(name, x / limit if limit else float(x)) for name, x, limit in zip(FEATURES, work, self._range, strict=True) if x > limit]
+        if batch.decodes and batch.prefill_tokens and "mixed" not in self._kinds:
+            beyond.append(("mixed", 1.0))
+        if beyond:
+            self._beyond["steps"] += 1
+            for name, multiple in beyond:
+                self._beyond[name] += 1
+                self._largest[name] = max(self._largest.get(name, 0.0), multiple)
+
+    def _design(self, work: Array) -> Array:
+        """Columns: 1, the tokens within each piece of g, the other features."""
+        tokens = work[:, :1]
+        starts = np.array([0.0, *self._knots[:-1]])
+        ends = np.array([*self._knots[:-1], np.inf])
+        pieces = np.clip(tokens, starts, ends) - starts
+        return np.hstack([np.ones((len(work), 1)), pieces, work[:, 1:]])
+
+    def _g(self, tokens: float) -> float:
+        work = np.array([[tokens, 0.0, 0.0, 0.0, 0.0]])
+        return float((self._design(work) @ self._coefficients)[0] - self._coefficients[0])
+
+    def _errors(self, points: pd.DataFrame) -> dict[str, Any] | None:
+        """Relative errors of the fit on these points: signed mean, median and 90th percentile of the size; None without points."""
+        if not len(points):
+            return None
+        time = points["time"].to_numpy(dtype=np.float64)
+        error = (self._design(_work(points)) @ self._coefficients) / time - 1
+        kinds = points["kind"].to_numpy()
+        return {
+            "points": len(points),
+            "mean_error": float(error.mean()),
+            "median_abs_error": float(np.median(np.abs(error))),
+            "p90_abs_error": float(np.quantile(np.abs(error), 0.9)),
+            "median_abs_error_by_kind": {str(k): float(np.median(np.abs(error[kinds == k]))) for k in sorted(set(kinds))},
+        }
+
+
+def _work(points: pd.DataFrame) -> Array:
+    """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
+    new, context, batch = (points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch"))
+    return np.stack(
+        [
+            new + batch,
+            batch + (new > 0),
+            batch * points["context"].to_numpy(dtype=np.float64),
+            context,
+            new * (context + 0.5 * (new + 1)),
+        ],
+        axis=1,
+    )
+
+
+def _knots(tokens: Array) -> list[float]:
+    """Ends of the pieces of g; every piece has at least two different numbers of new tokens, so that its slope is seen."""
+    seen = np.unique(tokens)
+    knots: list[float] = []
+    end = start = float(seen[0])
+    while end < seen[-1]:
+        end = min(end * KNOT_RATIO, float(seen[-1]))
+        if ((seen > start) & (seen <= end)).sum() >= 2 and (seen > end).sum() != 1:
+            knots.append(end)
+            start = end
+    return knots if knots and knots[-1] == seen[-1] else [*knots, float(seen[-1])]
+
+
+def _fit(design: Array, time: Array) -> Array:
+    """Coefficients >= 0 that minimise the Huber loss of the relative errors."""
+    scale = design.max(axis=0)
+    scale[scale == 0] = 1.0
+    rows = design / scale / time[:, None]
+    weights: Array = np.ones(len(time))
+    for _ in range(REWEIGHTINGS):
+        solution, _norm = nnls(rows * weights[:, None], weights)
+        residuals = np.abs(rows @ solution - 1)
+        spread = 1.4826 * float(np.median(residuals))
+        if spread < 1e-9:
+            break
+        weights = np.sqrt(np.minimum(1.0, HUBER * spread / np.maximum(residuals, 1e-12)))
+    return np.asarray(solution / scale, dtype=np.float64)
+
+
+def residual_lines(description: Mapping[str, Any]) -> list[str]:
+    """Lines for people: how well the fit does, on what it was fitted to and on what it was not."""
+    lines = []
+    for which, errors in description.get("residuals", {}).items():
+        if errors:
+            kinds = ", ".join(f"{k} {e:.1%}" for k, e in errors["median_abs_error_by_kind"].items())
+            lines.append(
+                f"step times, {which.replace('_', '-')} points ({errors['points']}): median error {errors['median_abs_error']:.1%} "
+                f"({kinds}), 90th percentile {errors['p90_abs_error']:.1%}, mean {errors['mean_error']:+.1%}"
+            )
+    return lines

@@ -1,0 +1,128 @@
+"""Native: our own simulator as the bench knows it. Read `simulate`; `serve.py` has the simulation itself."""
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy
+
+from results.profile import Profile
+from results.record import Run, Track
+from simulators.native.measured import Measured, residual_lines
+from simulators.native.resolve import Defaults, limits_of
+from simulators.native.roofline import Device, Efficiency, Roofline
+from simulators.native.scheduler import Limits
+from simulators.native.serve import POLICIES, Frontend, Served, serve
+from simulators.native.shape import Shape
+from simulators.native.step_time import StepTime
+from simulators.system import Coverage, SimulatorError, simulated_run
+from workloads.trace import Trace
+
+VERSION = "0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
+
+    shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
+    calibrated: step times and front-end cost from the engine's profile, and its limits.
+    """
+
+    policy: str
+    frontend_after: float
+    roofline: Efficiency
+    shipped: Defaults
+
+    system: ClassVar[str] = "native"
+    environment: ClassVar[str | None] = None
+    coverage: ClassVar[Coverage] = Coverage(
+        chunked_prefill="yes",
+        prefix_caching="yes",
+        kv_limit="yes",
+        preemption="yes",
+        context_dependent_decode="yes",
+        tensor_parallel="partly",
+        pipeline_parallel="no",
+        disaggregation="no",
+        frontend_cost="partly",
+        token_times="yes",
+        gqa="yes",
+        notes="tensor parallelism: in the roofline, or as the profile has it. front-end: a delay (calibrated track), without queues of its own.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"simulator native: policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if not 0 <= self.frontend_after <= 1:
+            raise ValueError(f"simulator native: frontend_after must be in [0, 1], got {self.frontend_after}")
+
+    def tracks(self) -> tuple[Track, ...]:
+        """See Simulator."""
+        return ("shipped", "matched", "calibrated")
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
+        trace = measured.trace_as_sent()
+        limits = self.default_limits(measured, trace) if track == "shipped" else limits_of(measured)
+        frontend = Frontend()
+        step_time: StepTime
+        if track == "calibrated":
+            if profile is None:
+                raise SimulatorError(
+                    "native: the calibrated track needs a profile of the engine; run the bench with profile, or leave it out"
+                )
+            step_time, frontend = Measured(profile), self.frontend(profile)
+        else:
+            shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
+            step_time = Roofline(shape, device, self.roofline, tensor_parallel=measured.limits.tensor_parallel)
+        served = serve(trace, limits, step_time, frontend=frontend, policy=self.policy)
+        known = step_time.describe()
+        (scratch / "log").write_text("\n".join(_lines(served, limits, known)) + "\n", encoding="utf-8")
+        return simulated_run(
+            measured,
+            served.records,
+            system=self.system,
+            version=VERSION,
+            track=track,
+            wall_s=served.seconds,
+            coverage=self.coverage,
+            config={
+                "settings": dataclasses.asdict(self),
+                "limits": dataclasses.asdict(limits),
+                "step_time": known,
+                "frontend": dataclasses.asdict(frontend),
+                "steps": served.steps,
+                "preemptions": served.preemptions,
+                "peak_kv_blocks": served.peak_kv_blocks,
+            },
+            provenance={"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+        )
+
+    def frontend(self, profile: Profile) -> Frontend:
+        """The profile's cost per request outside the steps, split as `frontend_after` says; what a prompt's tokens add comes before."""
+        fixed = profile.frontend or 0.0
+        by_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)
+        return Frontend(before=fixed * (1 - self.frontend_after) - by_token, before_per_token=by_token, after=fixed * self.frontend_after)
+
+    def default_limits(self, measured: Run, trace: Trace) -> Limits:
+        """The shipped track's: as large as the device allows; a request as long as the engine allowed, or as the trace's longest."""
+        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
+        longest = measured.limits.max_model_len or max(r.input_tokens + r.output_tokens for r in trace)
+        return self.shipped.limits(shape, device, tensor_parallel=measured.limits.tensor_parallel, max_model_len=longest)
+
+
+def _lines(served: Served, limits: Limits, known: Mapping[str, Any]) -> list[str]:
+    refused = sum(r.error is not None for r in served.records)
+    lines = [
+        f"{len(served.records)} requests in {served.steps} steps, {served.end:.3f} s simulated in {served.seconds:.3f} s",
+        f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {limits.kv_blocks} KV blocks held",
+        *residual_lines(known),
+    ]
+    if known.get("steps_beyond_profile"):
+        lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
+    return lines

@@ -1,0 +1,91 @@
+"""From what an engine said of itself (or from sizes alone) to Limits without a gap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from results.record import Run
+from simulators.native.roofline import Device
+from simulators.native.scheduler import Limits
+from simulators.native.shape import Shape
+from simulators.system import SimulatorError
+
+NULL_BLOCKS = 1  # vLLM counts a block that no request can hold
+NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """Limits of an engine of which nothing is known but the model and the device (the shipped track). Names as in Limits.
+
+    memory_utilization: share of the device's memory for weights, activations and KV; activations: bytes of it that steps need.
+    """
+
+    memory_utilization: float
+    activations: float
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    in_flight: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_utilization <= 1:
+            raise ValueError(f"shipped.memory_utilization must be in (0, 1], got {self.memory_utilization}")
+
+    def limits(self, shape: Shape, device: Device, *, tensor_parallel: int, max_model_len: int) -> Limits:
+        """The limits of such an engine. Raises SimulatorError when the model does not fit, and says by how much."""
+        weights = shape.weight_bytes / tensor_parallel
+        room = device.memory * self.memory_utilization - self.activations - weights
+        block = self.block_size * shape.kv_bytes_per_token / tensor_parallel
+        needed = -(-max_model_len // self.block_size) * block
+        if room < needed:
+            raise SimulatorError(
+                f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens do not fit "
+                f"{self.memory_utilization:.0%} of {device.name}'s {device.memory / 1e9:.0f} GB: {(needed - room) / 1e9:.1f} GB too much; "
+                f"use a larger device, more of them (tensor_parallel), or a smaller max_model_len"
+            )
+        return Limits(
+            kv_blocks=int(room / block),
+            block_size=self.block_size,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_model_len=max_model_len,
+            in_flight=self.in_flight,
+        )
+
+
+def limits_of(measured: Run) -> Limits:
+    """The limits that the measured engine resolved its configuration to. Raises SimulatorError naming what it did not say.
+
+    What EngineLimits has no field for is taken from the engine's own account of its scheduler where the run has one, else vLLM's defaults.
+    """
+    said = measured.limits
+    missing = [name for name in NEEDED if getattr(said, name) is None]
+    if missing:
+        raise SimulatorError(
+            f"native: the engine of run {measured.run_id} did not say its {', '.join(missing)}; only the shipped track can run"
+        )
+    assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
+    account = scheduler_account(measured.config)
+    return Limits(
+        kv_blocks=said.kv_tokens // said.block_size - NULL_BLOCKS,
+        block_size=said.block_size,
+        max_num_seqs=said.max_num_seqs,
+        max_num_batched_tokens=said.max_num_batched_tokens,
+        max_model_len=said.max_model_len,
+        chunked_prefill=bool(said.chunked_prefill),
+        prefix_caching=bool(said.prefix_caching),
+        long_prefill_token_threshold=int(account.get("long_prefill_token_threshold") or 0),
+        policy=account.get("policy") or "fcfs",
+        watermark=float(account.get("watermark") or 0.0),
+        reserve_full_prompt=bool(account.get("scheduler_reserve_full_isl", True)),
+        in_flight=2 if account.get("async_scheduling") else 1,
+    )
+
+
+def scheduler_account(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """vLLM's scheduler_config as its server told it; {} when it did not."""
+    found: Any = config
+    for key in ("engine", "details", "vllm_config", "scheduler_config"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
