@@ -17,7 +17,7 @@ from results import database
 from results.database import DatabaseError
 from results.store import run_folders, write_run
 from tests.results.conftest import Build
-from tests.runs import make_pair, make_run, make_trace
+from tests.runs import make_pair, make_run
 
 TABLES = ("runs", "requests", "tokens", "telemetry", "trace_requests", "fidelity")
 
@@ -98,6 +98,18 @@ def test_same_folders_same_content(tmp_path: Path, root: Path) -> None:
     database.build([root], path)
     assert dump(path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs", "x.duckdb"]
+
+
+def test_the_old_file_is_replaced_and_not_written_into(tmp_path: Path, root: Path) -> None:
+    """Who reads the old database while a new one is built keeps reading the old one, whole."""
+    path, kept = tmp_path / "x.duckdb", tmp_path / "kept.duckdb"
+    database.build([root], path)
+    before = path.read_bytes()
+    kept.hardlink_to(path)
+    write_run(root, make_run("later", seed=8))
+    database.build([root], path)
+    assert kept.read_bytes() == before
+    assert len(dump(path)["runs"]) == 5
 
 
 def test_no_runs_make_an_empty_database(tmp_path: Path) -> None:
@@ -194,14 +206,14 @@ def test_a_dead_writers_log_is_not_replayed_onto_a_new_database(tmp_path: Path, 
     assert len(dump(path)["runs"]) == 4
 
 
-@pytest.mark.parametrize("limit", [4096, 300_000])
+@pytest.mark.parametrize("limit", [4096, 300_000, 700_000, 1_000_000])
 def test_a_full_disk_leaves_the_old_database(tmp_path: Path, limit: int) -> None:
-    """Writes beyond `limit` bytes per file fail in the kernel, at the first page or amid the rows."""
+    """Writes beyond `limit` bytes per file fail in the kernel, at the first page, amid the rows, or at the last checkpoint."""
     root, path = tmp_path / "runs", tmp_path / "x.duckdb"
     write_run(root, make_run("first"))
     database.build([root], path)
     before = path.read_bytes()
-    write_run(root, make_run("long", trace=make_trace(3000, seed=1)))
+    write_run(root, make_run("long", num_requests=300))
     program = f"""
         import resource, sys
         from pathlib import Path

@@ -282,3 +282,20 @@ def test_fluidity_of_stumbling_requests(built: Build) -> None:
     rows = built(run).execute("SELECT request_id, missed, deadlines FROM request_fluidity ORDER BY request_id").fetchall()
     assert rows == [(r.request_id, *fluidity(r, 0.05, 0.01)) for r in run.records]
     assert any(missed > 3 for _, missed, _ in rows)
+
+
+def test_tokens_inside_counts_each_token_once(built: Build) -> None:
+    """The closed form against counting; a window that ends exactly with the request holds all of its tokens, whatever the rounding."""
+    rng = np.random.default_rng(1)
+    connection = built(hand_run())
+    first, span = rng.uniform(0, 1000, 20000), rng.uniform(1e-3, 50, 20000)
+    spans = [(float(a), float(a + d), int(n)) for a, d, n in zip(first, span, rng.integers(1, 400, 20000), strict=True)]
+    columns = [list(column) for column in zip(*spans, strict=True)]
+    whole = "SELECT count(*) FROM (SELECT unnest(?) AS f, unnest(?) AS l, unnest(?) AS n) WHERE tokens_inside(f, l, n, f, l) <> n"
+    columns_of_one = [n == 1 for n in columns[2]]
+    columns[1] = [f if one else last for f, last, one in zip(columns[0], columns[1], columns_of_one, strict=True)]
+    assert connection.execute(whole, columns).fetchall() == [(0,)]
+    for f, last, n in spans[:300]:
+        low, high = sorted(rng.uniform(f - 5, last + 5, 2).tolist())
+        counted = sum(low <= moment <= high for moment in np.linspace(f, last, n))
+        assert connection.execute("SELECT tokens_inside(?, ?, ?, ?, ?)", [f, last, n, low, high]).fetchall() == [(counted,)]
