@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -86,7 +87,8 @@ class Child:
     def error(self, what: str) -> EngineError:
         """One line: what happened, the log's own words, where the log is. The log's tail comes as the exception's note."""
         text = self.log.read_text(errors="replace")
-        error = EngineError(f"{self.name} {what}: {cause(text) or 'its log is empty'} (log: {self.log})")
+        said = cause(text)
+        error = EngineError(f"{self.name} {what}; " + (f"its log says: {said}; see {self.log}" if said else f"its log {self.log} is empty"))
         error.add_note("\n".join(text.splitlines()[-30:]))
         return error
 
@@ -173,4 +175,6 @@ def pin(process: psutil.Process, cpus: Sequence[int]) -> None:
 
 
 def _exit_words(code: int) -> str:
+    if code == 128 + signal.SIGKILL:
+        return "signal 9 (killed by somebody, or out of memory)"
     return f"signal {code - 128}" if code > 128 else f"exit code {code}"
