@@ -1,10 +1,11 @@
 # Plumbline. Each target sets up what it needs. Hydra overrides are given as plain words: `make bench engine=recorded load.rho=0.8`.
 SHELL := bash
 CORE := .envs/core/bin/python
-OVERRIDES = $(foreach v,$(MAKEOVERRIDES),$(v))
+READY := .envs/core/.ready
 # pip's local wheels, where a machine has some, serve uv as well; elsewhere uv takes PyTorch's CPU builds from their own index.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export PYTHONHASHSEED ?= 0
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench report database test lint perf clean
@@ -12,35 +13,35 @@ export PYTHONHASHSEED ?= 0
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(CORE) ## make the core environment (.envs/core); engines and simulators get theirs when first used
+setup: $(READY) ## make the core environment (.envs/core); engines and simulators get theirs when first used
 
 .envs/uv/bin/uv:
 	python3 -m venv .envs/uv && .envs/uv/bin/python -m pip install -q uv==0.13.9
 
-$(CORE): conf/envs/core.txt .envs/uv/bin/uv
+$(READY): conf/envs/core.txt .envs/uv/bin/uv
 	.envs/uv/bin/uv venv -q --clear --python python3 .envs/core
-	.envs/uv/bin/uv pip install -q --no-deps --python $(CORE) -r conf/envs/core.txt
-	@touch $(CORE)
+	.envs/uv/bin/uv pip install -q --compile-bytecode --no-deps --python $(CORE) -r conf/envs/core.txt
+	@touch $@
 
-bench: $(CORE) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
-	@$(CORE) -m harness $(OVERRIDES)
+bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
+	@$(CORE) -m harness $(MAKEOVERRIDES)
 
-report: $(CORE) ## rebuild the database and results/report.html from the stored runs
+report: $(READY) ## rebuild the database and results/report.html from the stored runs
 	@$(CORE) -m results build
 	@$(CORE) -m analysis report
 
-database: $(CORE) ## rebuild results/plumbline.duckdb from the stored runs
+database: $(READY) ## rebuild results/plumbline.duckdb from the stored runs
 	@$(CORE) -m results build
 
-test: $(CORE) ## all tests, the end-to-end ones on real engines and simulators included
+test: $(READY) ## all tests, the end-to-end ones on real engines and simulators included
 	@$(CORE) -m pytest
 
-lint: $(CORE) ## ruff and strict mypy
+lint: $(READY) ## ruff and strict mypy
 	@$(CORE) -m ruff check .
 	@$(CORE) -m ruff format --check .
 	@$(CORE) -m mypy
 
-perf: $(CORE) ## benchmarks of the client, the database and the report (not part of the tests)
+perf: $(READY) ## benchmarks of the client, the database and the report (not part of the tests)
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
 clean: ## remove environments, caches and derived results (measured runs stay)

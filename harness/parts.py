@@ -71,6 +71,8 @@ class Load:
             raise ValueError(f"load: give one of load.rho and load.rate, got rho={self.rho}, rate={self.rate}")
         for name in ("rho", "rate", "capacity", "duration", "num_requests"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise ValueError(f"load.{name} must be a number, got {value!r}")
             if value is not None and not value > 0:
                 raise ValueError(f"load.{name} must be > 0, got {value}")
 

@@ -114,6 +114,9 @@ class Toy:
             sequence.generated += 1
             sequence.tokens.put_nowait(sequence.generated)
 
+    async def models(self, request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "toy", "owned_by": "toy", "max_model_len": self.law.max_model_len}]})
+
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -148,6 +151,7 @@ async def serve(law: Law) -> None:
     toy = Toy(law)
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/completions", toy.completions)
+    app.router.add_get("/v1/models", toy.models)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)

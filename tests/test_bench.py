@@ -1,0 +1,144 @@
+"""The main job over a toy engine of known step times: interrupts, failures and what they leave behind. Real engines: test_end_to_end.py."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from results import database
+from results.profile import Profile
+from results.record import Run, Track
+from results.store import read_run, run_folders
+from simulators.system import SimulatorError
+from tests.benches import Bench, one_line
+from tests.toy_engine import Law, toy_engine
+
+QUICK = (
+    "load.rho=0.5",
+    "load.duration=4",
+    "load.warmup=2",
+    "capacity.duration=2",
+    "capacity.pilot=12",
+    "capacity.population=200",
+    "profile.budget=4",
+    "profile.prefill=[16,128]",
+    "profile.held_out_prefill=[64]",
+    "profile.chunks=[]",
+    "profile.decode_batches=[1,4]",
+    "profile.held_out_batches=[2]",
+    "profile.decode_contexts=[32]",
+    "profile.mixed_prompts=[64]",
+    "profile.held_out_mixed=[]",
+    "profile.mixed_batches=[2]",
+    "gates.max_lag_p99=0.5",
+    "workload=fixed",
+    "workload.input.value=64",
+    "workload.output.value=8",
+)
+
+
+class Failing:
+    """A simulator that always fails, as a foreign one may."""
+
+    system = "failing"
+    environment = None
+
+    def tracks(self) -> tuple[Track, ...]:
+        return ("calibrated",)
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        (scratch / "log").write_text("division by zero\n")
+        raise SimulatorError(f"failing: exit code 3: division by zero (log: {scratch / 'log'})")
+
+
+@pytest.fixture
+def toy() -> Iterator[tuple[str, ...]]:
+    """Overrides that attach the bench to a toy engine."""
+    law = Law(base=0.004, per_token=20e-6, per_sequence=0.0005, frontend=0.002)
+    with toy_engine(law) as endpoint:
+        yield ("engine=attached", f"engine.url={endpoint.url}", *QUICK)
+
+
+def test_a_bench_measures_scores_and_reports(bench: Bench, toy: tuple[str, ...]) -> None:
+    done = bench.run(*toy, "simulator=[native]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured, simulated = (read_run(folder) for folder in run_folders(bench.runs))
+    assert (measured.kind, simulated.kind) == ("measured", "simulated")
+    assert all(r.error is None for r in measured.records)
+    assert simulated.trace == measured.trace
+    with database.connect(bench.database) as connection:
+        (scores,) = connection.execute("select count(*) from fidelity where error is not null").fetchone() or (0,)
+    assert scores > 0
+    assert measured.run_id in bench.report.read_text()
+    assert str(bench.report) in done.stdout
+
+
+def test_a_failed_simulator_keeps_the_measurement_and_its_log(bench: Bench, toy: tuple[str, ...]) -> None:
+    done = bench.run(*toy, "simulator=[]", "+simulators.failing._target_=tests.test_bench.Failing")
+    assert done.returncode == 1
+    assert "FAILED: failing: exit code 3: division by zero" in done.stdout
+    assert [read_run(folder).kind for folder in run_folders(bench.runs)] == ["measured"]
+    assert bench.report.is_file()
+    (log,) = (bench.folder / "logs").glob("*failing*.log")
+    assert str(log) in done.stdout
+
+
+def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench, toy: tuple[str, ...]) -> None:
+    done = bench.run(*toy, "simulator=[]", "gates.max_lag_p99=1e-7")
+    assert done.returncode == 2
+    assert "INVALID: dispatch lag p99" in done.stdout
+    (folder,) = run_folders(bench.runs)
+    assert not read_run(folder).valid
+    assert "INVALID" in bench.report.read_text()
+
+
+@pytest.mark.parametrize("after", ["engine", "warm-up", "capacity", "profile"])
+def test_an_interrupt_leaves_nothing_behind(bench: Bench, toy: tuple[str, ...], after: str) -> None:
+    with bench.start(*toy, "simulator=[native]") as process:
+        done = _interrupt_after(process, f"✓ {after}")
+    assert done.returncode == 130
+    assert "interrupted" in one_line(done)
+    assert bench.left_halves() == []
+    assert bench.left_processes() == []
+
+
+def test_a_server_that_dies_during_the_replay_makes_no_valid_run(bench: Bench) -> None:
+    with toy_engine(Law(base=0.02)) as endpoint:
+        port = int(endpoint.url.rsplit(":", 1)[1])
+        with bench.start("engine=attached", f"engine.url={endpoint.url}", *QUICK, "load.duration=20", "simulator=[]") as process:
+            out = _read_until(process, "✓ profile")
+            _kill_listener(port)
+            rest, err = process.communicate(timeout=120)
+    assert process.returncode == 2, out + rest + err
+    assert "requests failed" in rest
+    (folder,) = run_folders(bench.runs)
+    assert not read_run(folder).valid
+    assert sum(r.error is not None for r in read_run(folder).records) > 0
+
+
+def _read_until(process: "subprocess.Popen[str]", line: str) -> str:
+    assert process.stdout is not None
+    said = ""
+    for got in process.stdout:
+        said += got
+        if line in got:
+            return said
+    raise AssertionError(f"it never said {line!r}:\n{said}")
+
+
+def _interrupt_after(process: "subprocess.Popen[str]", line: str) -> "subprocess.CompletedProcess[str]":
+    out = _read_until(process, line)
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out + rest, err)
+
+
+def _kill_listener(port: int) -> None:
+    """End the process that listens on `port`, as a crash would."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            os.kill(connection.pid, signal.SIGKILL)
