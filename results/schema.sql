@@ -7,7 +7,7 @@ CREATE TABLE runs (
     system VARCHAR NOT NULL,             -- vllm, sglang, vidur, ...
     version VARCHAR,                     -- the system's own
     track VARCHAR,                       -- shipped, matched, calibrated; NULL when measured
-    measured_run_id VARCHAR,             -- the run that a simulated one is held against
+    measured_run_id VARCHAR,             -- the run that a simulated one is held against, if any
     workload VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
     hardware VARCHAR NOT NULL,
