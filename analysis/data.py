@@ -113,7 +113,7 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
     """Read the comparison of one measured run (None: the newest). Raises AnalysisError when there is none such, DatabaseError when the
     database cannot be opened.
     """
-    with connect(database) as connection:
+    with open_database(database) as connection:
         known = runs(connection)
         measured = _chosen(database, known, measured_run_id)
         simulated = sorted(
@@ -145,6 +145,13 @@ def _chosen(database: Path, known: Mapping[str, RunRow], run_id: str | None) -> 
     if known[run_id].kind != "measured":
         raise AnalysisError(f"{run_id} is a simulated run; give the measured one that it is held against: {known[run_id].measured_run_id}")
     return known[run_id]
+
+
+def open_database(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
+    """`results.database.connect`, on one thread: sums added up in another order differ in their last digits, and so would the scores."""
+    connection = connect(database, read_only=read_only)
+    connection.execute("SET threads = 1")
+    return connection
 
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:

@@ -25,7 +25,6 @@ from analysis.stats import (
     relative_spread,
     wasserstein_distance,
 )
-from results.database import connect
 
 LATENCIES = ("ttft", "tpot", "e2e")
 RATES = ("output_throughput", "request_rate", "goodput", "slo_attainment")
@@ -59,7 +58,7 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
     noise: relative standard deviation over the valid repeats of the measured run (`_cell`), NULL for fewer than two.
     Pairs whose measured run is invalid are scored too, so that one can look into them: runs.valid says that they do not count.
     """
-    with connect(database, read_only=False) as connection:
+    with data.open_database(database, read_only=False) as connection:
         runs = data.runs(connection)
         metrics = data.metric_values(connection, list(runs))
         scores: list[Score] = []
@@ -104,7 +103,7 @@ def _pair_scores(
     estimates = _estimates(one, other, inside, bootstrap)
     pools = [_pool(connection, run, one["request_id"][inside]) for run in (measured, simulated)]
     if pools[0] is not None and pools[1] is not None:
-        estimates |= {("itl", stat): e for stat, e in relative_error_of_pools(pools[0], pools[1], bootstrap).items()}
+        estimates |= {("itl", stat): estimate for stat, estimate in relative_error_of_pools(pools[0], pools[1], bootstrap).items()}
     noise = _noise(runs, measured, metrics)
     for metric, stat in KEYS:
         truth, prediction = metrics[measured.run_id].get((metric, stat)), metrics[simulated.run_id].get((metric, stat))

@@ -97,11 +97,9 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) ->
 def table(heads: Sequence[str], body: Iterable[str], caption: str, kind: str) -> str:
     """A table that scrolls sideways by itself, by keyboard too. heads are escaped; body holds finished rows."""
     head = "".join(f'<th scope="col">{escape(text).replace(" (", "<br><small>(")}</th>' for text in heads)
-    rows = "\n".join(body)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table class="{kind}"><caption><span>{escape(caption)}'
-        f"</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
-    )
+    rows, label = "\n".join(body), escape(caption)
+    inner = f"<caption><span>{label}</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table class="{kind}">{inner}</table></div>\n'
 
 
 def text_table(frame: Any, caption: str) -> str:

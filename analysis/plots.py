@@ -213,14 +213,16 @@ def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> g
 
 
 def _log_axis(values: Sequence[float] | Values) -> dict[str, Any]:
-    """A log axis with at most six ticks over the values' range, each with its whole number."""
+    """A log axis with a few ticks over the values' range, each with its whole number (plotly's own shows bare digits, or too many)."""
     low, high = (float(min(values)), float(max(values))) if len(values) else (1.0, 10.0)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in LOG_STEPS:
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
         if len(ticks) <= 6:
             break
-    return {"type": "log", "tickvals": ticks, "tickformat": ",.3~r"}
+    if len(ticks) < 2:  # less than a step apart
+        ticks = [float(f"{tick:.3g}") for tick in np.unique([low, (low * high) ** 0.5, high])]
+    return {"type": "log", "tickvals": ticks[:: 1 + (len(ticks) - 1) // 6], "tickformat": ",.3~r"}
 
 
 def _ratio_axis(figure: go.Figure, shown: Sequence[float]) -> None:

@@ -97,6 +97,7 @@ def _sections(comparison: Comparison) -> list[Section]:
     inside = requests[requests["in_window"].astype(bool)]
     measured = plots.series_of(requests)[0]
     valid = comparison.measured.valid
+    known = [metric for metric in ("ttft", "tpot", "e2e") if inside[metric].notna().any()]
     return [
         Section(
             title="How far off, statistic by statistic",
@@ -106,12 +107,12 @@ def _sections(comparison: Comparison) -> list[Section]:
         Section(
             title="Latency distributions",
             note="A simulator whose line lies left of the measured one is too optimistic.",
-            drawings=[_cdf(inside, metric) for metric in ("ttft", "tpot", "e2e")],
+            drawings=[_cdf(inside, metric) for metric in known],
         ),
         Section(
             title="Request by request",
             note="A simulator can have the right distribution and still be wrong about every request.",
-            drawings=[_parity(inside, metric) for metric in ("ttft", "tpot", "e2e")] if comparison.simulated else [],
+            drawings=[_parity(inside, metric) for metric in known] if comparison.simulated else [],
         ),
         Section(
             title="Over time",

@@ -1,0 +1,33 @@
+"""How long a report takes: `make perf`. One measured run and three simulated ones, 2,000 requests each."""
+
+from pathlib import Path
+from typing import Any
+
+from analysis.fidelity import score
+from analysis.report import Report
+from results import database
+from results.record import Track
+from results.store import write_run
+from tests.runs import make_run, make_simulated
+
+TRACKS: tuple[Track, ...] = ("shipped", "matched", "calibrated")
+
+
+def _database(folder: Path, num_requests: int) -> Path:
+    measured = make_run(num_requests=num_requests)
+    for run in (measured, *(make_simulated(measured, track=track, noise=0.2) for track in TRACKS)):
+        write_run(folder / "runs", run)
+    database.build([folder / "runs"], folder / "plumbline.duckdb")
+    return folder / "plumbline.duckdb"
+
+
+def test_report_build_time(benchmark: Any, tmp_path: Path) -> None:
+    report = Report(database=_database(tmp_path, 2000), out=tmp_path / "report.html")
+    summary = benchmark.pedantic(report.write, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["page_mb"] = round(summary.path.stat().st_size / 1e6, 2)
+    print(f"\nreport of 4 runs of 2,000 requests: page {benchmark.extra_info['page_mb']} MB")
+
+
+def test_scoring_time(benchmark: Any, tmp_path: Path) -> None:
+    path = _database(tmp_path, 2000)
+    benchmark.pedantic(score, args=(path,), rounds=3, warmup_rounds=1)
