@@ -8,31 +8,22 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import ssl
 import sys
-import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 import uvloop
 
 from harness import sse
-from harness.connection import Address, Exchange, Pool
-from harness.schedule import Schedule
+from harness.connection import Address, Exchange
+from harness.session import Progress, Session
 from harness.system import Endpoint, EngineError
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
-Progress = Callable[[int, int], None]
-
-_LEAD = 0.02  # s between the last preparation and second 0
-_TICK = 0.25  # s between looks at the limits; every second look reports progress
 _SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the loop up for that long
 
 
@@ -87,7 +78,18 @@ class Client:
         """
         address, head = self._address(endpoint.url)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
-        session = _Session(self, address, trace, exchanges, progress)
+        session = Session(
+            address,
+            [request.arrival for request in trace],
+            exchanges,
+            request_timeout=self.request_timeout,
+            drain_timeout=self.drain_timeout,
+            connect_timeout=self.connect_timeout,
+            connections=self.connections,
+            keep_alive=self.keep_alive,
+            spin=self.spin,
+            progress=progress,
+        )
         with _quiet_interpreter(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(session.run())
             records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
@@ -128,109 +130,6 @@ class Client:
             }
         )
         return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
-
-
-class _Session:
-    """One replay under way."""
-
-    def __init__(self, client: Client, address: Address, trace: Trace, exchanges: list[Exchange], progress: Progress | None) -> None:
-        self._client, self._trace, self._exchanges, self._progress = client, trace, exchanges, progress
-        self._pool = Pool(
-            address,
-            reserve=min(client.connections, len(trace)),
-            keep_alive=client.keep_alive,
-            connect_timeout=client.connect_timeout,
-            settled=self._settled,
-            refused=self._refused,
-        )
-        self._arrivals = [request.arrival for request in trace]
-        self._schedule: Schedule | None = None
-        self._oldest = 0  # all before it are settled
-        self._done = 0
-        self._ended = asyncio.Event()
-        self._gone: str | None = None
-        self._broken: BaseException | None = None
-        self.epoch = self.wall_s = self.cpu_s = 0.0
-        self.started_at = ""
-
-    async def run(self) -> None:
-        """Connect, replay, drain. Whatever ends it, no socket stays open."""
-        _allow_open_files(len(self._exchanges) + 256)
-        asyncio.get_running_loop().set_exception_handler(self._on_exception)
-        try:
-            await self._pool.fill(min(len(self._trace), max(self._client.connections, self._burst())))
-            self.epoch = time.monotonic() + _LEAD
-            self.started_at = datetime.now(UTC).isoformat()
-            cpu = time.process_time()
-            self._schedule = Schedule(self._arrivals, self.epoch, self._client.spin, self._send)
-            if self._gone is None:
-                self._schedule.start()
-                await self._watch()
-            else:
-                self._refused(self._gone)
-            self.wall_s = max(0.0, time.monotonic() - self.epoch)
-            self.cpu_s = time.process_time() - cpu
-        finally:
-            if self._schedule is not None:
-                self._schedule.stop()
-            self._pool.close()
-        if self._progress:
-            self._progress(self._done, len(self._exchanges))
-
-    def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A defect in a callback of ours ends the replay; it must not pass for a slow server."""
-        self._broken = context.get("exception") or RuntimeError(context["message"])
-        self._ended.set()
-
-    def _burst(self) -> int:
-        """The most arrivals within any one second: about as many connections are opened before the start."""
-        return max(bisect_left(self._arrivals, arrival + 1.0) - i for i, arrival in enumerate(self._arrivals))
-
-    def _send(self, index: int) -> None:
-        self._pool.send(self._exchanges[index])
-
-    def _settled(self, _: Exchange) -> None:
-        self._done += 1
-        if self._done == len(self._exchanges):
-            self._ended.set()
-
-    def _refused(self, reason: str) -> None:
-        """Nobody listens any more: what was not sent yet never will be."""
-        self._gone = reason
-        if self._schedule is not None:
-            self._schedule.stop()
-            for exchange in self._exchanges[self._schedule.position :]:
-                self._pool.cancel(exchange, f"not sent, the server is gone: {reason}")
-
-    async def _watch(self) -> None:
-        """Until the end: enforce the limits, keep connections ready, report progress."""
-        drained = self._arrivals[-1] + self._client.drain_timeout
-        turn = 0
-        while not self._ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _TICK)
-            if self._broken is not None:
-                raise self._broken
-            now = time.monotonic()
-            if now - self.epoch > drained:
-                self._cancel_all(f"not finished {self._client.drain_timeout:g} s after the last arrival (client.drain_timeout)")
-            self._time_out(now - self._client.request_timeout)
-            self._pool.top_up()
-            turn += 1
-            if self._progress and turn % 2 == 0:
-                self._progress(self._done, len(self._exchanges))
-
-    def _time_out(self, limit: float) -> None:
-        assert self._schedule is not None
-        while self._oldest < self._schedule.position and self._exchanges[self._oldest].settled:
-            self._oldest += 1
-        for exchange in self._exchanges[self._oldest : self._schedule.position]:
-            if not exchange.settled and exchange.sent is not None and exchange.sent < limit:
-                self._pool.cancel(exchange, f"timed out after {self._client.request_timeout:g} s (client.request_timeout)")
-
-    def _cancel_all(self, reason: str) -> None:
-        for exchange in self._exchanges[self._oldest :]:
-            self._pool.cancel(exchange, reason)
 
 
 def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:
@@ -295,11 +194,3 @@ def _quiet_interpreter() -> Iterator[None]:
         gc.unfreeze()
         if enabled:
             gc.enable()
-
-
-def _allow_open_files(count: int) -> None:
-    """Raise this process's soft limit on open files as far as needed and allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
