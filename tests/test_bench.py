@@ -36,8 +36,8 @@ QUICK = (
     "profile.mixed_batches=[2]",
     "gates.max_lag_p99=0.5",
     "workload=fixed",
-    "workload.input.value=64",
-    "workload.output.value=8",
+    "workload.input.tokens=64",
+    "workload.output.tokens=8",
 )
 
 
