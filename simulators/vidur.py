@@ -6,9 +6,8 @@ vidur_driver.py; what comes out: vidur_records.py; how well it knows the engine'
 
 import dataclasses
 import json
-import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from results.profile import Profile
 from results.record import Run, Track
 from simulators.external import ROOT, Usage, clean_environment, describe_log, interpreter, run_program
 from simulators.system import Coverage, SimulatorError
-from simulators.vidur_calibration import count_outside, probes, residuals, step_points, widen
+from simulators.vidur_calibration import Calibration
 from simulators.vidur_files import (
     Forest,
     Limits,
@@ -27,17 +26,19 @@ from simulators.vidur_files import (
     flags,
     grid_for,
     model_fields,
+    refuse_too_long,
     shipped_files,
     unusable,
     write_package,
     write_profile,
     write_trace,
 )
-from simulators.vidur_profile import Source, StepTimes, up
-from simulators.vidur_records import read_outcomes, read_steps, records
+from simulators.vidur_profile import Source, up
+from simulators.vidur_records import read_output, records
 from workloads.trace import Trace
 
 DRIVER = Path(__file__).with_name("vidur_driver.py")
+REPORT = "report.json"  # of the driver
 MEASURED = Names(model="measured-model", device="measured-device", network="measured-network")
 SHIPPED_BLOCK_SIZE = 16  # tokens: the only one that Vidur's own profiles were measured with
 SHIPPED_GRANULARITY = 64  # tokens of context: git's default
@@ -121,105 +122,106 @@ class Vidur:
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """Replay the requests that `measured` really sent. Raises SimulatorError: one line, what, where, what to do."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        scenario = self._scenario(measured, track, profile)
+        calibration = self._calibration(measured, track, profile)
+        scenario = self._scenario(measured, track, calibration)
         refuse_too_long(scenario, measured.limits.max_model_len)
         offset = self._offset(profile)
-        times = StepTimes.fit(profile) if track == "calibrated" and profile else None
-        usage, report = self._run(measured, scenario, profile if times else None, times, scratch)
+        try:
+            argv = self._write(measured, scenario, calibration, scratch)
+        except OSError as error:
+            raise SimulatorError(f"vidur: its input files could not be written into {scratch}: {error}") from error
+        usage, report = self._run(argv, scratch)
 
-        requests, log, out = scenario.trace.requests, scratch / "log", Path(report["output"])
-        outcomes = read_outcomes(out, requests, log)
-        steps = read_steps(out, requests)
-        done = records(requests, {r.request_id: r.arrival for r in measured.trace}, outcomes, steps, offset=offset, log=log)
-        asked = dataclasses.replace(measured.trace, requests=tuple(r for r in measured.trace if r.request_id in done))
-        calibration = None
-        if times and profile:
-            calibration = {
-                "profile": profile.profile_id,
-                "measured": {axis: list(ends) for axis, ends in times.measured.items()},
-                "residuals": residuals(step_points(profile), report["predicted"]),
-                "steps": len(steps),
-                "steps_outside": count_outside(steps, times),
-            }
+        log, asked = scratch / "log", scenario.trace.requests
+        outcomes, steps = read_output(Path(report["output"]), asked, log)
+        done = records(asked, {r.request_id: r.arrival for r in measured.trace}, outcomes, steps, offset=offset, log=log)
         settings = {"name": self.system, **dataclasses.asdict(self), "coverage": dataclasses.asdict(self.coverage)}
         timing = {**dataclasses.asdict(usage), "train_s": report["train_s"], "simulate_s": report["simulate_s"]}
+        summary = calibration.summary(report["predicted"], steps) if calibration else None
+        version = report["version"] if self.source == "pypi" else commit(self._checkout())
+        kept = tuple(r for r in measured.trace if r.request_id in done)
         return dataclasses.replace(
             measured,
             run_id=f"{measured.run_id}--{self.system}-{track}",
             kind="simulated",
             system=self.system,
-            version=report["version"] if self.source == "pypi" else commit(self._checkout()),
-            trace=asked,
-            records=tuple(done[r.request_id] for r in asked),
+            version=version,
+            trace=dataclasses.replace(measured.trace, requests=kept),
+            records=tuple(done[r.request_id] for r in kept),
             started_at=started,
             wall_s=usage.wall_s,
             track=track,
             measured_run_id=measured.run_id,
             valid=True,
             invalid_reason=None,
-            config={**measured.config, "simulator": {**settings, "calibration": calibration, "timing": timing}},
-            provenance={"vidur": report["version"] if self.source == "pypi" else commit(self._checkout()), "source": self.source},
+            config={**measured.config, "simulator": {**settings, "calibration": summary, "timing": timing}},
+            provenance={"vidur": version, "source": self.source},
             telemetry=None,
         )
 
-    def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
-        """What is to be simulated, in numbers. Raises SimulatorError when the track, the profile or a limit is not to be had."""
-        calibrated = track == "calibrated"
-        if calibrated and profile is None:
+    def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> Calibration | None:
+        if track != "calibrated":
+            if why := self.why_not_shipped():
+                raise SimulatorError(f"vidur: no {track} track: {why}")
+            return None
+        if profile is None:
             raise SimulatorError(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
-        if not calibrated and (why := self.why_not_shipped()):
-            raise SimulatorError(f"vidur: no {track} track: {why}")
+        return Calibration.of(profile)
+
+    def _scenario(self, measured: Run, track: Track, calibration: Calibration | None) -> Scenario:
+        """What is to be simulated, in numbers. Raises SimulatorError when the run lacks a request or a limit."""
         if all(r.sent is None for r in measured.records):
             raise SimulatorError(f"vidur: run {measured.run_id} sent no request, so there is nothing to simulate")
         trace = measured.trace_as_sent()
-        limits = None if track == "shipped" else _limits(measured, None if calibrated else SHIPPED_BLOCK_SIZE)
+        limits = None if track == "shipped" else _limits(measured, None if calibration else SHIPPED_BLOCK_SIZE)
         grid = grid_for(
             trace,
             batch=limits.batch if limits else SHIPPED_BATCH,
             budget=limits.tokens if limits else SHIPPED_BUDGET,
             whole_prompts=self.scheduler == "orca",
-            granularity=self._granularity(trace) if calibrated else SHIPPED_GRANULARITY,
+            granularity=self._granularity(trace) if calibration else SHIPPED_GRANULARITY,
         )
         return Scenario(
             source=self.source,
             scheduler=self.scheduler,
             trace=trace,
-            names=MEASURED if calibrated else self._shipped_names(),
+            names=MEASURED if calibration else self._shipped_names(),
             limits=limits,
-            measured=calibrated,
+            measured=calibration is not None,
             tensor_parallel=measured.limits.tensor_parallel,
             watermark=self.watermark,
-            grid=widen(grid, step_points(profile)) if calibrated and profile else grid,
+            grid=calibration.widen(grid) if calibration else grid,
             forest=Forest(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Forest)}),
         )
 
-    def _run(
-        self, measured: Run, scenario: Scenario, profile: Profile | None, times: StepTimes | None, scratch: Path
-    ) -> tuple[Usage, dict[str, Any]]:
-        """Write the files, run the driver, return what it used and its report."""
-        python = interpreter(self.environment)
-        job: dict[str, Any] = {"model": None, "device": None, "node": None, "probes": [], "report": str(scratch / "report.json")}
-        files: Mapping[str, Path] | None
+    def _write(self, measured: Run, scenario: Scenario, calibration: Calibration | None, scratch: Path) -> list[str]:
+        """Write every input file, and return the command line."""
+        job: dict[str, Any] = {"model": None, "device": None, "node": None, "probes": [], "report": str(scratch / REPORT)}
+        files: Mapping[str, Path] | None = None if calibration else self._shipped_files()
         write_trace(scenario.trace, self.source, scratch / "trace.csv")
-        if profile and times:
+        if calibration:
             model = _model(measured, scenario)
             job |= {"model": model, "device": _device(measured), "node": {"name": MEASURED.network, "num_devices_per_node": 1024}}
-            job["probes"] = probes(step_points(profile))
-            files = write_profile(times, scenario, model, scratch / "cache")
-        else:
-            files = self._shipped_files()
+            job |= {"probes": calibration.probes()}
+            files = write_profile(calibration.times, scenario, model, scratch / "cache")
+        if self.source == "git":
+            write_package(self._checkout(), scratch / "package")
         (scratch / "job.json").write_text(json.dumps(job, indent=1))
         words = flags(scenario, trace=scratch / "trace.csv", out=scratch / "out", cache=scratch / "cache", files=files)
-        env = clean_environment({"PYTHONPATH": str(write_package(self._checkout(), scratch))} if self.source == "git" else {})
-        argv = [str(python), "-P", str(DRIVER), str(scratch / "job.json"), *words]  # -P: or our own vidur.py would be imported
-        log = scratch / "log"
+        # -P: or `import vidur` beside the driver would be this very file
+        return [str(interpreter(self.environment)), "-P", str(DRIVER), str(scratch / "job.json"), *words]
+
+    def _run(self, argv: Sequence[str], scratch: Path) -> tuple[Usage, dict[str, Any]]:
+        """Run the driver; return what it used and its report."""
+        log, report = scratch / "log", scratch / REPORT
+        env = clean_environment({"PYTHONPATH": str(scratch / "package")} if self.source == "git" else {})
         try:
             usage = run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
         except SimulatorError as error:
             raise _explained(error, log) from error
-        if not (scratch / "report.json").is_file():
+        if not report.is_file():
             raise SimulatorError(f"vidur: it ended without its report; {describe_log(log)}")
-        return usage, json.loads((scratch / "report.json").read_text())
+        return usage, json.loads(report.read_text())
 
     def _granularity(self, trace: Trace) -> int:
         """Tokens between two contexts of the tables: at most `context_rows` of them, whole multiples of 32."""
@@ -241,23 +243,6 @@ class Vidur:
 
     def _shipped_files(self) -> dict[str, Path]:
         return shipped_files(self._checkout(), self._shipped_names())
-
-
-def refuse_too_long(scenario: Scenario, max_model_len: int | None) -> None:
-    """Raise SimulatorError naming the first request that Vidur would cut, never schedule, or restart for ever."""
-    limits = scenario.limits
-    for request in scenario.trace:
-        total, where = request.input_tokens + request.output_tokens, f"vidur: request {request.request_id} of {request.input_tokens}"
-        if max_model_len is not None and total > max_model_len:
-            raise SimulatorError(f"{where} + {request.output_tokens} tokens is longer than the model's {max_model_len}; leave it out")
-        if limits is None:
-            continue
-        blocks = math.ceil(total / limits.block_size) + int(scenario.watermark * limits.num_blocks)
-        if blocks > limits.num_blocks:
-            kv = limits.num_blocks * limits.block_size
-            raise SimulatorError(f"{where} + {request.output_tokens} tokens does not fit into {kv} tokens of KV cache; leave it out")
-        if scenario.scheduler == "vllm" and request.input_tokens > limits.tokens:
-            raise SimulatorError(f"{where} tokens exceeds the {limits.tokens} of a step, and scheduler=vllm cuts no prompt; use sarathi")
 
 
 def commit(checkout: Path) -> str:

@@ -1,39 +1,64 @@
 """How well a calibrated Vidur knows the engine's single steps: its own predictions held against the profile's points."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from results.profile import Profile
-from simulators.vidur_profile import Grid, StepTimes, up
+from simulators.vidur_profile import TOKENS_STEP, Grid, StepTimes, up
 from simulators.vidur_records import Step
 
 PROBE = ("new_tokens", "prefill_context", "batch", "context")
 
 
-def step_points(profile: Profile) -> pd.DataFrame:
-    """The profile's points that are steps (the front-end cost is none), in a fixed order."""
-    points = profile.points()
-    return points[points["kind"] != "frontend"].reset_index(drop=True)
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A profile, made ready: its id, the step times fitted to it, and every point of it that is a step, in a fixed order."""
 
+    profile_id: str
+    times: StepTimes
+    points: pd.DataFrame
 
-def probes(points: pd.DataFrame) -> list[dict[str, int]]:
-    """The points as steps that vidur_driver.py can ask for."""
-    return [dict(zip(PROBE, map(int, row), strict=True)) for row in points[list(PROBE)].round().to_numpy()]
+    @classmethod
+    def of(cls, profile: Profile) -> "Calibration":
+        """Raises SimulatorError when the profile does not suffice."""
+        points = profile.points()
+        steps = points[points["kind"] != "frontend"].reset_index(drop=True)
+        return cls(profile_id=profile.profile_id, times=StepTimes.fit(profile), points=steps)
 
+    def probes(self) -> list[dict[str, int]]:
+        """The points as steps that vidur_driver.py can ask for."""
+        return [dict(zip(PROBE, map(int, row), strict=True)) for row in self.points[list(PROBE)].round().to_numpy()]
 
-def widen(grid: Grid, points: pd.DataFrame) -> Grid:
-    """A grid that covers the profile's points too, so that every one of them can be predicted."""
-    new, before, batch, context = (points[column].max() for column in PROBE)
-    return Grid(
-        tokens=max(grid.tokens, up(new + batch, 8)),
-        chunk=max(grid.chunk, up(new, 32)),
-        batch=max(grid.batch, int(batch)),
-        context=max(grid.context, up(max(before + new, context + 1), grid.granularity)),
-        granularity=grid.granularity,
-    )
+    def widen(self, grid: Grid) -> Grid:
+        """A grid that covers the points too, so that every one of them can be predicted."""
+        new, before, batch, context = (self.points[column].max() for column in PROBE)
+        return Grid(
+            tokens=max(grid.tokens, up(new + batch, TOKENS_STEP)),
+            chunk=max(grid.chunk, up(new, 32)),
+            batch=max(grid.batch, int(batch)),
+            context=max(grid.context, up(max(before + new, context + 1), grid.granularity)),
+            granularity=grid.granularity,
+        )
+
+    def summary(self, predicted: Sequence[float], steps: Sequence[Step]) -> dict[str, Any]:
+        """What a run keeps of it, JSON-able. predicted: s per probe.
+
+        steps_outside: how many of the simulated steps lie beyond what was measured, where the step times go on along their last slope.
+        """
+        outside = [
+            self.times.outside(tokens=s.prefill_tokens, prefill_context=s.prefill_context, batch=s.batch, context=s.context) for s in steps
+        ]
+        return {
+            "profile": self.profile_id,
+            "measured": {axis: list(ends) for axis, ends in self.times.measured.items()},
+            "residuals": residuals(self.points, predicted),
+            "steps": len(steps),
+            "steps_outside": sum(outside),
+        }
 
 
 def residuals(points: pd.DataFrame, predicted: Sequence[float]) -> dict[str, Any]:
@@ -53,8 +78,3 @@ def residuals(points: pd.DataFrame, predicted: Sequence[float]) -> dict[str, Any
             "p90": float(size.quantile(0.9)),
         }
     return result
-
-
-def count_outside(steps: Sequence[Step], times: StepTimes) -> int:
-    """Number of simulated steps that lie beyond what the profile measured, where the step times are extended along their last slope."""
-    return sum(times.outside(tokens=s.prefill_tokens, prefill_context=s.prefill_context, batch=s.batch, context=s.context) for s in steps)

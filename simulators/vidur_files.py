@@ -4,6 +4,7 @@ Read first: `Scenario` (what is to be simulated, resolved to numbers), then `fla
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from simulators.system import SimulatorError
 from simulators.vidur_profile import TOKENS_STEP, Grid, Source, StepTimes, attention_rows, collective_rows, mlp_rows, up
 from workloads.trace import Trace
 
@@ -94,6 +96,23 @@ def grid_for(trace: Trace, *, batch: int, budget: int, whole_prompts: bool, gran
         context=up(longest, granularity),
         granularity=granularity,
     )
+
+
+def refuse_too_long(scenario: Scenario, max_model_len: int | None) -> None:
+    """Raise SimulatorError naming the first request that Vidur would cut, never schedule, or restart for ever."""
+    limits = scenario.limits
+    for request in scenario.trace:
+        total, where = request.input_tokens + request.output_tokens, f"vidur: request {request.request_id} of {request.input_tokens}"
+        if max_model_len is not None and total > max_model_len:
+            raise SimulatorError(f"{where} + {request.output_tokens} tokens is longer than the model's {max_model_len}; leave it out")
+        if limits is None:
+            continue
+        blocks = math.ceil(total / limits.block_size) + int(scenario.watermark * limits.num_blocks)
+        if blocks > limits.num_blocks:
+            kv = limits.num_blocks * limits.block_size
+            raise SimulatorError(f"{where} + {request.output_tokens} tokens does not fit into {kv} tokens of KV cache; leave it out")
+        if scenario.scheduler == "vllm" and request.input_tokens > limits.tokens:
+            raise SimulatorError(f"{where} tokens exceeds the {limits.tokens} of a step, and scheduler=vllm cuts no prompt; use sarathi")
 
 
 def write_trace(trace: Trace, source: Source, path: Path) -> None:
@@ -194,12 +213,11 @@ def unusable(files: Iterable[Path]) -> str | None:
     return None
 
 
-def write_package(checkout: Path, folder: Path) -> Path:
+def write_package(checkout: Path, folder: Path) -> None:
     """A folder for PYTHONPATH whose `vidur` is the checkout's: that one has no __init__.py, so the installed package would win."""
-    package = folder / "package" / "vidur"
+    package = folder / "vidur"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(f"__path__ = [{str(checkout / 'vidur')!r}]\n")
-    return package.parent
 
 
 def flags(scenario: Scenario, *, trace: Path, out: Path, cache: Path, files: Mapping[str, Path] | None) -> list[str]:

@@ -14,11 +14,13 @@ Read first: `StepTimes` (the model of the step times), then `mlp_rows` and `atte
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import isotonic_regression
 
 from results.profile import Profile
 from simulators.system import SimulatorError
@@ -62,14 +64,23 @@ class Surface:
     unit: Floats
 
     @classmethod
-    def fit(cls, counts: Floats, contexts: Floats, times: Floats) -> "Surface":
-        """One line along the context per count, by least squares; a count with one context borrows its neighbours' unit (0 if none)."""
+    def fit(cls, counts: Floats, contexts: Floats, times: Floats, *, shortest: bool) -> "Surface":
+        """Fit points (one each) so that a wild one among them bends little.
+
+        unit: weighted median of the slopes between points of one count, its neighbours' included (0 where no count has two contexts).
+        base: what is left at each count (its median over the contexts, or that of the shortest context alone), made non-decreasing.
+        """
         distinct = np.unique(counts)
-        groups = [(n, contexts[counts == n], times[counts == n]) for n in distinct]
-        slopes = {n: max(0.0, float(np.polyfit(k, t, 1)[0])) / n for n, k, t in groups if len(np.unique(k)) > 1}
-        unit = np.interp(distinct, list(slopes), list(slopes.values())) if slopes else np.zeros(len(distinct))
-        base = np.array([float(np.mean(t - n * u * k)) for (n, k, t), u in zip(groups, unit, strict=True)])
-        return cls(counts=distinct, base=base, unit=unit)
+        slopes = [_slopes(n, contexts[counts == n], times[counts == n]) for n in distinct]
+        sloped = [i for i, pairs in enumerate(slopes) if len(pairs)]
+        near = [np.concatenate([slopes[j] for j in sloped[max(0, rank - 1) : rank + 2]]) for rank in range(len(sloped))]
+        units = [max(0.0, _weighted_median(pairs[:, 0], pairs[:, 1])) for pairs in near]
+        unit = np.interp(distinct, distinct[sloped], units) if sloped else np.zeros(len(distinct))
+        left = []
+        for n, u in zip(distinct, unit, strict=True):
+            at = (counts == n) & (contexts == contexts[counts == n].min()) if shortest else counts == n
+            left.append(np.median((times - n * u * contexts)[at]))
+        return cls(counts=distinct, base=np.asarray(isotonic_regression(left).x), unit=unit)
 
     def at_zero(self, count: npt.ArrayLike) -> Floats:
         """s at context 0, never negative."""
@@ -84,6 +95,18 @@ class Surface:
     def context_unit(self, count: npt.ArrayLike) -> Floats:
         """s per token of context and unit of count."""
         return np.asarray(np.interp(np.asarray(count, float), self.counts, self.unit))
+
+
+def _slopes(count: float, contexts: Floats, times: Floats) -> Floats:
+    """(slope per token of context and unit of count, weight) of every pair of points of one count at two contexts."""
+    pairs = [(count * (contexts[j] - contexts[i]), times[j] - times[i]) for i, j in combinations(range(len(contexts)), 2)]
+    return np.array([(rise / run, abs(run)) for run, rise in pairs if run]).reshape(-1, 2)
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +133,10 @@ class StepTimes:
             for rows, column in ((prefill, "new_tokens"), (prefill, "prefill_context"), (decode, "batch"), (decode, "context"))
         )
         return cls(
-            # a chunk of n tokens attends to what was there before and, causally, to itself: n * (before + n / 2)
-            prefill=Surface.fit(new, before + new / 2, prefill["time"].to_numpy(float)),
-            decode=Surface.fit(batch, context, decode["time"].to_numpy(float)),
+            # a chunk of n tokens attends to what was there before and, causally, to itself: n * (before + n / 2);
+            # most prompts start from nothing, so those are to come out as measured
+            prefill=Surface.fit(new, before + new / 2, prefill["time"].to_numpy(float), shortest=True),
+            decode=Surface.fit(batch, context, decode["time"].to_numpy(float), shortest=False),
             measured={
                 axis: (float(values.min()), float(values.max()))
                 for axis, values in (("tokens", new), ("prefill_context", before), ("batch", batch), ("context", context))

@@ -45,12 +45,17 @@ class Step:
     context: float
 
 
+def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list[Outcome], list[Step]]:
+    """Both files of Vidur's output folder. Raises SimulatorError when one is missing, cut short, or not what was asked."""
+    try:
+        return read_outcomes(out, requests, log), read_steps(out, requests)
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise SimulatorError(f"vidur: its output in {out} cannot be read: {type(error).__name__}: {error}; {describe_log(log)}") from error
+
+
 def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[Outcome]:
     """request_metrics.csv, in the requests' order. Raises SimulatorError for missing rows, NaN and changed token counts."""
-    path = out / "request_metrics.csv"
-    if not path.is_file():
-        raise SimulatorError(f"vidur: it ended without writing {path.name}; {describe_log(log)}")
-    with path.open(newline="") as file:
+    with (out / "request_metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     ids = {index: request.request_id for index, request in enumerate(requests)}
     indices = [int(float(row["Request Id"])) for row in rows]

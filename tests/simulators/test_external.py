@@ -1,6 +1,8 @@
 """A foreign program's life, with real small child programs."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -62,6 +64,24 @@ def test_a_program_that_never_ends_is_stopped_with_all_its_children(tmp_path: Pa
     )
     with pytest.raises(SimulatorError, match=r"toy: stopped after its limit of 3 s; log .*, last line: still at it"):
         run(tmp_path, code, limit=3)
+    assert wait_until_gone(int((tmp_path / "child").read_text()))
+
+
+def test_ctrl_c_ends_it_and_its_children(tmp_path: Path) -> None:
+    child = (
+        "import subprocess, pathlib, time; pathlib.Path('child').write_text(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)"
+    )
+    ours = (
+        "import sys, pathlib; from simulators.external import run_program; here = pathlib.Path(sys.argv[1]); "
+        "run_program('toy', [sys.executable, '-c', sys.argv[2]], cwd=here, log=here / 'log', limit=600)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", ours, str(tmp_path), child], cwd=root, stderr=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 60
+        while not ((tmp_path / "child").is_file() and (tmp_path / "child").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        parent.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in parent.communicate(timeout=60)[1]
     assert wait_until_gone(int((tmp_path / "child").read_text()))
 
 

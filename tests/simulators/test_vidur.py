@@ -12,7 +12,7 @@ from results.record import EngineLimits, RequestRecord
 from simulators.system import SimulatorError
 from simulators.vidur import Vidur
 from simulators.vidur_files import Names, shipped_files, unusable, write_trace
-from simulators.vidur_records import read_outcomes, read_steps, records
+from simulators.vidur_records import read_output, records
 from tests.simulators.profiles import Law, make_measured, make_profile, with_limits, without
 from workloads.trace import Request, Trace
 
@@ -145,9 +145,8 @@ def write_output(folder: Path, rows: list[str], steps: list[tuple[float, float, 
 
 
 def read(folder: Path) -> dict[int, RequestRecord]:
-    outcomes = read_outcomes(folder, REQUESTS, folder / "log")
-    arrivals = {r.request_id: r.arrival for r in REQUESTS}
-    return records(REQUESTS, arrivals, outcomes, read_steps(folder, REQUESTS), offset=0.0, log=folder / "log")
+    outcomes, steps = read_output(folder, REQUESTS, folder / "log")
+    return records(REQUESTS, {r.request_id: r.arrival for r in REQUESTS}, outcomes, steps, offset=0.0, log=folder / "log")
 
 
 def test_good_output_becomes_records(tmp_path: Path) -> None:
@@ -180,3 +179,16 @@ def test_a_restarted_request_has_no_token_times(tmp_path: Path) -> None:
     got = read(write_output(tmp_path, ["0,0.03,0.0,0.01,100,2,1", ROWS[1]], STEPS[:1] + STEPS[2:]))
     assert got[7].token_times is None
     assert got[7].finished == pytest.approx(0.53)
+
+
+def test_output_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SimulatorError, match=r"cannot be read: FileNotFoundError.*request_metrics.csv"):
+        read(tmp_path)
+    trace = write_output(tmp_path, ROWS, STEPS) / "chrome_trace.json"
+    trace.write_text(trace.read_text()[:-5])
+    with pytest.raises(SimulatorError, match=r"cannot be read: JSONDecodeError"):
+        read(tmp_path)
+
+
+def test_a_scratch_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    refuse(r"its input files could not be written into .*/gone: ", tmp_path / "gone")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simulators.system import SimulatorError
-from simulators.vidur_calibration import probes, residuals, step_points, widen
+from simulators.vidur_calibration import Calibration, residuals
 from simulators.vidur_profile import Grid, StepTimes, Surface, attention_rows, mlp_rows
 from tests.simulators.profiles import Law, make_profile, without
 
@@ -83,9 +83,23 @@ def test_beyond_what_was_measured_the_last_slope_goes_on_and_is_counted() -> Non
 
 def test_noise_never_makes_a_time_negative_or_a_context_cheap() -> None:
     counts, contexts = np.array([1.0, 1, 2, 2, 4]), np.array([64.0, 512, 64, 512, 64])
-    surface = Surface.fit(counts, contexts, np.array([2e-3, 1e-3, 3e-3, 1e-3, 1e-4]))
+    surface = Surface.fit(counts, contexts, np.array([2e-3, 1e-3, 3e-3, 1e-3, 1e-4]), shortest=False)
     assert (surface.unit >= 0).all()
+    assert (np.diff(surface.base) >= 0).all()
     assert (surface.at_zero([0, 1, 2, 4, 8, 1000]) >= 0).all()
+
+
+def test_one_wild_point_changes_little_elsewhere() -> None:
+    profile = make_profile(LAW)
+    samples = profile.samples
+    samples.loc[(samples["new_tokens"] == 64) & (samples["prefill_context"] == 1536), "time"] *= 20
+    samples.loc[(samples["kind"] == "decode") & (samples["batch"] == 8) & (samples["context"] == 512), "time"] *= 5
+    wild = StepTimes.fit(profile)
+    for tokens, context in ((40, 0), (64, 0), (300, 0), (256, 1000)):
+        steps = [float(t.linear(tokens) + t.prefill_attention(context, tokens)) for t in (wild, TIMES)]
+        assert steps[0] == pytest.approx(steps[1], rel=0.02)
+    for batch, context in ((1, 100), (8, 512), (12, 300), (30, 1500)):
+        assert float(wild.decode_attention(batch, context)) == pytest.approx(float(TIMES.decode_attention(batch, context)), rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["prefill", "decode"])
@@ -96,7 +110,7 @@ def test_a_profile_without_a_kind_of_point_is_refused(kind: str) -> None:
 
 
 def test_residuals_are_relative_to_what_was_measured() -> None:
-    points = step_points(make_profile(LAW))
+    points = Calibration.of(make_profile(LAW)).points
     result = residuals(points, (points["time"] * 1.1).tolist())
     assert set(result) == {"held_out", "fitted"}
     assert set(result["held_out"]) == {"prefill", "decode", "mixed"}
@@ -104,9 +118,10 @@ def test_residuals_are_relative_to_what_was_measured() -> None:
 
 
 def test_every_point_of_the_profile_can_be_asked_for() -> None:
-    points = step_points(make_profile(LAW))
-    grid = widen(Grid(tokens=8, chunk=32, batch=1, context=64, granularity=32), points)
-    for probe in probes(points):
+    calibration = Calibration.of(make_profile(LAW))
+    grid = calibration.widen(Grid(tokens=8, chunk=32, batch=1, context=64, granularity=32))
+    assert len(calibration.probes()) == len(calibration.points)
+    for probe in calibration.probes():
         assert probe["new_tokens"] + probe["batch"] <= grid.tokens
         assert probe["new_tokens"] <= grid.chunk
         assert probe["batch"] <= grid.batch
