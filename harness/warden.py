@@ -37,12 +37,12 @@ def main(grace: float, cpus: set[int], command: list[str]) -> int:
 
 
 def _end_all(child: "subprocess.Popen[bytes]", grace: float) -> None:
-    """End the child's process group, then whatever else descends from here."""
-    _signal_group(child.pid, signal.SIGTERM)
+    """Ask the child's process group to end, then kill whatever still descends from here, generation by generation."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline and _reap(child):
         time.sleep(0.02)
-    _signal_group(child.pid, signal.SIGKILL)
     while _reap(child):
         for pid in _children():
             os.kill(pid, signal.SIGKILL)
@@ -70,11 +70,6 @@ def _children() -> list[int]:
             if int(after_name[1]) == me:
                 found.append(int(folder.name))
     return found
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Environments: made by the real uv from a real (tiny, local) wheel; remade when asked for something else; never half."""
 
+import fcntl
 import subprocess
 import sys
+import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,17 +93,25 @@ def test_unknown_environment_names_the_known_ones(root: Path) -> None:
         ensure("tyo", root)
 
 
-def test_two_that_ask_at_once_get_one_install(root: Path) -> None:
-    def ask(_: int) -> str:
-        program = (
-            f"from pathlib import Path; from harness.environment import ensure; print(ensure('toy', Path({str(root)!r}), progress=print))"
-        )
-        return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+def test_two_that_ask_at_once_wait_for_each_other(root: Path) -> None:
+    lock = root / ".envs" / ".toy.lock"
+    lock.parent.mkdir()
+    program = f"from pathlib import Path; from harness.environment import ensure; ensure('toy', Path({str(root)!r}))"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as another process that installs
+        second = subprocess.Popen([sys.executable, "-c", program])
+        while not waited_for(lock):
+            assert second.poll() is None, "it did not wait"
+            time.sleep(0.05)
+        assert not (root / ".envs" / "toy").exists()
+    assert second.wait() == 0
+    assert version(root / ".envs" / "toy" / "bin" / "python") == "1.0"
 
-    with ThreadPoolExecutor(2) as pool:
-        outputs = list(pool.map(ask, range(2)))
-    assert sorted("Installed" in output for output in outputs) == [False, True]
-    assert version(ensure("toy", root)) == "1.0"
+
+def waited_for(file: Path) -> bool:
+    """Whether a process waits for a lock on `file`: /proc/locks marks it with '->'."""
+    inode = f":{file.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.parametrize("variable", ["UV_FIND_LINKS", "PIP_FIND_LINKS"])
