@@ -23,6 +23,8 @@ CONF = ROOT / "conf"
 
 def check_choices(overrides: list[str]) -> str | None:
     """A line about the first `group=choice` (or `group=[a,b]`) that conf/ does not hold, with the near ones; None when all exist."""
+    if any(o.startswith(("--config-dir", "-cd")) for o in overrides):
+        return None  # more choices than conf/ has; Hydra itself will tell
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml"))}
     for override in overrides:
         match = re.fullmatch(r"([\w]+)=\[?([\w,\- ]*)\]?", override)

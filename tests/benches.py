@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,6 @@ class Bench:
 
     folder: Path
     tag: str
-    fixed: Sequence[str] = field(default=())
 
     @property
     def runs(self) -> Path:
@@ -42,7 +40,8 @@ class Bench:
             f"paths.logs={self.folder / 'logs'}",
             f"report.out={self.report}",
         ]
-        return [sys.executable, "-m", "harness", *paths, *self.fixed, *overrides]
+        flags = [o for o in overrides if o.startswith("--")]  # Hydra takes its flags before the overrides only
+        return [sys.executable, "-m", "harness", *flags, *paths, *(o for o in overrides if not o.startswith("--"))]
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
         environ = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "PLUMBLINE_TEST_TAG": self.tag}

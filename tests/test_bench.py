@@ -1,9 +1,8 @@
 """The main job over a toy engine of known step times: interrupts, failures and what they leave behind. Real engines: test_end_to_end.py."""
 
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import psutil
@@ -14,10 +13,11 @@ from results.profile import Profile
 from results.record import Run, Track
 from results.store import read_run, run_folders
 from simulators.system import SimulatorError
-from tests.benches import Bench, one_line
-from tests.toy_engine import Law, toy_engine
+from tests.benches import ROOT, Bench, one_line
 
 QUICK = (
+    f"--config-dir={ROOT / 'tests' / 'conf'}",
+    "engine=toy",
     "load.rho=0.5",
     "load.duration=4",
     "load.warmup=2",
@@ -27,12 +27,12 @@ QUICK = (
     "profile.budget=4",
     "profile.prefill=[16,128]",
     "profile.held_out_prefill=[64]",
-    "profile.chunks=[]",
+    "profile.chunks=[64]",
     "profile.decode_batches=[1,4]",
     "profile.held_out_batches=[2]",
     "profile.decode_contexts=[32]",
     "profile.mixed_prompts=[64]",
-    "profile.held_out_mixed=[]",
+    "profile.held_out_mixed=[32]",
     "profile.mixed_batches=[2]",
     "gates.max_lag_p99=0.5",
     "workload=fixed",
@@ -55,16 +55,8 @@ class Failing:
         raise SimulatorError(f"failing: exit code 3: division by zero (log: {scratch / 'log'})")
 
 
-@pytest.fixture
-def toy() -> Iterator[tuple[str, ...]]:
-    """Overrides that attach the bench to a toy engine."""
-    law = Law(base=0.004, per_token=20e-6, per_sequence=0.0005, frontend=0.002)
-    with toy_engine(law) as endpoint:
-        yield ("engine=attached", f"engine.url={endpoint.url}", *QUICK)
-
-
-def test_a_bench_measures_scores_and_reports(bench: Bench, toy: tuple[str, ...]) -> None:
-    done = bench.run(*toy, "simulator=[native]")
+def test_a_bench_measures_scores_and_reports(bench: Bench) -> None:
+    done = bench.run(*QUICK, "simulator=[native]", "tracks=[calibrated]")
     assert done.returncode == 0, done.stdout + done.stderr
     measured, simulated = (read_run(folder) for folder in run_folders(bench.runs))
     assert (measured.kind, simulated.kind) == ("measured", "simulated")
@@ -77,8 +69,8 @@ def test_a_bench_measures_scores_and_reports(bench: Bench, toy: tuple[str, ...])
     assert str(bench.report) in done.stdout
 
 
-def test_a_failed_simulator_keeps_the_measurement_and_its_log(bench: Bench, toy: tuple[str, ...]) -> None:
-    done = bench.run(*toy, "simulator=[]", "+simulators.failing._target_=tests.test_bench.Failing")
+def test_a_failed_simulator_keeps_the_measurement_and_its_log(bench: Bench) -> None:
+    done = bench.run(*QUICK, "simulator=[]", "+simulators.failing._target_=tests.test_bench.Failing")
     assert done.returncode == 1
     assert "FAILED: failing: exit code 3: division by zero" in done.stdout
     assert [read_run(folder).kind for folder in run_folders(bench.runs)] == ["measured"]
@@ -87,8 +79,8 @@ def test_a_failed_simulator_keeps_the_measurement_and_its_log(bench: Bench, toy:
     assert str(log) in done.stdout
 
 
-def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench, toy: tuple[str, ...]) -> None:
-    done = bench.run(*toy, "simulator=[]", "gates.max_lag_p99=1e-7")
+def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench) -> None:
+    done = bench.run(*QUICK, "simulator=[]", "gates.max_lag_p99=1e-7")
     assert done.returncode == 2
     assert "INVALID: dispatch lag p99" in done.stdout
     (folder,) = run_folders(bench.runs)
@@ -97,8 +89,8 @@ def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench, toy: tuple
 
 
 @pytest.mark.parametrize("after", ["engine", "warm-up", "capacity", "profile"])
-def test_an_interrupt_leaves_nothing_behind(bench: Bench, toy: tuple[str, ...], after: str) -> None:
-    with bench.start(*toy, "simulator=[native]") as process:
+def test_an_interrupt_leaves_nothing_behind(bench: Bench, after: str) -> None:
+    with bench.start(*QUICK, "simulator=[native]") as process:
         done = _interrupt_after(process, f"✓ {after}")
     assert done.returncode == 130
     assert "interrupted" in one_line(done)
@@ -106,18 +98,17 @@ def test_an_interrupt_leaves_nothing_behind(bench: Bench, toy: tuple[str, ...], 
     assert bench.left_processes() == []
 
 
-def test_a_server_that_dies_during_the_replay_makes_no_valid_run(bench: Bench) -> None:
-    with toy_engine(Law(base=0.02)) as endpoint:
-        port = int(endpoint.url.rsplit(":", 1)[1])
-        with bench.start("engine=attached", f"engine.url={endpoint.url}", *QUICK, "load.duration=20", "simulator=[]") as process:
-            out = _read_until(process, "✓ profile")
-            _kill_listener(port)
-            rest, err = process.communicate(timeout=120)
-    assert process.returncode == 2, out + rest + err
-    assert "requests failed" in rest
-    (folder,) = run_folders(bench.runs)
-    assert not read_run(folder).valid
-    assert sum(r.error is not None for r in read_run(folder).records) > 0
+def test_a_server_that_crashes_during_the_replay_ends_in_one_line(bench: Bench) -> None:
+    with bench.start(*QUICK, "load.duration=20", "simulator=[]") as process:
+        _read_until(process, "✓ capacity")
+        time.sleep(3)
+        _kill(process.pid, "tests.toy_engine")
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert "toy ended with signal 9" in err
+    assert "server.log" in err
+    assert run_folders(bench.runs) == []
+    assert bench.left_processes() == []
 
 
 def _read_until(process: "subprocess.Popen[str]", line: str) -> str:
@@ -137,8 +128,11 @@ def _interrupt_after(process: "subprocess.Popen[str]", line: str) -> "subprocess
     return subprocess.CompletedProcess(process.args, process.returncode, out + rest, err)
 
 
-def _kill_listener(port: int) -> None:
-    """End the process that listens on `port`, as a crash would."""
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-            os.kill(connection.pid, signal.SIGKILL)
+def _kill(bench: int, program: str) -> None:
+    """End the child that runs `program`, as a crash would."""
+    victims = [
+        p for p in psutil.Process(bench).children(recursive=True) if program in p.cmdline() and "warden" not in " ".join(p.cmdline())
+    ]
+    assert victims
+    for victim in victims:
+        victim.kill()

@@ -7,16 +7,19 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from harness import server
 from harness.system import Endpoint
 from results.record import EngineLimits
 
@@ -147,14 +150,14 @@ def event(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-async def serve(law: Law) -> None:
+async def serve(law: Law, port: int) -> None:
     toy = Toy(law)
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/completions", toy.completions)
     app.router.add_get("/v1/models", toy.models)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    site = web.TCPSite(runner, "127.0.0.1", port, backlog=4096)
     await site.start()
     assert runner.addresses
     print(runner.addresses[0][1], flush=True)
@@ -168,27 +171,51 @@ def toy_engine(law: Law) -> Iterator[Endpoint]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            port = int(process.stdout.readline())
-            yield Endpoint(
-                url=f"http://127.0.0.1:{port}",
-                served_model="toy",
-                system="toy",
-                version="1",
-                limits=EngineLimits(
-                    kv_tokens=law.max_num_seqs * law.max_model_len,
-                    block_size=16,
-                    max_num_seqs=law.max_num_seqs,
-                    max_num_batched_tokens=law.max_num_batched_tokens,
-                    max_model_len=law.max_model_len,
-                    chunked_prefill=True,
-                    prefix_caching=False,
-                ),
-            )
+            yield endpoint(law, int(process.stdout.readline()))
         finally:
             process.kill()
+
+
+def endpoint(law: Law, port: int) -> Endpoint:
+    """The toy at `port`, its limits as the law has them."""
+    limits = EngineLimits(
+        kv_tokens=law.max_num_seqs * law.max_model_len,
+        block_size=16,
+        max_num_seqs=law.max_num_seqs,
+        max_num_batched_tokens=law.max_num_batched_tokens,
+        max_model_len=law.max_model_len,
+        chunked_prefill=True,
+        prefix_caching=False,
+    )
+    return Endpoint(url=f"http://127.0.0.1:{port}", served_model="toy", system="toy", version="1", limits=limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyServer:
+    """The toy as an engine that the bench starts and stops itself (tests/conf/engine/toy.yaml)."""
+
+    law: Law
+    system: str = "toy"
+    environment: str | None = None
+
+    @contextmanager
+    def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:
+        port = server.free_port()
+        command = [sys.executable, "-m", "tests.toy_engine", json.dumps(dataclasses.asdict(self.law)), "--port", str(port)]
+        ready = f"http://127.0.0.1:{port}/v1/models"
+        with server.child(command, name="toy", env=os.environ, log=log, ready_url=ready, deadline=60):
+            yield endpoint(self.law, port)
+
+    def reset_cache(self, endpoint: Endpoint) -> None:
+        pass  # it has none
+
+    def sample(self, metrics_text: str) -> Mapping[str, float]:
+        return {}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("law", type=json.loads)
-    asyncio.run(serve(Law(**parser.parse_args().law)))
+    parser.add_argument("--port", type=int, default=0)
+    asked = parser.parse_args()
+    asyncio.run(serve(Law(**asked.law), asked.port))
