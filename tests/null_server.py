@@ -2,8 +2,8 @@
 
 `python -m tests.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions with max_tokens tokens: the first after `ttft` s,
 then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get `--fault`.
-`--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token, time.monotonic() at which
-its first bytes came, and at which its first event was written. (An `x-request-id` that is a number stands for the first prompt token.)
+`--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token (or its `x-request-id`, where
+that is a number), time.monotonic() at which its first bytes came, and at which its first event was written, and its connection's number.
 """
 
 import argparse
@@ -68,7 +68,8 @@ class Server:
 
     def __init__(self, options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> None:
         self.options, self.wheel = options, Wheel(loop)
-        self.log: list[tuple[int, float, float]] = []
+        self.log: list[tuple[int, float, float, int]] = []
+        self.connections = 0
 
 
 class Stream(asyncio.Protocol):
@@ -87,6 +88,8 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._fd = transport.get_extra_info("socket").fileno()
+        self._number = self._server.connections
+        self._server.connections += 1
 
     def data_received(self, data: bytes) -> None:
         self._now = time.monotonic()
@@ -157,7 +160,7 @@ class Stream(asyncio.Protocol):
         data = self._pending.pop()
         if data and self._first:
             self._first = False
-            self._server.log.append((self._tag, self._received, time.monotonic()))
+            self._server.log.append((self._tag, self._received, time.monotonic(), self._number))
         self._streamed -= 1
         if self._fault == "fragments":
             self._write_fragments(data)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from harness.client import Client, Replay
@@ -163,15 +165,27 @@ def test_all_at_once(server: str) -> None:
     assert [record.error for record in result.records] == [None] * 200
 
 
-def test_an_idle_connection_that_the_server_closed_is_not_used(server: str) -> None:
-    client = dataclasses.replace(CLIENT, connections=1, keep_alive=0.05)
-    result = replay(server, trace_of([0.0, 0.3, 0.6]), client=client)
-    assert [record.error for record in result.records] == [None] * 3
+@pytest.mark.parametrize(("keep_alive", "connections"), [(30.0, 1), (0.01, 4)])
+def test_a_connection_is_used_again_until_it_was_idle_for_too_long(tmp_path: Path, keep_alive: float, connections: int) -> None:
+    client = dataclasses.replace(CLIENT, connections=1, keep_alive=keep_alive)
+    with null_server.running("--ttft", "0.01", "--itl", "0.002", "--log", str(tmp_path / "log")) as running:
+        result = replay(running.url, trace_of([0.0, 0.5, 1.0, 1.5]), client=client)
+    assert [record.error for record in result.records] == [None] * 4
+    used = [json.loads(line)[3] for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(used) == 4
+    assert len(set(used)) == connections
 
 
 def test_prompts_longer_than_a_socket_buffer_arrive_whole(server: str) -> None:
-    result = replay(server, trace_of([0.0, 0.0], inputs=400_000))
-    assert [(record.error, record.input_tokens) for record in result.records] == [(None, 400_000)] * 2
+    trace = trace_of([0.0, 0.0], inputs=3_000_000)  # 18 MB each
+    result = CLIENT.replay(endpoint(server), trace, [[31999] * 3_000_000] * 2)
+    assert [(record.error, record.input_tokens) for record in result.records] == [(None, 3_000_000)] * 2
+
+
+def test_no_socket_stays_open(server: str) -> None:
+    port = int(server.rpartition(":")[2])
+    replay(server, trace_of([0.0] * 10))
+    assert [c for c in psutil.Process().net_connections() if c.raddr and c.raddr.port == port and c.status == psutil.CONN_ESTABLISHED] == []
 
 
 def test_cached_tokens_are_recorded_where_reported_and_else_unknown(server: str) -> None:

@@ -33,27 +33,39 @@ def one_by_one(pieces: list[bytes]) -> list[tuple[float, bytes]]:
     return [(float(i), piece) for i, piece in enumerate(pieces)]
 
 
+def check_split(whole: list[bytes], payloads: list[bytes], cuts: list[int]) -> None:
+    """Cut the events' bytes at these offsets: the same events come out, each at the read that held its last byte."""
+    body = b"".join(whole)
+    bounds = [0, *sorted(cuts), len(body)]
+    found = list(events([(float(i), body[a:b]) for i, (a, b) in enumerate(pairwise(bounds))]))
+    assert [data for _, data in found] == payloads
+    last_bytes = [sum(map(len, whole[: i + 1])) - 1 for i in range(len(whole))]
+    assert [time for time, _ in found] == [float(next(i for i, b in enumerate(bounds[1:]) if b > byte)) for byte in last_bytes]
+
+
 @given(
     end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
     texts=st.lists(st.text(max_size=8), min_size=1, max_size=8),
     comment=st.booleans(),
-    cuts=st.lists(st.integers(min_value=0, max_value=1200), max_size=20),
+    cuts=st.lists(st.floats(min_value=0, max_value=1), max_size=20),
 )
-def test_any_split_of_the_bytes_gives_the_same_events_each_at_the_read_with_its_last_byte(
-    end: bytes, texts: list[str], comment: bool, cuts: list[int]
+def test_any_split_of_the_bytes_gives_the_same_events_at_the_right_times(
+    end: bytes, texts: list[str], comment: bool, cuts: list[float]
 ) -> None:
     payloads = [orjson.dumps({"choices": [{"text": text}]}) for text in texts]
     prefix = b": ping" + end + b"event: x" + end if comment else b""
     whole = [prefix + b"data: " + payload + end + end for payload in payloads]
-    body = b"".join(whole)
-    bounds = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    reads = [(float(i), body[a:b]) for i, (a, b) in enumerate(pairwise(bounds))]
+    check_split(whole, payloads, [int(cut * sum(map(len, whole))) for cut in cuts])
 
-    found = list(events(reads))
 
-    assert [data for _, data in found] == payloads
-    last_bytes = [sum(map(len, whole[: i + 1])) - 1 for i in range(len(whole))]
-    assert [time for time, _ in found] == [float(next(i for i, b in enumerate(bounds[1:]) if b > byte)) for byte in last_bytes]
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_every_single_cut_and_one_byte_at_a_time(end: bytes) -> None:
+    payloads = [b"1", b"22", b"333"]
+    whole = [b"data: " + payload + end + end for payload in payloads]
+    length = sum(map(len, whole))
+    for cut in range(length + 1):
+        check_split(whole, payloads, [cut])
+    check_split(whole, payloads, list(range(1, length)))
 
 
 @given(st.binary(max_size=300))

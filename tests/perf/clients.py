@@ -116,7 +116,7 @@ def _figures(trace: Trace, epoch: float, ttft: Floats, scratch: Path, cpus: tupl
     rows = [json.loads(line) for line in (scratch / "server.log").read_text().splitlines()]
     rows.sort()
     assert [row[0] for row in rows] == list(range(len(trace))), "the server saw other requests than were asked"
-    _, received, written = np.array(rows, float).T
+    _, received, written, _ = np.array(rows, float).T
     lateness = received - epoch - np.array([r.arrival for r in trace])
     own = written - received
     cpu, total_cpu, wall = cpus
