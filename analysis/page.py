@@ -72,11 +72,15 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) ->
     values = comparison.metrics[measured.run_id]
     heads = [*(names.metric_with_unit(*key) for key in keys), "Wall time (s)", "Not modelled"]
     shown = [f"<td><strong>{names.number(names.shown_value(key[0], values.get(key)))}</strong></td>" for key in keys]
-    first = _row(f"{names.system(measured.system)} <small>measured</small>", [*shown, _wall(measured), "<td></td>"], "measured")
+    first = _row(
+        f"{escape(names.system(measured.system))} <small>measured{_failed(comparison, measured)}</small>",
+        [*shown, _wall(measured), "<td></td>"],
+        "measured",
+    )
     by_name = by_simulator(comparison.scores)
     body = [
         _row(
-            f"{escape(names.system(run.system))} <small>{escape(str(run.track))}</small>",
+            f"{escape(names.system(run.system))} <small>{escape(str(run.track))}{_failed(comparison, run)}</small>",
             [
                 *(_score_cell(by_name.get((run.system, str(run.track)), {}).get(key), valid=measured.valid) for key in keys),
                 _wall(run),
@@ -88,6 +92,10 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) ->
     floor = [score.noise for score in comparison.scores if score.noise is not None]
     multiple = ", and the error as a multiple of the noise floor (the spread between repeats)" if floor else ""
     caption = f"Signed error in per cent with its {confidence * 100:g} % interval, under it the simulated value{multiple}."
+    if not body:
+        caption = "What was measured."
+    if not measured.valid:
+        caption = "The measured run is INVALID: its numbers are shown to find out why, and no score against it counts."
     tints = ((f"within {NEAR * 100:g} %", "near"), (f"within {OFF * 100:g} %", "off"), ("beyond", "far"))
     legend = "".join(f'<span style="--swatch: var(--{name})">{text}</span>' for text, name in tints)
     legend = f'<p class="legend">{legend}</p>' if body and measured.valid else ""
@@ -152,7 +160,7 @@ def not_modelled(run: RunRow) -> str:
         return "–"
     lacks = [name.replace("_", " ") for name, support in coverage.items() if support == "no"]
     partly = [f"{name.replace('_', ' ')} (partly)" for name, support in coverage.items() if support == "partly"]
-    return ", ".join([*lacks, *partly]) or "nothing lacks"
+    return ", ".join([*lacks, *partly]) or "nothing"
 
 
 _DASHARRAYS = {"solid": "none", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}
@@ -171,9 +179,15 @@ def _score_cell(score: Score | None, *, valid: bool) -> str:
         names.number(names.shown_value(score.metric, score.simulated)),
     ]
     if score.noise:
-        lines.append(f"{names.number(size / score.noise)} × noise")
+        lines.append(f"{size / score.noise:.1f} × noise")
     small = "".join(f"<small>{escape(line)}</small>" for line in lines if line)
     return f'<td class="{tint}"><strong>{names.percent(score.error)}</strong>{small}</td>'
+
+
+def _failed(comparison: Comparison, run: RunRow) -> str:
+    """How many of a run's requests failed: its latencies are those of the others."""
+    failed = int(comparison.requests.loc[comparison.requests["run_id"] == run.run_id, "failed"].sum())
+    return f"<br>{failed} failed" if failed else ""
 
 
 def _wall(run: RunRow) -> str:
@@ -200,5 +214,4 @@ def _figure(drawing: Drawing) -> str:
 
 
 def _json_block(drawing: Drawing) -> str:
-    text = str(drawing.figure.to_json()).replace("<", "\\u003c")
-    return f'<script type="application/json" id="figure-{drawing.name}">{text}</script>'
+    return f'<script type="application/json" id="figure-{drawing.name}">{drawing.figure.to_json()}</script>'  # to_json escapes < > /

@@ -39,7 +39,13 @@ GAUGES = {  # what each engine calls it
 }
 POINTS = 1500  # drawn per series at most; more would only overlap
 LEVELS = np.unique(np.concatenate([np.linspace(0, 0.9, 181), np.linspace(0.9, 1, 101)]))
-LOG_STEPS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))  # ticks of a decade, the most that leave room on a phone
+LOG_STEPS = (  # ticks of a decade, from fine to coarse: the first that leaves room on a phone is taken
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)
 RATIO_TICKS = {
     1 / 100: "÷100", 1 / 10: "÷10", 1 / 5: "÷5", 1 / 3: "÷3", 0.5: "÷2", 0.7: "−30 %", 0.8: "−20 %", 0.9: "−10 %", 0.95: "−5 %", 1: "0",
     1.05: "+5 %", 1.1: "+10 %", 1.2: "+20 %", 1.4: "+40 %", 2: "×2", 3: "×3", 5: "×5", 10: "×10", 100: "×100",
@@ -220,9 +226,10 @@ def _log_axis(values: Sequence[float] | Values) -> dict[str, Any]:
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
         if len(ticks) <= 6:
             break
-    if len(ticks) < 2:  # less than a step apart
-        ticks = [float(f"{tick:.3g}") for tick in np.unique([low, (low * high) ** 0.5, high])]
-    return {"type": "log", "tickvals": ticks[:: 1 + (len(ticks) - 1) // 6], "tickformat": ",.3~r"}
+    if len(ticks) < 2 and high > low:  # less than a step apart
+        step = 10.0 ** math.floor(math.log10(high - low))
+        ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return {"type": "log", "tickvals": ticks[:: 1 + (len(ticks) - 1) // 6] or [low], "tickformat": ",.3~r"}
 
 
 def _ratio_axis(figure: go.Figure, shown: Sequence[float]) -> None:

@@ -139,6 +139,14 @@ def test_odd_runs_are_reported_without_a_crash(write: Write, measured: Run) -> N
     assert {"figure-errors", "figure-ttft-over-time"} <= page.blocks.keys()
 
 
+def test_failures_are_counted_beside_the_run_that_had_them(write: Write) -> None:
+    measured = make_run(failures=(2, 7))
+    summary, _ = write(measured, make_simulated(measured))
+    text = summary.path.read_text()
+    assert "measured<br>2 failed" in text and "2 failed, " in text
+    assert "calibrated<br>" not in text  # the simulator lost none
+
+
 def test_what_was_refused_is_on_the_page_with_its_reason(write: Write) -> None:
     measured = make_run()
     other = make_run(trace=make_trace(seed=9))
