@@ -41,17 +41,12 @@ class BlockPool:
 
     def give_back(self, blocks: Iterable[int]) -> None:
         """Drop one reference to each block; those that nobody holds any more become free, in the order given."""
-        nameless = []
         for block in blocks:
             self._references[block] -= 1
             if self._references[block] == 0:
+                self._free[block] = None
                 if self._key[block] is None:
-                    nameless.append(block)
-                else:
-                    self._free[block] = None
-        for block in reversed(nameless):
-            self._free[block] = None
-            self._free.move_to_end(block, last=False)
+                    self._free.move_to_end(block, last=False)
 
     def is_free(self, block: int) -> bool:
         """True when nobody holds the block."""

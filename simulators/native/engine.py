@@ -10,7 +10,6 @@ from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
 from simulators.system import SimulatorError
 
-
 LIVELOCK = 100_000  # steps in which nobody gets a token: far more than the chunks of any prompt
 
 
@@ -48,7 +47,7 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
                 for sequence, cached in batch.admitted:
                     if sequence.scheduled is None:
                         sequence.scheduled, sequence.cached = start, cached
-            fruitless = 0 if batch.samplers or under_way else fruitless + 1
+            fruitless = 0 if batch.samplers else fruitless + 1
             if fruitless > LIVELOCK:
                 raise SimulatorError(f"native: at {now:.3f} s requests go on preempting each other; give the KV cache more blocks")
             if batch.sequences or batch.preempted:

@@ -52,7 +52,7 @@ class Native:
         frontend_cost="partly",
         token_times="yes",
         gqa="yes",
-        notes="tensor parallelism: in the roofline, or as the profile has it. front-end: a delay (calibrated track), without queues of its own.",
+        notes="tensor parallelism: in the roofline, or as profiled. front-end: a delay (calibrated track), no queue of its own.",
     )
 
     def __post_init__(self) -> None:
@@ -68,40 +68,51 @@ class Native:
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
         trace = measured.trace_as_sent()
-        limits = self.default_limits(measured, trace) if track == "shipped" else limits_of(measured)
-        frontend = Frontend()
-        step_time: StepTime
-        if track == "calibrated":
-            if profile is None:
-                raise SimulatorError(
-                    "native: the calibrated track needs a profile of the engine; run the bench with profile, or leave it out"
-                )
-            step_time, frontend = Measured(profile), self.frontend(profile)
+        model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
+        if track == "shipped":
+            longest = measured.limits.max_model_len or longest_request(trace)
+            limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
         else:
-            shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-            step_time = Roofline(shape, device, self.roofline, tensor_parallel=measured.limits.tensor_parallel)
-        served = serve(trace, limits, step_time, frontend=frontend, policy=self.policy)
-        known = step_time.describe()
-        (scratch / "log").write_text("\n".join(_lines(served, limits, known)) + "\n", encoding="utf-8")
+            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        if track == "calibrated" and profile is None:
+            raise SimulatorError(
+                "native: the calibrated track needs a profile of the engine; let the bench make one, or leave the track out"
+            )
+        chosen = profile if track == "calibrated" else None
+        outcome = self.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
+        (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
             measured,
-            served.records,
+            outcome.served.records,
             system=self.system,
             version=VERSION,
             track=track,
-            wall_s=served.seconds,
+            wall_s=outcome.served.seconds,
             coverage=self.coverage,
-            config={
-                "settings": dataclasses.asdict(self),
-                "limits": dataclasses.asdict(limits),
-                "step_time": known,
-                "frontend": dataclasses.asdict(frontend),
-                "steps": served.steps,
-                "preemptions": served.preemptions,
-                "peak_kv_blocks": served.peak_kv_blocks,
-            },
-            provenance={"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+            config={"settings": dataclasses.asdict(self), **outcome.config()},
+            provenance=provenance(),
         )
+
+    def predict(
+        self,
+        trace: Trace,
+        limits: Limits,
+        *,
+        model: Mapping[str, Any],
+        hardware: Mapping[str, Any],
+        tensor_parallel: int,
+        profile: Profile | None,
+    ) -> "Outcome":
+        """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware."""
+        frontend = Frontend()
+        step_time: StepTime
+        if profile is not None:
+            step_time, frontend = Measured(profile), self.frontend(profile)
+        else:
+            shape, device = Shape.from_config(model), Device.from_hardware(hardware)
+            step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
+        served = serve(trace, limits, step_time, frontend=frontend, policy=self.policy)
+        return Outcome(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def frontend(self, profile: Profile) -> Frontend:
         """The profile's cost per request outside the steps, split as `frontend_after` says; what a prompt's tokens add comes before."""
@@ -109,20 +120,51 @@ class Native:
         by_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)
         return Frontend(before=fixed * (1 - self.frontend_after) - by_token, before_per_token=by_token, after=fixed * self.frontend_after)
 
-    def default_limits(self, measured: Run, trace: Trace) -> Limits:
-        """The shipped track's: as large as the device allows; a request as long as the engine allowed, or as the trace's longest."""
-        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-        longest = measured.limits.max_model_len or max(r.input_tokens + r.output_tokens for r in trace)
-        return self.shipped.limits(shape, device, tensor_parallel=measured.limits.tensor_parallel, max_model_len=longest)
+    def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
+        """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
+        shape, device = Shape.from_config(model), Device.from_hardware(hardware)
+        return self.shipped.limits(shape, device, tensor_parallel=tensor_parallel, max_model_len=max_model_len)
 
 
-def _lines(served: Served, limits: Limits, known: Mapping[str, Any]) -> list[str]:
-    refused = sum(r.error is not None for r in served.records)
-    lines = [
-        f"{len(served.records)} requests in {served.steps} steps, {served.end:.3f} s simulated in {served.seconds:.3f} s",
-        f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {limits.kv_blocks} KV blocks held",
-        *residual_lines(known),
-    ]
-    if known.get("steps_beyond_profile"):
-        lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
-    return lines
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was simulated, and with what."""
+
+    served: Served
+    limits: Limits
+    frontend: Frontend
+    step_time: Mapping[str, Any]
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able, for the run."""
+        return {
+            "limits": dataclasses.asdict(self.limits),
+            "step_time": self.step_time,
+            "frontend": dataclasses.asdict(self.frontend),
+            "steps": self.served.steps,
+            "preemptions": self.served.preemptions,
+            "peak_kv_blocks": self.served.peak_kv_blocks,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        served, known = self.served, self.step_time
+        refused, blocks = sum(r.error is not None for r in served.records), self.limits.kv_blocks
+        lines = [
+            f"{len(served.records)} requests in {served.steps} steps, {served.end:.3f} s simulated in {served.seconds:.3f} s",
+            f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {blocks} KV blocks held",
+            *residual_lines(known),
+        ]
+        if known.get("steps_beyond_profile"):
+            lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
+        return lines
+
+
+def longest_request(trace: Trace) -> int:
+    """Tokens of the trace's longest request, prompt and output."""
+    return max(r.input_tokens + r.output_tokens for r in trace)
+
+
+def provenance() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from results.record import Run
+from results.record import EngineLimits
 from simulators.native.roofline import Device
 from simulators.native.scheduler import Limits
 from simulators.native.shape import Shape
@@ -40,9 +40,9 @@ class Defaults:
         needed = -(-max_model_len // self.block_size) * block
         if room < needed:
             raise SimulatorError(
-                f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens do not fit "
-                f"{self.memory_utilization:.0%} of {device.name}'s {device.memory / 1e9:.0f} GB: {(needed - room) / 1e9:.1f} GB too much; "
-                f"use a larger device, more of them (tensor_parallel), or a smaller max_model_len"
+                f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens "
+                f"do not fit {self.memory_utilization:.0%} of {device.name}'s {device.memory / 1e9:.0f} GB: "
+                f"{(needed - room) / 1e9:.1f} GB too much; use a larger device, more of them (tensor_parallel), or a smaller max_model_len"
             )
         return Limits(
             kv_blocks=int(room / block),
@@ -54,19 +54,17 @@ class Defaults:
         )
 
 
-def limits_of(measured: Run) -> Limits:
-    """The limits that the measured engine resolved its configuration to. Raises SimulatorError naming what it did not say.
+def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limits:
+    """The limits that an engine resolved its configuration to. Raises SimulatorError naming what it did not say.
 
-    What EngineLimits has no field for is taken from the engine's own account of its scheduler where the run has one, else vLLM's defaults.
+    config: of the run. What EngineLimits has no field for is taken from the engine's own account of its scheduler where that is in there,
+    else it is as vLLM has it by default. whose: for the error.
     """
-    said = measured.limits
     missing = [name for name in NEEDED if getattr(said, name) is None]
     if missing:
-        raise SimulatorError(
-            f"native: the engine of run {measured.run_id} did not say its {', '.join(missing)}; only the shipped track can run"
-        )
+        raise SimulatorError(f"native: the engine of {whose} did not say its {', '.join(missing)}; only the shipped track can run")
     assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
-    account = scheduler_account(measured.config)
+    account = scheduler_account(config)
     return Limits(
         kv_blocks=said.kv_tokens // said.block_size - NULL_BLOCKS,
         block_size=said.block_size,

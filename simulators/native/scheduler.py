@@ -15,7 +15,8 @@ class Limits:
     kv_blocks: blocks that requests can hold. max_model_len: prompt and output of one request together. long_prefill_token_threshold: of a
     longer prefill no more goes into one step, as long as there are other requests (0: no such limit). policy: order of the waiting queue.
     watermark: share of the blocks to be left free when a request is admitted beside others. reserve_full_prompt: admit a request only
-    when all its prompt would fit. in_flight: steps scheduled before the first of them must have ended: 2 is asynchronous scheduling.
+    when all its prompt would fit. in_flight: steps scheduled before the first of them must have ended: 2 is asynchronous scheduling,
+    more a pipeline.
     """
 
     kv_blocks: int
@@ -37,10 +38,10 @@ class Limits:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if self.policy not in ("fcfs", "priority"):
             raise ValueError(f"policy must be fcfs or priority, got {self.policy!r}")
-        if not 0 <= self.watermark < 1 or self.long_prefill_token_threshold < 0:
-            raise ValueError(
-                f"watermark must be in [0, 1) and long_prefill_token_threshold >= 0, got {self.watermark} and {self.long_prefill_token_threshold}"
-            )
+        if not 0 <= self.watermark < 1:
+            raise ValueError(f"watermark must be in [0, 1), got {self.watermark}")
+        if self.long_prefill_token_threshold < 0:
+            raise ValueError(f"long_prefill_token_threshold must be >= 0, got {self.long_prefill_token_threshold}")
 
     def refusal(self, sequence: Sequence) -> str | None:
         """Why this request could never be served, or None. A server turns it away at once."""

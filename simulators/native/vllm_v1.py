@@ -50,6 +50,8 @@ class VllmV1:
         batch.done = True
         completed = False
         for sequence in batch.samplers:
+            if sequence.total == sequence.end:
+                continue  # with more than two steps under way one is scheduled too many, and its token dropped
             sequence.total += 1
             sequence.token_times.append(now)
             complete = sequence.total == sequence.end

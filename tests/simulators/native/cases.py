@@ -1,11 +1,17 @@
 """Random cases for the differential test: traces and limits, small ones, in which much happens: sharing, pressure, preemption."""
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from simulators.native.batch import Batch
+from simulators.native.engine import run
+from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits
+from simulators.native.vllm_v1 import VllmV1
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace
 
@@ -13,14 +19,27 @@ MAX_STEPS = 3000  # of one case; some limits let requests preempt each other for
 
 
 @dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Step times that both sides compute alike: fixed + per_token * tokens seconds."""
+
+    fixed: float
+    per_token: float = 0.0
+
+    def seconds(self, batch: Batch) -> float:
+        return self.fixed + self.per_token * batch.new_tokens
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """One replay. priorities: one per request. A step takes fixed + per_token * tokens seconds."""
+    """One replay. priorities: one per request."""
 
     trace: Trace
     limits: Limits
     priorities: tuple[int, ...]
-    fixed: float
-    per_token: float
+    step_time: Linear
 
 
 def random_case(seed: int) -> Case:
@@ -44,11 +63,12 @@ def random_case(seed: int) -> Case:
         policy="priority" if rng.random() < 0.3 else "fcfs",
         watermark=float(rng.choice([0.0, 0.0, 0.05, 0.2])),
         reserve_full_prompt=bool(rng.random() < 0.7),
-        in_flight=int(rng.choice([1, 1, 2])),
+        in_flight=int(rng.choice([1, 1, 2, 3])),
     )
     trace = _trace(rng, longest_prompt, longest_output)
     priorities = tuple(int(p) for p in rng.integers(0, 3, len(trace)))
-    return Case(trace=trace, limits=limits, priorities=priorities, fixed=0.03125, per_token=float(rng.choice([0.0, 2.0**-10, 2.0**-7])))
+    step_time = Linear(fixed=2.0**-5, per_token=float(rng.choice([0.0, 2.0**-10, 2.0**-7])))
+    return Case(trace=trace, limits=limits, priorities=priorities, step_time=step_time)
 
 
 def _trace(rng: np.random.Generator, longest_prompt: int, longest_output: int) -> Trace:
@@ -85,12 +105,30 @@ def for_vllm(case: Case) -> dict[str, Any]:
             "policy": limits.policy,
             "watermark": limits.watermark,
             "reserve_full_prompt": limits.reserve_full_prompt,
-            "async_scheduling": limits.in_flight == 2,
+            "in_flight": limits.in_flight,
         },
         "max_steps": MAX_STEPS,
-        "step_seconds": {"fixed": case.fixed, "per_token": case.per_token},
+        "step_seconds": {"fixed": case.step_time.fixed, "per_token": case.step_time.per_token},
         "requests": [
             {"prompt": prompt, "output_tokens": r.output_tokens, "arrival": r.arrival, "priority": priority}
             for r, prompt, priority in zip(case.trace, prompts, case.priorities, strict=True)
         ],
     }
+
+
+def our_steps(case: Case) -> list[dict[str, Any]]:
+    """The case on our own engine; steps in the form in which drive_vllm.py gives them."""
+    sequences = list(make_sequences(case.trace, block_size=case.limits.block_size))
+    for sequence, priority in zip(sequences, case.priorities, strict=True):
+        sequence.priority = priority
+    steps = run(sequences, VllmV1(case.limits), case.step_time, in_flight=case.limits.in_flight)
+    return [
+        {
+            "scheduled": step.scheduled,
+            "end": step.end,
+            "tokens": [[s.index, n] for s, n in zip(step.batch.sequences, step.batch.tokens, strict=True)],
+            "admitted": sorted([s.index, n] for s, n in step.batch.admitted),
+            "preempted": sorted(s.index for s in step.batch.preempted),
+        }
+        for step in itertools.islice(steps, MAX_STEPS)
+    ]

@@ -1,10 +1,11 @@
+# mypy: disable-error-code="import-not-found"
 """Drives vLLM's own V1 Scheduler without a model: our clock, our step times, made-up tokens. Run by the engine's interpreter.
 
     .envs/vllm_cpu/bin/python drive_vllm.py < cases.json > steps.json
 
-It needs nothing of Plumbline. In: a list of cases, each {limits, step_seconds, requests, max_steps}; out: a list of steps per case. The loop is
-the engine core's (take what has arrived, schedule, run, hand the tokens back; with asynchronous scheduling the next step is scheduled
-while one runs), so that the order of its calls is the server's.
+It needs nothing of Plumbline. In: a list of cases, each {limits, step_seconds, requests, max_steps}; out: a list of steps per case.
+The loop is the engine core's (take what has arrived, schedule, run, hand the tokens back; with asynchronous scheduling the next step
+is scheduled while one runs), so that the order of its calls is the server's.
 """
 
 import json
@@ -63,7 +64,7 @@ def make_scheduler(folder: str, limits: dict[str, Any]) -> Scheduler:
     cache = CacheConfig(block_size=block_size, enable_prefix_caching=limits["prefix_caching"])
     config = VllmConfig(model_config=model, scheduler_config=scheduling, cache_config=cache)
     # the CPU platform switches these off or resets them; the scheduler itself knows no platform
-    scheduling.async_scheduling = limits["async_scheduling"]
+    scheduling.async_scheduling = limits["in_flight"] > 1
     scheduling.enable_chunked_prefill = limits["chunked_prefill"]
     scheduling.max_num_batched_tokens = limits["max_num_batched_tokens"]
     cache.block_size = block_size
@@ -71,7 +72,7 @@ def make_scheduler(folder: str, limits: dict[str, Any]) -> Scheduler:
     cache.num_gpu_blocks = limits["num_blocks"]
     spec = FullAttentionSpec(block_size=block_size, num_kv_heads=1, head_size=1, dtype=torch.float32)
     kv_cache = KVCacheConfig(num_blocks=cache.num_gpu_blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)])
-    kind = AsyncScheduler if limits["async_scheduling"] else Scheduler
+    kind = AsyncScheduler if scheduling.async_scheduling else Scheduler
     return kind(config, kv_cache, StructuredOutputManager(config), block_size=block_size, log_stats=False)
 
 
@@ -110,7 +111,6 @@ def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
     scheduler = make_scheduler(folder, limits)
     arriving = deque(enumerate(case["requests"]))
     running: deque[tuple[float, Any, ModelRunnerOutput]] = deque()
-    depth = 2 if limits["async_scheduling"] else 1
     now = device_free = 0.0
     steps: list[dict[str, Any]] = []
     while (arriving or running or scheduler.has_requests()) and len(steps) < case["max_steps"]:
@@ -132,7 +132,7 @@ def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
                         "preempted": sorted(int(i) for i in output.preempted_req_ids),
                     }
                 )
-            if len(running) < depth and (tokens or scheduler.has_requests()):
+            if len(running) < limits["in_flight"] and (tokens or scheduler.has_requests()):
                 continue
         if running:
             end, output, result = running.popleft()

@@ -1,0 +1,177 @@
+"""Native in the bench and on the command line: runs in, runs out, one line when it cannot."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from results.record import EngineLimits, Run
+from results.store import read_run, write_run
+from simulators.native.native import Native
+from simulators.native.resolve import limits_of
+from simulators.system import Simulator, SimulatorError
+from tests.runs import LIMITS, make_run, make_trace
+from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
+from workloads.files import write_csv
+
+ROOT = Path(__file__).resolve().parents[3]
+H200 = {"name": "h200", "memory_gb": 141, "fp16_tflops": 989.4, "memory_bandwidth_gb_s": 4800, "interconnect_gb_s": 900}
+
+
+def native(**changes: Any) -> Native:
+    """As conf/simulator/native.yaml has it."""
+    settings = OmegaConf.load(ROOT / "conf" / "simulator" / "native.yaml")
+    made: Native = instantiate(OmegaConf.merge(settings, changes))
+    return made
+
+
+def measured(**changes: Any) -> Run:
+    run = make_run(failures=(3,))
+    records = list(run.records)
+    records[5] = dataclasses.replace(
+        records[5], sent=None, scheduled=None, first_token=None, finished=None, token_times=None, error="no socket"
+    )
+    config = {**run.config, "model": TINY, "hardware": H200}
+    return dataclasses.replace(run, records=tuple(records), config=config, **changes)
+
+
+def test_it_is_a_simulator() -> None:
+    simulator: Simulator = native()
+    assert (simulator.system, simulator.environment) == ("native", None)
+    assert simulator.tracks() == ("shipped", "matched", "calibrated")
+
+
+@pytest.mark.parametrize("track", ["shipped", "matched", "calibrated"])
+def test_a_run_comes_out_for_each_track(track: Any, tmp_path: Path) -> None:
+    asked = measured()
+    run = native().simulate(asked, track=track, profile=profile(), scratch=tmp_path)
+    assert (run.kind, run.system, run.track, run.measured_run_id) == ("simulated", "native", track, asked.run_id)
+    assert run.records[5].error == "not sent in the measured run"
+    for ours, theirs in zip(run.records, asked.records, strict=True):
+        assert (ours.request_id, ours.arrival, ours.sent) == (theirs.request_id, theirs.arrival, theirs.sent)
+        if theirs.sent is not None:
+            assert ours.first_token is not None and ours.finished is not None and theirs.sent < ours.first_token <= ours.finished
+    assert "requests in" in (tmp_path / "log").read_text()
+    stored = read_run(write_run(tmp_path / "runs", run))
+    assert stored.records == run.records
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    once, again = (native().simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path) for _ in range(2))
+    assert once.records == again.records and once.config == again.config
+
+
+def test_the_calibrated_track_uses_the_profile_and_its_front_end(tmp_path: Path) -> None:
+    run = native(frontend_after=0.25).simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
+    settings = run.config["simulator"]
+    assert settings["step_time"]["profile"] == "made" and settings["step_time"]["steps"] == settings["steps"]
+    front = settings["frontend"]  # the profile's 5 ms, and 1 us for each prompt token but the first
+    assert front["before"] + front["before_per_token"] + front["after"] == pytest.approx(0.005)
+    assert front["after"] == pytest.approx(0.00125) and front["before_per_token"] == 1e-6
+    assert "held-out points" in (tmp_path / "log").read_text()
+
+
+def test_a_slower_engine_is_slower(tmp_path: Path) -> None:
+    samples = profile().samples.assign(time=lambda frame: 3 * frame["time"])
+    slow = dataclasses.replace(profile(), samples=samples)
+    mean = []
+    for given in (profile(), slow):
+        run = native().simulate(measured(), track="calibrated", profile=given, scratch=tmp_path)
+        mean.append(sum(r.finished - r.arrival for r in run.records if r.finished is not None))
+    assert mean[1] > 2.5 * mean[0]
+
+
+def test_what_the_engine_told_of_its_scheduler_is_used() -> None:
+    account = {
+        "async_scheduling": True,
+        "policy": "priority",
+        "long_prefill_token_threshold": 128,
+        "watermark": 0.01,
+        "scheduler_reserve_full_isl": False,
+    }
+    config = {"engine": {"details": {"vllm_config": {"scheduler_config": account}}}}
+    limits = limits_of(LIMITS, config, "x")
+    assert (limits.in_flight, limits.policy, limits.long_prefill_token_threshold) == (2, "priority", 128)
+    assert (limits.watermark, limits.reserve_full_prompt) == (0.01, False)
+    assert limits.kv_blocks == 16384 // 16 - 1  # vLLM keeps one block for itself
+    plain = limits_of(LIMITS, {}, "x")
+    assert (plain.in_flight, plain.policy, plain.reserve_full_prompt) == (1, "fcfs", True)
+
+
+@pytest.mark.parametrize(
+    ("track", "changes", "message"),
+    [
+        ("calibrated", {}, "the calibrated track needs a profile"),
+        ("matched", {"limits": EngineLimits(block_size=16)}, "did not say its kv_tokens, max_num_seqs"),
+    ],
+)
+def test_what_is_missing_is_told(track: Any, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SimulatorError, match=message):
+        native().simulate(measured(**changes), track=track, profile=None, scratch=tmp_path)
+
+
+def test_a_model_that_does_not_fit_says_by_how_much(tmp_path: Path) -> None:
+    run = measured()
+    small = dataclasses.replace(run, config={**run.config, "model": LLAMA_8B, "hardware": {**H200, "memory_gb": 16}})
+    with pytest.raises(SimulatorError, match=r"16.1 GB of weights and 0.5 GB of KV .* 4.2 GB too much"):
+        native().simulate(small, track="shipped", profile=None, scratch=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy": "fifo"}, "policy must be one of vllm_v1"),
+        ({"frontend_after": 2}, "frontend_after must be in"),
+        ({"roofline": {"link": 0}}, "roofline.link must be in"),
+        ({"shipped": {"memory_utilization": 1.5}}, "shipped.memory_utilization must be in"),
+    ],
+)
+def test_bad_settings_are_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        native(**changes)
+
+
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simulators.native", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
+    write_csv(make_trace(30), tmp_path / "trace.csv")
+    done = cli(tmp_path / "trace.csv", "--model", "llama_3_1_8b", "--hardware", "h200", "--rate", 20, "--out", tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    assert "ttft" in done.stdout and "30 requests in" in done.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = read_run(folder)
+    assert run.measured_run_id is None and run.rate == pytest.approx(20) and len(run.records) == 30
+
+
+def test_a_profile_on_the_command_line(tmp_path: Path) -> None:
+    write_csv(make_trace(30), tmp_path / "trace.csv")
+    dataclasses.replace(profile(), limits=LIMITS).write(tmp_path / "profile")
+    done = cli(tmp_path / "trace.csv", "--model", "tiny", "--hardware", "cpu", "--profile", tmp_path / "profile", "--max-num-seqs", 4)
+    assert done.returncode == 0, done.stderr
+    assert "held-out points" in done.stdout and "ttft" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.csv", "--model", "tiny", "--hardware", "h200"), "missing.csv"),
+        (("TRACE", "--model", "tinny", "--hardware", "h200"), "did you mean tiny?"),
+        (("TRACE", "--model", "tiny", "--hardware", "h200", "--rate", "-1"), "--rate -1.0 requests/s: it must be above 0"),
+        (("TRACE", "--model", "tiny", "--hardware", "h200", "--max-num-seqs", "0"), "max_num_seqs must be >= 1"),
+        (("TRACE", "--model", "tiny", "--hardware", "h200", "--profile", "nowhere"), "nowhere/profile.json"),
+        (("TRACE", "--model", "tiny"), "--hardware"),
+    ],
+)
+def test_bad_command_lines_end_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    write_csv(make_trace(5), tmp_path / "trace.csv")
+    done = cli(*(tmp_path / "trace.csv" if a == "TRACE" else a for a in arguments))
+    assert done.returncode == 1 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
