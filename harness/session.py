@@ -106,7 +106,7 @@ class Session:
         if self._schedule is not None:
             self._schedule.stop()
             for exchange in self._exchanges[self._schedule.position :]:
-                self._pool.cancel(exchange, f"not sent, the server is gone: {reason}")
+                self._pool.cancel(exchange, f"not sent: {reason}")
 
     async def _watch(self) -> None:
         """Until the end: enforce the limits, keep connections ready, report progress."""
