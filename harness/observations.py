@@ -15,8 +15,9 @@ class Observation:
     """One raw observation.
 
     kind, prefill_context, batch, context: as in results.profile. new_tokens: also of a frontend observation, the prompt's length.
-    seconds: prefill: TTFT of the whole prompt of prefill_context + new_tokens tokens, front-end and all earlier chunks included;
-    decode, mixed: the step; frontend: TTFT less one period. handover: seconds per sequence of handing a step's tokens over (decode only).
+    seconds: prefill: TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its first
+    prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT less one period.
+    handover: seconds per sequence of handing a step's tokens over (decode only).
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Observation:
     context: int = 0
     seconds: float
     held_out: bool = False
+    cached: bool = False
     handover: float | None = None
 
 
@@ -61,11 +63,11 @@ class FrontendCost:
 def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFrame:
     """The samples of a Profile, one row per observation, with a column `observed` for the seconds before anything was taken off.
 
-    Prefill: less the front-end, and where earlier chunks are in it less the median of a prompt that is just those chunks (an observation
+    Prefill: less the front-end, and where earlier chunks are in it less the median of prompts that are just those chunks (an observation
     whose earlier chunks were never timed alone is left out). Frontend: only 1-token prompts, the fixed cost. Noise below 0 becomes 0.
     """
     steps: dict[int, list[float]] = {0: [0.0]}  # seconds of all steps of a prompt, by its length
-    for o in (o for s in sightings for o in s.observations if o.kind == "prefill"):
+    for o in (o for s in sightings for o in s.observations if o.kind == "prefill" and not o.cached):
         length = o.prefill_context + o.new_tokens
         steps.setdefault(length, []).append(o.seconds - frontend.of(length))
     before = {length: float(np.median(times)) for length, times in steps.items()}
@@ -74,9 +76,10 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
         for o in sighting.observations:
             seconds, new = o.seconds, o.new_tokens
             if o.kind == "prefill":
-                if o.prefill_context not in before:
+                earlier = 0 if o.cached else o.prefill_context
+                if earlier not in before:
                     continue
-                seconds -= frontend.of(o.prefill_context + new) + before[o.prefill_context]
+                seconds -= frontend.of(o.prefill_context + new) + before[earlier]
             elif o.kind == "frontend":
                 if new > 1:
                     continue

@@ -10,8 +10,10 @@ import numpy as np
 from harness.observations import Observation
 from harness.shots import Gun, Shot
 from harness.steps import FLANK, handover, mixed_step, period, together, token_times
+from results.record import RequestRecord
 
-TAIL = 12  # tokens that a front-end probe decodes, for its own period
+SHOTS = 3  # requests of a front-end probe, one after another
+TAIL = 16  # tokens that a front-end probe decodes, for its own period
 
 
 class Probe(Protocol):
@@ -32,30 +34,39 @@ class Frontend:
     prompt: int
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe once."""
+        """Probe `SHOTS` times."""
+        return [o for o in (self._shoot(gun) for _ in range(SHOTS)) if o is not None]
+
+    def _shoot(self, gun: Gun) -> Observation | None:
         tokens = gun.fresh(1) if self.prompt == 1 else gun.pooled(0, self.prompt)
         if self.prompt > 1:
             gun.fire([Shot(prompt=tokens, output=1)])
         (record,) = gun.fire([Shot(prompt=tokens, output=TAIL)])
         step = period([token_times(record)])
-        if step is None or record.first_token is None or record.sent is None:
-            return []
-        seconds = record.first_token - record.sent - step
-        return [Observation(kind="frontend", new_tokens=self.prompt, seconds=seconds)]
+        if step is None or record.first_token is None or record.sent is None or not _held(record, self.prompt - 1):
+            return None
+        return Observation(kind="frontend", new_tokens=self.prompt, seconds=record.first_token - record.sent - step)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prefill:
-    """TTFT of one prompt of context + new tokens that was never sent before, alone; `context` is what its earlier chunks hold."""
+    """TTFT of a prompt of `new` tokens that were never sent before, behind `context` earlier ones, alone.
+
+    cached: the earlier tokens are put into the prefix cache first, so that one step remains; else their steps are in the TTFT too.
+    """
 
     new: int
     context: int = 0
     held_out: bool = False
+    cached: bool = False
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe once."""
-        (record,) = gun.fire([Shot(prompt=gun.fresh(self.context + self.new), output=2)])
-        if record.first_token is None or record.sent is None:
+        """Probe once; [] when the server says that its prefix cache does not hold what it should."""
+        earlier = gun.pooled(0, self.context) if self.cached else gun.fresh(self.context)
+        if self.cached:
+            gun.fire([Shot(prompt=earlier, output=1)])
+        (record,) = gun.fire([Shot(prompt=[*earlier, *gun.fresh(self.new)], output=2)])
+        if record.first_token is None or record.sent is None or (self.cached and not _held(record, self.context)):
             return []
         return [
             Observation(
@@ -64,8 +75,14 @@ class Prefill:
                 prefill_context=self.context,
                 seconds=record.first_token - record.sent,
                 held_out=self.held_out,
+                cached=self.cached,
             )
         ]
+
+
+def _held(record: RequestRecord, tokens: int) -> bool:
+    """Whether so many prompt tokens came from the prefix cache; a server that does not tell is believed."""
+    return record.cached_tokens is None or record.cached_tokens >= tokens
 
 
 @dataclass(kw_only=True)

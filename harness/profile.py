@@ -6,7 +6,7 @@ What separates a step from the front-end (HTTP, tokenising, queues, hand-over of
 - a prompt of one token costs the same step as decoding one token, so its TTFT less that stream's own period is the front-end. A longer
   prompt that the prefix cache holds but for its last token says the same of long prompts (parsing them takes time too);
 - a prefill of n tokens is the TTFT of a prompt never seen before, on an idle engine, less the front-end; beyond the engine's token
-  budget it is several steps, and the last of them is a difference of two TTFTs.
+  budget it is several steps: the last one is had alone where a prefix cache can hold the rest, else as a difference of two TTFTs.
 Under asynchronous scheduling a step's time is its period: what one more step adds to a stream.
 """
 
@@ -25,11 +25,13 @@ from harness.system import Endpoint, EngineError
 from results.profile import Profile
 from results.record import EngineLimits
 
+ATTEMPTS = 3  # at a point that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
 SOURCE = (
     "HTTP probes of an otherwise idle engine. frontend: TTFT of a 1-token prompt less its stream's own token period. prefill: TTFT of a "
-    "never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, as a difference of TTFTs. decode: Theil-Sen slope "
-    "of the token times while all sequences decode. mixed: how far an injected prompt displaces the decoders' token times, plus a period."
+    "never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a "
+    "difference of TTFTs). decode: Theil-Sen slope of the token times while all sequences decode. mixed: how far an injected prompt "
+    "displaces the decoders' token times, plus a period."
 )
 
 
@@ -110,16 +112,18 @@ class Profiler:
         """Run every probe once, then the one with the least time so far, until the budget is spent or `repeats` is reached."""
         spent, runs, seen = [0.0] * len(probes), [0] * len(probes), []
 
-        def run(i: int) -> None:
+        def run(i: int) -> bool:
             start = time.monotonic()
-            seen.append(Sighting(probe=i, repeat=runs[i], observations=tuple(probes[i].run(gun))))
+            found = tuple(probes[i].run(gun))
+            seen.append(Sighting(probe=i, repeat=runs[i], observations=found))
             spent[i] += time.monotonic() - start
             runs[i] += 1
             if progress:
                 progress(min(round(time.monotonic() - begin), round(self.budget)), round(self.budget))
+            return bool(found)
 
         for i in range(len(probes)):
-            run(i)
+            any(run(i) for _ in range(ATTEMPTS))  # until it sees something
         while True:
             left = begin + self.budget - time.monotonic()
             fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and spent[i] / runs[i] <= left]
@@ -139,16 +143,19 @@ class Profiler:
 
     def _plan(self, limits: EngineLimits, longest: int) -> Iterator[Probe]:
         """All points, in the order of the first pass."""
+        block = (limits.block_size or 1) if limits.prefix_caching else 0
         yield Frontend(prompt=1)
-        if limits.prefix_caching:
-            block = limits.block_size or 1
+        if block:
             yield from (Frontend(prompt=n) for n in (_one_past(longest // 2, block), _one_past(longest - TAIL, block)) if n > 1)
-        yield from self._prefills(limits.max_num_batched_tokens or longest, longest)
+        yield from self._prefills(limits.max_num_batched_tokens or longest, longest, block)
         yield from self._decodes(limits, longest)
         yield from self._mixes(limits, longest)
 
-    def _prefills(self, chunk: int, longest: int) -> Iterator[Prefill]:
-        """Whole prompts up to the token budget `chunk`; beyond it last chunks at a context of 1, 2, 4, ... times the budget."""
+    def _prefills(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:
+        """Whole prompts up to the token budget `chunk`; beyond it last chunks at a context of 1, 2, 4, ... times the budget.
+
+        block: tokens in a block of the prefix cache; 0: it has none.
+        """
         whole = min(chunk, longest)
         for n in sorted({n for n in self.prefill if n < whole} | {whole}):
             yield Prefill(new=n)
@@ -156,10 +163,11 @@ class Profiler:
             yield Prefill(new=n, held_out=True)
         context = chunk
         while context < longest:
-            if context > 2 * chunk:
+            if context > 2 * chunk and not block:
                 yield Prefill(new=chunk, context=context - chunk)  # what the differences at this context are taken from
-            for n in sorted({min(n, chunk, longest - context) for n in (*self.chunks, chunk)}):
-                yield Prefill(new=n, context=context)
+            at = context // block * block if block else context
+            for n in sorted({min(n, chunk, longest - at) for n in (*self.chunks, chunk)}):
+                yield Prefill(new=n, context=at, cached=bool(block))
             context *= 2
 
     def _decodes(self, limits: EngineLimits, longest: int) -> Iterator[Decode]:

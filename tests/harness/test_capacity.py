@@ -11,7 +11,7 @@ from harness.client import Client
 from harness.saturation import Batches, interval, request_rate, saturated
 from harness.system import EngineError
 from results.record import RequestRecord
-from tests.toy_engine import Law, toy_engine
+from tests.toy_engine import Law, judge, toy_engine
 from workloads.lengths import Fixed, Lognormal
 from workloads.synthetic import Synthetic
 from workloads.trace import Request, Trace
@@ -29,7 +29,7 @@ def test_capacity_is_that_of_the_law() -> None:
     lengths = [(r.input_tokens, r.output_tokens) for r in WORKLOAD.trace(rate=math.inf, num_requests=20000, seed=77)]
     with toy_engine(LAW) as endpoint:
         result = CAPACITY.measure(endpoint, client(), WORKLOAD, vocab_size=1000, seed=3)
-    assert result.rate == pytest.approx(LAW.capacity(lengths), rel=0.10)
+    judge(result.rate == pytest.approx(LAW.capacity(lengths), rel=0.10), f"{result}, and the law says {LAW.capacity(lengths)}")
     assert result.low <= result.rate <= result.high
     assert result.detail["slots"] == LAW.max_num_seqs
     assert 0.6 * CAPACITY.duration <= result.detail["window_s"]
@@ -103,4 +103,4 @@ def test_equal_lengths_that_march_in_step_are_measured_too() -> None:
     workload = Synthetic(name="fixed", input=Fixed(tokens=50), output=Fixed(tokens=10))
     with toy_engine(LAW) as endpoint:
         result = CAPACITY.measure(endpoint, client(), workload, vocab_size=1000, seed=4)
-    assert result.rate == pytest.approx(LAW.capacity([(50, 10)]), rel=0.10)
+    judge(result.rate == pytest.approx(LAW.capacity([(50, 10)]), rel=0.10), f"{result}, and the law says {LAW.capacity([(50, 10)])}")

@@ -12,12 +12,12 @@ from harness.profile import Profiler
 from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
-from tests.toy_engine import Law, toy_engine
+from tests.toy_engine import Law, judge, toy_engine
 
 LAW = Law(max_num_seqs=4)
 PROFILER = Profiler(
     budget=0.0,
-    repeats=3,
+    repeats=2,
     prefill=[1, 128],
     held_out_prefill=[300],
     chunks=[100],
@@ -53,7 +53,7 @@ def truth(point: pd.Series) -> float:
 @pytest.fixture(scope="module")
 def profile() -> Iterator[Profile]:
     with toy_engine(LAW) as endpoint:
-        yield dataclasses.replace(PROFILER, budget=20.0).measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
+        yield dataclasses.replace(PROFILER, budget=600.0).measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
 
 
 @pytest.mark.parametrize("kind", ["prefill", "decode", "mixed"])
@@ -61,13 +61,13 @@ def test_step_times_are_those_of_the_law(profile: Profile, kind: str) -> None:
     points = profile.points()
     points = points[points["kind"] == kind]
     errors = points["time"] / points.apply(truth, axis=1) - 1
-    assert errors.abs().median() < 0.05, points.assign(error=errors).to_string()
-    assert errors.abs().max() < 0.25, points.assign(error=errors).to_string()
+    judge(bool(errors.abs().median() < 0.05 and errors.abs().max() < 0.25), points.assign(error=errors).to_string())
 
 
 def test_the_front_end_is_told_from_the_steps(profile: Profile) -> None:
     assert profile.frontend is not None
-    assert LAW.frontend <= profile.frontend < LAW.frontend + 0.008  # the toy's HTTP takes 1 or 2 ms itself
+    assert profile.frontend > LAW.frontend
+    judge(profile.frontend < LAW.frontend + 0.008, f"{profile.frontend} s, the toy's own 1 or 2 ms of HTTP included")
 
 
 def test_grids_are_cut_to_the_limits_and_end_at_them(profile: Profile) -> None:
@@ -88,10 +88,21 @@ def test_held_out_points_are_marked_and_new(profile: Profile) -> None:
     assert len(held_out.merge(fitted, on=key)) == 0
 
 
-def test_every_point_has_repeats_when_there_is_time(profile: Profile) -> None:
-    repeats = profile.points()["n"]
-    assert repeats.max() <= 3
-    assert repeats.median() >= 2
+def test_every_point_is_probed_as_often_as_there_is_time_for(profile: Profile) -> None:
+    points = profile.points()
+    assert set(points.loc[points["kind"] != "frontend", "n"]) == {2}
+    assert set(profile.samples["repeat"]) == {0, 1}
+
+
+def test_one_pass_is_made_whatever_it_takes() -> None:
+    few = dataclasses.replace(
+        PROFILER, prefill=[1], chunks=[8], decode_batches=[1], decode_contexts=[32], mixed_batches=[1], max_batch=2, max_prompt=520
+    )
+    with toy_engine(LAW) as endpoint:
+        profile = few.measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
+    assert set(profile.samples["kind"]) == {"frontend", "prefill", "decode", "mixed"}
+    points = profile.points()
+    assert set(points.loc[points["kind"] != "frontend", "n"]) == {1}
 
 
 def test_a_failing_engine_is_one_clear_line() -> None:
@@ -115,8 +126,9 @@ def test_a_chunk_is_what_it_adds_to_the_chunks_before_it() -> None:
         Observation(kind="prefill", new_tokens=50, prefill_context=100, seconds=0.35 + cost.of(150)),
         Observation(kind="prefill", new_tokens=50, prefill_context=400, seconds=1.0),
     ]
+    seen.append(Observation(kind="prefill", new_tokens=50, prefill_context=400, seconds=0.3 + cost.of(450), cached=True))
     frame = samples([Sighting(probe=0, repeat=0, observations=tuple(seen))], cost)
-    assert frame["time"].tolist() == pytest.approx([0.2, 0.15])  # no base was timed for the third
+    assert frame["time"].tolist() == pytest.approx([0.2, 0.15, 0.3])  # no base was timed for the third; the fourth needs none
 
 
 def test_long_prompts_tell_what_a_prompt_token_costs_outside_the_steps() -> None:
