@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis import names
+from analysis.axes import log_axis, ratio_axis
 from analysis.data import Score
 from analysis.stats import Values
 
@@ -39,17 +40,6 @@ GAUGES = {  # what each engine calls it
 }
 POINTS = 1500  # drawn per series at most; more would only overlap
 LEVELS = np.unique(np.concatenate([np.linspace(0, 0.9, 181), np.linspace(0.9, 1, 101)]))
-LOG_STEPS = (  # ticks of a decade, from fine to coarse: the first that leaves room on a phone is taken
-    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
-    (1, 1.5, 2, 3, 4, 5, 7),
-    (1, 2, 5),
-    (1, 3),
-    (1,),
-)
-RATIO_TICKS = {
-    1 / 100: "÷100", 1 / 10: "÷10", 1 / 5: "÷5", 1 / 3: "÷3", 0.5: "÷2", 0.7: "−30 %", 0.8: "−20 %", 0.9: "−10 %", 0.95: "−5 %", 1: "0",
-    1.05: "+5 %", 1.1: "+10 %", 1.2: "+20 %", 1.4: "+40 %", 2: "×2", 3: "×3", 5: "×5", 10: "×10", 100: "×100",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ def cdf(requests: pd.DataFrame, metric: str) -> go.Figure:
                 hovertemplate="%{y:.0f} % within %{x:.3~g} ms",
                 **_named(series),
             )
-    figure.update_xaxes(**_log_axis(_milliseconds(requests, metric)), title_text=f"{names.metric(metric)} (ms)")
+    figure.update_xaxes(**log_axis(_milliseconds(requests, metric)), title_text=f"{names.metric(metric)} (ms)")
     figure.update_yaxes(range=[0, 101], ticksuffix=" %", title_text="Requests")
     return figure
 
@@ -124,8 +114,8 @@ def parity(requests: pd.DataFrame, metric: str) -> go.Figure:
             **_named(series),
         )
     bounds = [math.log10(end) for end in ends]
-    figure.update_xaxes(**_log_axis(ends), range=bounds, title_text=f"Measured {names.metric(metric)} (ms)")
-    figure.update_yaxes(**_log_axis(ends), range=bounds, title_text=f"Simulated {names.metric(metric)} (ms)")
+    figure.update_xaxes(**log_axis(ends), range=bounds, title_text=f"Measured {names.metric(metric)} (ms)")
+    figure.update_yaxes(**log_axis(ends), range=bounds, title_text=f"Simulated {names.metric(metric)} (ms)")
     return figure
 
 
@@ -154,7 +144,7 @@ def ttft_over_time(requests: pd.DataFrame) -> go.Figure:
             **_named(series),
         )
     figure.update_xaxes(title_text="Arrival (s since the trace's start)")
-    figure.update_yaxes(**_log_axis(_milliseconds(requests, "ttft")), title_text="TTFT (ms)")
+    figure.update_yaxes(**log_axis(_milliseconds(requests, "ttft")), title_text="TTFT (ms)")
     return figure
 
 
@@ -209,38 +199,15 @@ def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> g
             hovertemplate="%{customdata[0]}: %{customdata[1]} %{customdata[2]}",
             **_named(series),
         )
-    _ratio_axis(figure, [error for s in scores if s.key in keys for error in (s.error, s.error_low, s.error_high) if error is not None])
+    shown = [error for s in scores if s.key in keys for error in (s.error, s.error_low, s.error_high) if error is not None]
+    figure.update_xaxes(**ratio_axis(shown), title_text="Error: simulated against measured")
+    figure.add_vline(x=1, line={"color": OTHER, "width": 1})
     figure.update_yaxes(
         tickvals=list(range(len(keys))), ticktext=[names.metric(*key) for key in keys], range=[len(keys) - 0.4, -0.6], showgrid=False
     )
     for row in range(1, len(keys)):
         figure.add_hline(y=row - 0.5, line={"color": GRID, "width": 1}, layer="below")
     return figure
-
-
-def _log_axis(values: Sequence[float] | Values) -> dict[str, Any]:
-    """A log axis with a few ticks over the values' range, each with its whole number (plotly's own shows bare digits, or too many)."""
-    low, high = (float(min(values)), float(max(values))) if len(values) else (1.0, 10.0)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in LOG_STEPS:
-        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-        if len(ticks) <= 6:
-            break
-    if len(ticks) < 2 and high > low:  # less than a step apart
-        step = 10.0 ** math.floor(math.log10(high - low))
-        ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    return {"type": "log", "tickvals": ticks[:: 1 + (len(ticks) - 1) // 6] or [low], "tickformat": ",.3~r"}
-
-
-def _ratio_axis(figure: go.Figure, shown: Sequence[float]) -> None:
-    """A log axis of simulated / measured, at least 15 % wide on both sides of 1, that reads as an error."""
-    reach = max([math.log(1.15), *(1.15 * abs(math.log(max(1e-3, 1 + error))) for error in shown)]) / math.log(10)
-    ticks = {ratio: text for ratio, text in RATIO_TICKS.items() if abs(math.log10(ratio)) <= reach}
-    if len(ticks) > 7:  # keep those that stay apart on a phone
-        ticks = {ratio: text for ratio, text in ticks.items() if ratio == 1 or abs(math.log10(ratio)) > reach / 5}
-    texts = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "title_text": "Error: simulated against measured"}
-    figure.update_xaxes(type="log", range=[-reach, reach], **texts)
-    figure.add_vline(x=1, line={"color": OTHER, "width": 1})
 
 
 def _noise_band(figure: go.Figure, scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> None:
