@@ -31,10 +31,10 @@ def say(line: str, style: str = "") -> None:
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Print a table of text and numbers; a missing value shows as a dash."""
+    """Print a table, its first column being names; a missing value shows as a dash."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    for column in frame.columns:
-        table.add_column(str(column), justify="left" if frame[column].dtype == object else "right")
+    for position, column in enumerate(frame.columns):
+        table.add_column(str(column), justify="right" if position else "left")
     for row in frame.itertuples(index=False):
         table.add_row(*("–" if pd.isna(value) else str(value) for value in row))
     console.print(table)
