@@ -10,7 +10,6 @@ import os
 import select
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -18,19 +17,26 @@ from pathlib import Path
 def main(url: str, interval: float, file: Path) -> None:
     """Poll `url` every `interval` s until standard input closes."""
     os.nice(10)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     started, polls = time.monotonic(), 0
     with file.open("w") as out:
         while True:
-            try:
-                with urllib.request.urlopen(url, timeout=max(interval, 1.0)) as answer:
-                    text = answer.read().decode(errors="replace")
+            text = ask(opener, url, max(interval, 1.0))
+            if text is not None:
                 out.write(json.dumps({"time": time.monotonic(), "text": text}) + "\n")
-            except (OSError, urllib.error.URLError, http.client.HTTPException):
-                pass
             polls = max(polls + 1, int((time.monotonic() - started) / interval))
             wait = started + polls * interval - time.monotonic()
             if select.select([sys.stdin], [], [], max(0.0, wait))[0]:
                 return
+
+
+def ask(opener: urllib.request.OpenerDirector, url: str, timeout: float) -> str | None:
+    """The answer's text, or None when the server gives none within `timeout` s."""
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            return str(answer.read().decode(errors="replace"))
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 if __name__ == "__main__":

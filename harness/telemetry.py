@@ -15,6 +15,8 @@ from types import TracebackType
 import orjson
 import pandas as pd
 
+from harness.system import EngineError
+
 POLLER = Path(__file__).with_name("poller.py")
 COLUMNS = ("time", "name", "value")
 SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?$")
@@ -60,7 +62,8 @@ def plain_values(text: str, prefix: str) -> dict[str, float]:
 class Telemetry:
     """A context: while it is open, `url` is polled every `interval` s; after it, `frame` gives what was seen.
 
-    parse: one answer's text to name: value (an engine's `sample`). An interval of 0 or a url of None polls nothing.
+    parse: one answer's text to name: value (an engine's `sample`). An interval of 0 or a url of None polls nothing. Leaving it raises
+    EngineError when the poller itself failed (a full disk, a url that is none).
     """
 
     def __init__(self, url: str | None, interval: float, parse: Callable[[str], Mapping[str, float]]) -> None:
@@ -73,19 +76,20 @@ class Telemetry:
         if self._url is not None and self._interval > 0:
             self._folder = tempfile.TemporaryDirectory(prefix="plumbline-telemetry-")
             argv = [sys.executable, "-I", str(POLLER), self._url, str(self._interval), str(self._file)]
-            self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+            self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._process is None or self._folder is None:
             return
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # the poller's order to end
-        self._process.wait()
-        if self._file.exists():
-            lines = self._file.read_bytes().splitlines()
-            self._polls = [(poll["time"], poll["text"]) for poll in map(orjson.loads, lines)]
+        _, said = self._process.communicate()  # closes its standard input: its order to end
+        polled = self._file.read_bytes() if self._file.exists() else b""
         self._folder.cleanup()
+        if self._process.returncode == 0:
+            self._polls = [(poll["time"], poll["text"]) for poll in map(orjson.loads, polled.splitlines())]
+        elif kind is None:
+            why = said.decode(errors="replace").strip().rpartition("\n")[2]
+            raise EngineError(f"telemetry of {self._url}: its poller ended with exit code {self._process.returncode}: {why}")
 
     @property
     def _file(self) -> Path:

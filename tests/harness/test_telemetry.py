@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from harness.system import EngineError
 from harness.telemetry import Telemetry, parse_metrics, plain_values
 from tests.small_server import small_server
 
@@ -88,6 +89,14 @@ def test_an_interval_of_zero_asks_nothing() -> None:
         with Telemetry(f"{server.url}/metrics", 0.0, lambda text: plain_values(text, "vllm:")) as telemetry:
             pass
         assert server.asked == [] and len(telemetry.frame(0.0)) == 0
+
+
+def test_a_poller_that_fails_is_an_error() -> None:
+    words = "telemetry of nonsense: its poller ended with exit code 1: ValueError: unknown url"
+    with pytest.raises(EngineError, match=words), Telemetry("nonsense", 0.05, lambda text: {}):
+        pass
+    with pytest.raises(ZeroDivisionError), Telemetry("nonsense", 0.05, lambda text: {}):
+        raise ZeroDivisionError
 
 
 def wait_for_polls(asked: list[tuple[str, str | None]], number: int) -> None:
