@@ -14,7 +14,10 @@ from workloads.trace import Trace
 class Workload(Protocol):
     """What makes the trace (conf/workload/*.yaml)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For people and for the run's id."""
+        ...
 
     def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
         """Requests at `rate` per second (None: the workload's own; inf: all at second 0)."""
@@ -24,8 +27,15 @@ class Workload(Protocol):
 class Simulator(Protocol):
     """What a simulator is, seen from here (simulators/system.py has the whole of it)."""
 
-    system: str
-    environment: str | None
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Its environment under .envs/, or None."""
+        ...
 
     def tracks(self) -> tuple[Track, ...]:
         """The tracks it can be run in."""
@@ -39,9 +49,20 @@ class Simulator(Protocol):
 class Summary(Protocol):
     """What the report says of itself."""
 
-    verdict: str
-    table: pd.DataFrame
-    path: Path
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence."""
+        ...
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Measured beside simulated, as text."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where the page is."""
+        ...
 
 
 class Reporter(Protocol):
