@@ -14,7 +14,7 @@ from results.record import EngineLimits, Run
 from results.store import read_run, write_run
 from simulators.native.native import Native
 from simulators.native.resolve import limits_of
-from simulators.system import Simulator, SimulatorError
+from simulators.system import SimulatorError
 from tests.runs import LIMITS, make_run, make_trace
 from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
 from workloads.files import write_csv
@@ -41,7 +41,7 @@ def measured(**changes: Any) -> Run:
 
 
 def test_it_is_a_simulator() -> None:
-    simulator: Simulator = native()
+    simulator = native()
     assert (simulator.system, simulator.environment) == ("native", None)
     assert simulator.tracks() == ("shipped", "matched", "calibrated")
 
