@@ -163,7 +163,7 @@ class Stream(asyncio.Protocol):
             self._server.log.append((self._tag, self._received, time.monotonic(), self._number))
         self._streamed -= 1
         if self._fault == "fragments":
-            self._write_fragments(data)
+            self._write_fragments(data, len(data) // 3 + 1)
             return
         if self._streamed == 0 and len(self._pending) == 1:
             data += self._pending.pop()
@@ -188,13 +188,17 @@ class Stream(asyncio.Protocol):
         if written < len(data):
             self._transport.write(data[written:])
 
-    def _write_fragments(self, data: bytes) -> None:
-        third = len(data) // 3 + 1
-        for i in range(3):
-            piece = data[i * third : (i + 1) * third]
-            asyncio.get_running_loop().call_later(0.002 * i, self._transport.write, piece)
+    def _write_fragments(self, data: bytes, piece: int) -> None:
+        """A third now, the rest in two turns, then the next event."""
+        if self._transport.is_closing():
+            return
+        if len(data) > piece:
+            self._transport.write(data[:piece])
+            asyncio.get_running_loop().call_later(0.002, self._write_fragments, data[piece:], piece)
+            return
+        self._transport.write(data)
         if self._pending:
-            self._server.wheel.add(self, 0.008)
+            self._server.wheel.add(self, self._server.options.itl)
 
     def _break(self) -> None:
         if self._fault == "die":
