@@ -66,8 +66,11 @@ def page(
     )
 
 
-def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) -> str:
-    """The first table: measured, then each simulator and track with its errors, its coverage beside them, and its wall seconds."""
+def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float, unavailable: Mapping[str, str]) -> str:
+    """The first table: measured, then each simulator and track with its errors, its coverage beside them, and its wall seconds.
+
+    unavailable: 'system:track' to the reason; a row each, without numbers.
+    """
     measured = comparison.measured
     values = comparison.metrics[measured.run_id]
     heads = [*(names.metric_with_unit(*key) for key in keys), "Wall time (s)", "Not modelled"]
@@ -89,6 +92,7 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) ->
         )
         for run in comparison.simulated
     ]
+    body += [_unavailable(name, reason, len(heads)) for name, reason in unavailable.items()]
     floor = [score.noise for score in comparison.scores if score.noise is not None]
     multiple = ", and the error as a multiple of the noise floor (the spread between repeats)" if floor else ""
     caption = f"Signed error in per cent with its {confidence * 100:g} % interval, under it the simulated value{multiple}."
@@ -100,6 +104,14 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float) ->
     legend = "".join(f'<span style="--swatch: var(--{name})">{text}</span>' for text, name in tints)
     legend = f'<p class="legend">{legend}</p>' if body and measured.valid else ""
     return table(["Run", *heads], [first, *body], caption, "scorecard") + legend
+
+
+def _unavailable(name: str, reason: str, columns: int) -> str:
+    system, _, track = name.partition(":")
+    return _row(
+        f"{escape(names.system(system))} <small>{escape(track)}</small>",
+        [f'<td class="words" colspan="{columns}">not available: {escape(reason)}</td>'],
+    )
 
 
 def table(heads: Sequence[str], body: Iterable[str], caption: str, kind: str) -> str:

@@ -1,7 +1,7 @@
 """The report: score the database, say the answer, write one HTML page. Read `Report.write` first; page.py has the HTML."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -43,8 +43,10 @@ class Report:
     out: Path | str
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
-    def write(self, measured_run_id: str | None = None) -> Summary:
+    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> Summary:
         """Score all, report on one measured run (None: the newest) and return what the page says.
+
+        unavailable: what could not be simulated, 'system:track' to the reason; shown as rows of their own.
 
         Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the run. The page is replaced
         when it is whole.
@@ -61,7 +63,7 @@ class Report:
             verdict=answer,
             valid=measured.valid,
             context=_context(comparison),
-            scorecard=page.scorecard(comparison, HEADLINES, self.bootstrap.confidence),
+            scorecard=page.scorecard(comparison, HEADLINES, self.bootstrap.confidence, unavailable or {}),
             sections=_sections(comparison),
             key=page.key(plots.series_of(_drawn(comparison))),
             details=_details(comparison, reasons, out.parent),

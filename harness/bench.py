@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from harness.system import Endpoint, Engine
 from harness.telemetry import Telemetry
 from results import database
 from results.profile import Profile
-from results.record import SLO, Run, Track
+from results.record import SLO, NotAvailable, Run, Track
 from results.store import write_run
 from workloads.prompts import token_ids
 from workloads.trace import Trace
@@ -59,13 +60,15 @@ class Bench:
         self._preflight()
         self._environments()
         measured, profile = self.engine.load() if isinstance(self.engine, Recorded) else self._measure(self.engine)
-        failures = self._simulate(measured, profile)
+        failures, unavailable = self._simulate(measured, profile)
         with stage("database", self.paths.database):
             database.build([Path(self.paths.runs), Path(self.paths.measured)], Path(self.paths.database))
         with stage("report"):
-            summary = self.report.write(measured.run_id)
+            summary = self.report.write(measured.run_id, unavailable=unavailable)
         print_table(summary.table, title=f"{measured.run_id}: measured beside simulated")
         say(summary.verdict, style="bold")
+        for name, reason in unavailable.items():
+            say(f"not available: {name}: {reason}", style="yellow")
         for failure in failures:
             say(f"FAILED: {failure}", style="bold red")
         if not measured.valid:
@@ -93,6 +96,7 @@ class Bench:
             with ExitStack() as stack:
                 with stage("engine", "start, and wait until it is ready"):
                     endpoint = stack.enter_context(engine.serve(self.model.folder(Path(self.paths.models)), log))
+                stack.enter_context(_away_from(endpoint.details.get("core_cpus") or []))
                 self._warm_up(endpoint)
                 capacity = self._capacity(endpoint)
                 profile = self._profile(endpoint)
@@ -194,21 +198,28 @@ class Bench:
             "seed": self.seed,
         }
 
-    def _simulate(self, measured: Run, profile: Profile | None) -> list[str]:
-        """Run and store every chosen simulator in every chosen track it has; return a line for each that failed."""
-        failures = []
+    def _simulate(self, measured: Run, profile: Profile | None) -> tuple[list[str], dict[str, str]]:
+        """Run and store every chosen simulator in every chosen track it has.
+
+        Returns a line for each that failed, and the reason for each ('system:track') that is not available here or for this run.
+        """
+        failures: list[str] = []
+        unavailable: dict[str, str] = {}
         for simulator in self.simulators.values():
             for track in [t for t in self.tracks if t in simulator.tracks()]:
                 with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
                     try:
                         with stage("simulate", f"{simulator.system}, {track}"):
                             run = simulator.simulate(measured, track=track, profile=profile, scratch=Path(scratch))
+                    except NotAvailable as error:
+                        unavailable[f"{simulator.system}:{track}"] = str(error)
+                        continue
                     except RuntimeError as error:
                         failures.append(self._keep_log(error, Path(scratch) / "log", f"{measured.run_id}--{simulator.system}-{track}"))
                         continue
                     log = Path(scratch) / "log"
                     write_run(Path(self.paths.runs), run, {"simulator.log": log} if log.is_file() else {}, replace=True)
-        return failures
+        return failures, unavailable
 
     def _keep_log(self, error: RuntimeError, log: Path, name: str) -> str:
         if not log.is_file():
@@ -217,6 +228,18 @@ class Bench:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
         return str(error).replace(str(log), str(kept))
+
+
+@contextmanager
+def _away_from(cpus: Sequence[int]) -> Iterator[None]:
+    """Keep this process, the client, off the cores that the engine computes on, where there are others."""
+    allowed = os.sched_getaffinity(0)
+    if allowed - set(cpus):
+        os.sched_setaffinity(0, allowed - set(cpus))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The parts a bench is put together from that live elsewhere (seen through narrow protocols), and its load and paths."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,8 +69,8 @@ class Summary(Protocol):
 class Reporter(Protocol):
     """What scores and reports (conf/report/*.yaml)."""
 
-    def write(self, measured_run_id: str | None = None) -> Summary:
-        """Score the database and write the report."""
+    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> Summary:
+        """Score the database and write the report. unavailable: 'system:track' to the reason why it could not be had."""
         ...
 
 

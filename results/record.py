@@ -15,6 +15,10 @@ Kind = Literal["measured", "simulated"]
 Track = Literal["shipped", "matched", "calibrated"]
 
 
+class NotAvailable(RuntimeError):
+    """A simulator, or one of its tracks, that cannot be had here or for this run: no failure. The message says why, and how to get it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
     """What happened to one request. A failure is a record too: `error` says what went wrong.

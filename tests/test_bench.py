@@ -10,7 +10,7 @@ import pytest
 
 from results import database
 from results.profile import Profile
-from results.record import Run, Track
+from results.record import NotAvailable, Run, Track
 from results.store import read_run, run_folders
 from simulators.system import SimulatorError
 from tests.benches import ROOT, Bench, one_line
@@ -55,6 +55,19 @@ class Failing:
         raise SimulatorError(f"failing: exit code 3: division by zero (log: {scratch / 'log'})")
 
 
+class Absent:
+    """A simulator of which there is no copy."""
+
+    system = "absent"
+    environment = None
+
+    def tracks(self) -> tuple[Track, ...]:
+        return ("shipped",)
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        raise NotAvailable("no copy of it here; make simulators gets one")
+
+
 def test_a_bench_measures_scores_and_reports(bench: Bench) -> None:
     done = bench.run(*QUICK, "simulator=[native]", "tracks=[calibrated]")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -77,6 +90,13 @@ def test_a_failed_simulator_keeps_the_measurement_and_its_log(bench: Bench) -> N
     assert bench.report.is_file()
     (log,) = (bench.folder / "logs").glob("*failing*.log")
     assert str(log) in done.stdout
+
+
+def test_what_cannot_be_had_is_shown_and_no_failure(bench: Bench) -> None:
+    done = bench.run(*QUICK, "simulator=[]", "+simulators.absent._target_=tests.test_bench.Absent")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not available: absent:shipped: no copy of it here; make simulators gets one" in done.stdout
+    assert "not available: no copy of it here" in bench.report.read_text()
 
 
 def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench) -> None:
