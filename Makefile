@@ -8,7 +8,7 @@ export PYTHONHASHSEED ?= 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench report database test lint perf clean
+.PHONY: help setup simulators bench report database test lint perf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ $(READY): conf/envs/core.txt .envs/uv/bin/uv
 	.envs/uv/bin/uv venv -q --clear --python python3 .envs/core
 	.envs/uv/bin/uv pip install -q --compile-bytecode --no-deps --python $(CORE) -r conf/envs/core.txt
 	@touch $@
+
+simulators: $(READY) ## fetch the simulators that are git repositories, at their pinned commits, and make their environments
+	@$(CORE) -m simulators.checkout
+	@$(CORE) -c "from harness.environment import ensure; print(*map(ensure, ('splitwise_sim', 'distserve_sim')), sep='\n')"
 
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
 	@$(CORE) -m harness $(MAKEOVERRIDES)

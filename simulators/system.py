@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from results.profile import Profile
+from results.record import NotAvailable as NotAvailable  # re-exported: adapters raise it beside SimulatorError
 from results.record import RequestRecord, Run, Track
 
 Support = Literal["yes", "no", "partly"]
@@ -38,9 +39,20 @@ class Coverage:
 class Simulator(Protocol):
     """One narrow seam. Hydra's `conf/simulator/*.yaml` name the classes (into the package `simulators.<name>`)."""
 
-    system: str
-    environment: str | None  # name of its environment under .envs/, or None when it needs none
-    coverage: Coverage
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Name of its environment under .envs/, or None when it needs none."""
+        ...
+
+    @property
+    def coverage(self) -> Coverage:
+        """What it models, as configured."""
+        ...
 
     def tracks(self) -> tuple[Track, ...]:
         """The tracks it can be run in as configured."""

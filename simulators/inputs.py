@@ -1,0 +1,77 @@
+"""What every adapter asks of a measured run before it simulates, and how it sorts the tokens that come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from results.profile import Profile
+from results.record import Run
+from simulators.system import SimulatorError
+from workloads.trace import Trace
+
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def sent_trace(system: str, measured: Run) -> Trace:
+    """The requests as really sent. Raises SimulatorError when none was."""
+    if all(r.sent is None for r in measured.records):
+        raise SimulatorError(f"{system}: run {measured.run_id} sent no request, so there is nothing to simulate")
+    return measured.trace_as_sent()
+
+
+def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profile:
+    """The profile of a calibrated track. Raises SimulatorError when there is none."""
+    if profile is None:
+        raise SimulatorError(f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
+    return profile
+
+
+def known_limits(system: str, measured: Run, names: Sequence[str]) -> list[int]:
+    """The engine's limits of these names. Raises SimulatorError naming those that it did not say."""
+    unknown = [name for name in names if getattr(measured.limits, name) is None]
+    if unknown:
+        raise SimulatorError(f"{system}: run {measured.run_id} does not say the engine's {', '.join(unknown)}, so it cannot be set alike")
+    return [int(getattr(measured.limits, name)) for name in names]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVShape:
+    """One token's keys and values: layers, elements of the keys of a layer (all KV heads, so GQA is in it), bytes of an element."""
+
+    layers: int
+    width: int
+    element: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one token in the KV cache of the whole model."""
+        return 2 * self.layers * self.width * self.element
+
+
+def kv_shape(system: str, model: Mapping[str, Any]) -> KVShape:
+    """From a Hugging Face config.json. Raises SimulatorError naming what it lacks, or a dtype of unknown size."""
+    try:
+        heads = model.get("num_key_value_heads") or model["num_attention_heads"]
+        head_dim = model.get("head_dim") or model["hidden_size"] // model["num_attention_heads"]
+        element = ELEMENT_BYTES[str(model.get("torch_dtype") or model.get("dtype") or "bfloat16")]
+        return KVShape(layers=int(model["num_hidden_layers"]), width=int(heads) * int(head_dim), element=element)
+    except KeyError as error:
+        raise SimulatorError(f"{system}: the size of the KV cache needs {error.args[0]}, not known from the model's config.json") from error
+
+
+def mean_decode_context(trace: Trace) -> float:
+    """Cached tokens that a decode step of these requests has on average: known before anything runs, from their lengths alone."""
+    steps = sum(r.output_tokens - 1 for r in trace)
+    if steps == 0:
+        return float(np.mean([r.input_tokens for r in trace]))
+    return sum((r.output_tokens - 1) * (r.input_tokens + (r.output_tokens - 2) / 2) for r in trace) / steps
+
+
+def tokens_per_request(places: npt.NDArray[Any], times: npt.NDArray[Any], requests: int) -> list[list[float]]:
+    """Each request's token times, ascending. places: which request (0 to requests - 1) each time belongs to."""
+    order = np.lexsort((times, places))
+    parts = np.split(times[order], np.searchsorted(places[order], np.arange(1, requests)))
+    return [[float(t) for t in part] for part in parts]

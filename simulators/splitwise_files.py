@@ -1,0 +1,118 @@
+"""What goes into Splitwise-sim: a trace, a machine, a model and a table of step times, in its own formats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from simulators.inputs import KVShape
+from simulators.steps import chunk_time, decode_time, prompt_time
+from simulators.vidur_profile import StepTimes
+from workloads.trace import Request, Trace
+
+SHIFT = 1.0  # s added to every arrival: at 0 s its instances are not up yet
+JITTER = 1e-7  # s: at most so much later does a request arrive, each by another bit; one that arrives at the end of a step crashes it
+EVERY_ROW = 512  # tokens up to which the table has every row; beyond, about 1 % apart
+SECONDS_TO_MS = 1e3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Keys of its table of step times."""
+
+    model: str
+    hardware: str
+
+
+ENGINE = Names(model="engine-model", hardware="engine-device")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """`gpus` devices that hold one instance. memory: bytes of KV cache in all of them (the weights count as 0 bytes); None: its own."""
+
+    name: str
+    gpus: int
+    memory: int | None = None
+
+
+def asked_tokens(request: Request) -> int:
+    """Output tokens that it is asked for, the first one included: it crashes on a single one, so that is asked as two, one thrown away."""
+    return max(2, request.output_tokens)
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """trace.csv. A request's id in it is its place in the trace."""
+    n = len(trace)
+    pd.DataFrame(
+        {
+            "request_id": np.arange(n),
+            "request_type": 2,
+            "application_id": 0,
+            "arrival_timestamp": [r.arrival + SHIFT + JITTER * (i + 1) / (n + 1) for i, r in enumerate(trace)],
+            "batch_size": 1,
+            "prompt_size": [r.input_tokens for r in trace],
+            "token_size": [asked_tokens(r) for r in trace],
+        }
+    ).to_csv(path, index=False)
+
+
+def write_hardware(machine: Machine, folder: Path) -> Path:
+    """processors/ (where the memory is given) and skus/machine.yaml: one server of exactly the instance's GPUs; returns skus/."""
+    skus, processors = folder / "skus", folder / "processors"
+    skus.mkdir(parents=True, exist_ok=True)
+    (skus / "machine.yaml").write_text(
+        f"_target_: server.Server\nname: machine\nprocessors:\n  - name: {machine.name}\n    count: {machine.gpus}\ninterconnects: {{}}\n"
+    )
+    if machine.memory is not None:
+        processors.mkdir(exist_ok=True)
+        each = -(-machine.memory // machine.gpus)  # rounded up, by less than a token in all
+        (processors / f"{machine.name}.yaml").write_text(f"_target_: processor.GPU\nname: {machine.name}\nmemory_size: {each}\n")
+    return skus
+
+
+def write_model(name: str, size: str, kv: KVShape, folder: Path) -> dict[str, str]:
+    """architectures/ and sizes/, returned as settings. Its KV bytes a token are 2 * hidden_size * num_layers * dtype_size.
+
+    It knows no KV heads: hidden_size, which it uses for nothing else, is given as their elements. The weights are 0 bytes, as the
+    machine's memory is that of the KV cache alone.
+    """
+    for kind, text in (
+        (
+            "architectures",
+            f"_target_: model.LLMArchitecture\nname: {name}\nnum_layers: {kv.layers}\nhidden_size: {kv.width}\nnum_heads: 1\n",
+        ),
+        ("sizes", f"_target_: model.ModelSize\nweights: 0\ndtype_size: {kv.element}\n"),
+    ):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / kind / f"{name if kind == 'architectures' else size}.yaml").write_text(text)
+    return {"architectures": str(folder / "architectures"), "sizes": str(folder / "sizes")}
+
+
+def time_table(times: StepTimes, trace: Trace, budget: int, context: float, tensor_parallel: int) -> pd.DataFrame:
+    """Its table of step times: one row per number x, with the step of x prompt tokens and the decode step of x sequences (ms).
+
+    Prompts of more tokens than the budget run alone, so such a row holds the sum of the prompt's chunks.
+    """
+    longest = max(budget, *(r.input_tokens for r in trace))
+    spaced = np.geomspace(EVERY_ROW, max(EVERY_ROW + 1, longest), 1 + int(np.log(max(2.0, longest / EVERY_ROW)) / 0.01))
+    rows = {*range(1, EVERY_ROW + 1), *np.ceil(spaced).astype(int).tolist(), *times.prefill.counts.astype(int).tolist()}
+    x = np.array(sorted({*rows, *(r.input_tokens for r in trace), budget} - {0}))
+    whole = np.where(x <= budget, chunk_time(times, x), 0.0)
+    whole[x > budget] = [prompt_time(times, int(tokens), budget) for tokens in x[x > budget]]
+    return pd.DataFrame(
+        {
+            "model": ENGINE.model,
+            "hardware": ENGINE.hardware,
+            "prompt_size": x,
+            "batch_size": 1,
+            "token_size": 2,
+            "peak_power": 0,
+            "average_power": 0,
+            "prompt_time": whole * SECONDS_TO_MS,
+            "token_time": decode_time(times, x, context) * SECONDS_TO_MS,
+            "e2e_time": 0,
+            "tensor_parallel": tensor_parallel,
+        }
+    )

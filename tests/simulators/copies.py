@@ -1,0 +1,35 @@
+"""Simulators that are git repositories: their adapters as configured, or a skip that says what to provide."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from harness.environment import ensure
+from results.record import RequestRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def configured(name: str, **changes: Any) -> Any:
+    """As conf/simulator/<name>.yaml has it, but for the changes; so the file and the constructor must agree."""
+    config = OmegaConf.load(ROOT / "conf" / "simulator" / f"{name}.yaml")
+    return hydra.utils.instantiate(OmegaConf.merge(config, changes))
+
+
+def needs_copy(name: str, variable: str, address: str) -> None:
+    """Skip where no copy is given; else make the simulator's environment."""
+    if not os.environ.get(variable):
+        pytest.skip(f"set {variable} to a clone or a bare repository of {address}")
+    ensure(name)
+
+
+def gaps(record: RequestRecord) -> list[float]:
+    """Seconds from sending to the first token, and from each token to the next."""
+    assert record.sent is not None and record.token_times is not None
+    times = (record.sent, *record.token_times)
+    return [b - a for a, b in pairwise(times)]
