@@ -1,6 +1,7 @@
-"""`python -m results build | list | show RUN_ID`: make the database from the run folders, and look into it."""
+"""`python -m results build | list | show RUN_ID | import PATH`: make the database from the run folders, look into it, import a run."""
 
 import argparse
+import dataclasses
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,10 @@ from rich.table import Table
 
 from results import database
 from results.database import DatabaseError
+from results.importing import Options, import_run
+from results.recording import RecordingError
+from results.store import StoreError, write_run
+from workloads.trace import TraceError
 
 ROOTS = (Path("results/measured"), Path("results/runs"))
 DATABASE = Path("results/plumbline.duckdb")
@@ -50,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             build(console, options.root, options.database)
         elif options.command == "list":
             list_runs(console, options.database)
+        elif options.command == "import":
+            import_recording(console, options)
         else:
             show(console, options.database, options.run_id)
-    except DatabaseError as error:
+    except (DatabaseError, RecordingError, StoreError, TraceError) as error:
         sys.exit(f"results: {error}")
 
 
@@ -89,6 +96,24 @@ def show(console: Console, path: Path, run_id: str) -> None:
     _print(console, ["rate", ""], rates)
 
 
+def import_recording(console: Console, options: argparse.Namespace) -> None:
+    """Write the run folder of a run that someone else recorded; say what is assumed of it."""
+    names = [field.name for field in dataclasses.fields(Options)]
+    given = {name: getattr(options, name) for name in names}
+    given["window"] = None if options.window is None else tuple(options.window)
+    run = import_run(options.path, Options(**given))
+    folder = write_run(options.root, run)
+    facts = run.provenance
+    lines = [
+        f"{folder}: {len(run.trace)} requests, {run.trace.duration:.1f} s of arrivals",
+        *(f"  assumed: {name}: {why}" for name, why in facts["assumed"].items()),
+        *(f"  not recorded: {name}" for name in facts["not_recorded"]),
+        f"  prefixes: {facts['shared_prefixes']}",
+        f"  next: make bench engine=recorded engine.run={run.run_id}",
+    ]
+    console.print(escape("\n".join(lines)), soft_wrap=True)
+
+
 def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table()
     for name in names:
@@ -114,6 +139,18 @@ def _parser() -> argparse.ArgumentParser:
     lister = commands.add_parser("list", help="list the runs")
     shower = commands.add_parser("show", help="show one run: its configuration, validity and metrics")
     shower.add_argument("run_id", metavar="RUN_ID")
+    importer = commands.add_parser("import", help="make a measured run of one that someone else recorded (docs/importing.md)")
+    importer.add_argument("path", metavar="FOLDER_OR_FILE", type=Path)
+    importer.add_argument("--root", type=Path, default=ROOTS[-1], help=f"where the run folder goes ({ROOTS[-1]})")
+    importer.add_argument("--about", type=Path, metavar="FILE", help="the YAML or JSON beside the requests of the plain form")
+    for group in ("model", "hardware", "slo"):
+        importer.add_argument(f"--{group}", metavar="NAME", help=f"a choice of conf/{group}/ instead of what the recording says")
+    importer.add_argument("--run-id", metavar="ID", help="name of the run folder")
+    importer.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL with input_tok_ids per request: which prefixes they share")
+    importer.add_argument("--kv-tokens", type=int, metavar="N", help="the engine's KV capacity, where the recording does not say it")
+    importer.add_argument("--first", type=int, metavar="N", help="score the first N requests only")
+    importer.add_argument("--last", type=int, metavar="N", help="score the last N requests only")
+    importer.add_argument("--window", type=float, nargs=2, metavar=("START", "END"), help="score what arrives between these seconds only")
     for command in (builder, lister, shower):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
     return parser
