@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from results import record
 from results.profile import Profile
-from results.record import NotAvailable as NotAvailable  # re-exported: adapters raise it beside SimulatorError
+
 from results.record import RequestRecord, Run, Track
 
 Support = Literal["yes", "no", "partly"]
@@ -16,6 +17,10 @@ Support = Literal["yes", "no", "partly"]
 
 class SimulatorError(RuntimeError):
     """A simulator that failed, ran out of time or lost rows; the message says which, where its log is, and what to do."""
+
+
+class NotAvailable(SimulatorError, record.NotAvailable):
+    """A simulator or a track that cannot be had here; the message says how to get it. A bench goes on and shows it as 'not available'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

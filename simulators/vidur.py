@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.external import ROOT, Usage, clean_environment, describe_log, interpreter, run_program
-from simulators.system import Coverage, SimulatorError
+from simulators.system import Coverage, NotAvailable, SimulatorError
 from simulators.vidur_calibration import Calibration
 from simulators.vidur_files import (
     Forest,
@@ -165,7 +165,7 @@ class Vidur:
                 raise SimulatorError(f"vidur: no {track} track: {why}")
             return None
         if profile is None:
-            raise SimulatorError(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
+            raise NotAvailable(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
         return Calibration.of(profile)
 
     def _scenario(self, measured: Run, track: Track, calibration: Calibration | None) -> Scenario:

@@ -19,7 +19,7 @@ from simulators.native.scheduler import Limits
 from simulators.native.serve import POLICIES, Frontend, Served, serve
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
-from simulators.system import Coverage, SimulatorError, simulated_run
+from simulators.system import Coverage, NotAvailable, SimulatorError, simulated_run
 from workloads.trace import Trace
 
 VERSION = "0.1"
@@ -75,7 +75,7 @@ class Native:
         else:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
         if track == "calibrated" and profile is None:
-            raise SimulatorError(
+            raise NotAvailable(
                 "native: the calibrated track needs a profile of the engine; let the bench make one, or leave the track out"
             )
         chosen = profile if track == "calibrated" else None

@@ -8,7 +8,7 @@ from results.record import EngineLimits
 from simulators.native.roofline import Device
 from simulators.native.scheduler import Limits
 from simulators.native.shape import Shape
-from simulators.system import SimulatorError
+from simulators.system import NotAvailable, SimulatorError
 
 NULL_BLOCKS = 1  # vLLM counts a block that no request can hold
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
@@ -55,14 +55,14 @@ class Defaults:
 
 
 def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limits:
-    """The limits that an engine resolved its configuration to. Raises SimulatorError naming what it did not say.
+    """The limits that an engine resolved its configuration to. Raises NotAvailable naming what it did not say.
 
     config: of the run. What EngineLimits has no field for is taken from the engine's own account of its scheduler where that is in there,
     else it is as vLLM has it by default. whose: for the error.
     """
     missing = [name for name in NEEDED if getattr(said, name) is None]
     if missing:
-        raise SimulatorError(f"native: the engine of {whose} did not say its {', '.join(missing)}; only the shipped track can run")
+        raise NotAvailable(f"native: the engine of {whose} did not say its {', '.join(missing)}; only the shipped track can run")
     assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
     account = scheduler_account(config)
     return Limits(
