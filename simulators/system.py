@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol
 
 from results import record
 from results.profile import Profile
-
 from results.record import RequestRecord, Run, Track
 
 Support = Literal["yes", "no", "partly"]
