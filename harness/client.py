@@ -183,7 +183,6 @@ def _excerpt(exchange: Exchange) -> str:
 def _quiet_interpreter() -> Iterator[None]:
     """No garbage collection (pauses of 250 ms and more were measured) and short turns for other threads, both restored on exit."""
     enabled, interval = gc.isenabled(), sys.getswitchinterval()
-    gc.collect()
     gc.freeze()
     gc.disable()
     sys.setswitchinterval(_SWITCH_INTERVAL)
