@@ -176,7 +176,9 @@ def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | No
 
 
 def _excerpt(exchange: Exchange) -> str:
-    return b"".join(piece for _, piece in exchange.reads)[: sse.EXCERPT].decode(errors="replace")
+    """The start of the answer, on one line."""
+    body = b"".join(piece for _, piece in exchange.reads)[: sse.EXCERPT].decode(errors="replace")
+    return " ".join(body.split())
 
 
 @contextlib.contextmanager

@@ -157,4 +157,4 @@ def _token_times(chunks: list[_Chunk], total: int | None) -> tuple[float, ...] |
 
 def _message(error: Any) -> str:
     message = error.get("message") if isinstance(error, dict) else error
-    return str(message or error)[:EXCERPT]
+    return " ".join(str(message or error)[:EXCERPT].split())
