@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from harness import limits, server, telemetry, vllm
+import pandas as pd
+
+from harness import limits, server, sglang, steps_log, telemetry, vllm
 from harness.system import Endpoint, EngineError
-from results.record import EngineLimits
 
 RESETS = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
 PREFIXES = ("vllm:", "sglang:")  # of the metrics that the two export
@@ -79,6 +79,10 @@ class Attached:
             return {}
         return {name: value for prefix in PREFIXES for name, value in telemetry.plain_values(metrics_text, prefix).items()}
 
+    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+        """None: its log is with whoever runs it."""
+        return steps_log.nothing()
+
     def _headers(self) -> dict[str, str]:
         return {} if self.api_key_env is None else {"Authorization": f"Bearer {os.environ[self.api_key_env]}"}
 
@@ -92,7 +96,7 @@ class Attached:
         if owner == "vllm":
             return replace(vllm.describe(url, "", self._headers()), served_model=served)
         if owner == "sglang":
-            return self._sglang(url, served, models)
+            return replace(sglang.describe(url, self._headers()), served_model=served)
         found, unknown = limits.combine({"/v1/models": limits.from_models(models)})
         unknown = ("system: neither a vLLM nor an SGLang", "version: no standard place tells it", *unknown)
         return Endpoint(url=url, served_model=served, system="openai", version=None, limits=found, unknown=unknown)
@@ -104,13 +108,3 @@ class Attached:
             return str(self.model)
         wish = "one of them with engine.model=..." if names else "a model to the server"
         raise EngineError(f"engine attached: {url} serves {', '.join(names) or 'no model'}, asked for {self.model}; name {wish}")
-
-    def _sglang(self, url: str, served: str, models: list[dict[str, Any]]) -> Endpoint:
-        status, text = server.fetch(f"{url}/get_server_info", headers=self._headers())
-        info = json.loads(text) if status == 200 else {}
-        said = {"/get_server_info": limits.from_sglang_info(info), "/v1/models": limits.from_models(models)}
-        found, unknown = limits.combine(said) if info else (EngineLimits(), ("limits: /get_server_info does not answer",))
-        details = limits.without_secrets({"server_info": info})
-        return Endpoint(
-            url=url, served_model=served, system="sglang", version=info.get("version"), limits=found, unknown=unknown, details=details
-        )

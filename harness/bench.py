@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from harness import environment, provenance
 from harness.capacity import Capacity
 from harness.client import Client, Replay
@@ -103,6 +105,7 @@ class Bench:
                 rate, rho = self.load.offered(capacity["rate"] if capacity else None)
                 trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
                 replay, telemetry = self._replay(engine, endpoint, trace)
+            telemetry = pd.concat([telemetry, engine.steps(log, replay.epoch)], ignore_index=True)
             window = (0.0, trace.duration)
             reason = self.gates.check(trace, replay, window=window, cpus=1, expect_cold=True)
             run = Run(
@@ -176,7 +179,7 @@ class Bench:
                 endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
 
-    def _replay(self, engine: Engine, endpoint: Endpoint, trace: Trace) -> tuple[Replay, Any]:
+    def _replay(self, engine: Engine, endpoint: Endpoint, trace: Trace) -> tuple[Replay, pd.DataFrame]:
         prompts = self._prompts(trace, self.seed)
         engine.reset_cache(endpoint)
         with stage("replay", f"{len(trace)} requests in {trace.duration:.0f} s") as progress:

@@ -42,6 +42,14 @@ def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | No
     return python
 
 
+def interpreter(engine: str, name: str | None, python: str | None) -> Path:
+    """The interpreter of an engine: of environment `name`, or `python` where that is None. Raises EngineError when it is not there."""
+    found = ensure(name) if name is not None else Path(python or "")
+    if not found.exists():
+        raise EngineError(f"engine {engine}: no interpreter {found}; set engine.python, or engine.environment to have one made")
+    return found
+
+
 def _install(name: str, folder: Path, requirements: Path, log: Path, progress: Callable[[str], None] | None) -> None:
     """Make the environment anew with this process's Python version; all that uv says goes to `log`."""
     uv_bin, python, environ = uv.find_uv_bin(), folder / "bin" / "python", _uv_environ(requirements.read_text())

@@ -35,6 +35,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def environ(extra: Mapping[str, str]) -> dict[str, str]:
+    """A child server's environment variables: this process's and `extra`.
+
+    PYTHONDONTWRITEBYTECODE is taken off: without byte code every start would compile an engine's sources anew (tens of seconds).
+    """
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")} | dict(extra)
+
+
 def require_port(port: int, host: str = HOST) -> None:
     """Raise EngineError when somebody already listens on `port`."""
     with socket.socket() as probe:
@@ -172,6 +180,23 @@ def pin(process: psutil.Process, cpus: Sequence[int]) -> None:
     for thread in process.threads():
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
             os.sched_setaffinity(thread.id, cpus)
+
+
+def pin_core(child: Child, titles: Sequence[str], cpus: Sequence[int]) -> dict[str, Sequence[int] | None]:
+    """Give the process that computes the first of the server's cores, and its other processes the rest; say which, as core_cpus.
+
+    titles: how its title starts. cpus: the cores the server may use; none: all. On few cores the server's front end and the client
+    otherwise push the one busy thread from core to core, and steps spread. Nothing is done on a single core, or when several processes
+    compute (tensor parallel).
+    """
+    allowed = sorted(cpus or os.sched_getaffinity(0))
+    processes = child.processes()
+    cores = [p for p in processes if "".join(p.cmdline()[:1]).startswith(tuple(titles))]
+    if len(allowed) < 2 or len(cores) != 1:
+        return {"core_cpus": None}
+    for process in processes:
+        pin(process, allowed[:1] if process in cores else allowed[1:])
+    return {"core_cpus": allowed[:1]}
 
 
 def _exit_words(code: int) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
+
 from results.record import EngineLimits
 
 
@@ -47,4 +49,8 @@ class Engine(Protocol):
 
     def sample(self, metrics_text: str) -> Mapping[str, float]:
         """The telemetry of one /metrics answer: name to value; {} when it has none."""
+        ...
+
+    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+        """The batch of every step since `epoch` (a time.monotonic() value) as the ended server's log tells, in telemetry's long form."""
         ...

@@ -5,14 +5,15 @@ One class serves the CPU build and the GPU build; conf/engine/vllm_cpu.yaml and 
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import environment, limits, server, telemetry
+import pandas as pd
+
+from harness import environment, limits, server, steps_log, telemetry
 from harness.system import Endpoint, EngineError
 
 GIB = 1 << 30
@@ -58,9 +59,7 @@ class Vllm:
     @contextmanager
     def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:
         """Start the server on `model_dir`, yield when it answers, end it. Raises EngineError when it cannot be had."""
-        python = environment.ensure(self.environment) if self.environment is not None else Path(self.python or "")
-        if not python.exists():
-            raise EngineError(f"engine vllm: no interpreter {python}; set engine.python, or engine.environment to have one made")
+        python = environment.interpreter("vllm", self.environment, self.python)
         port = server.free_port() if self.port is None else self.port
         server.require_port(port)
         url = f"http://{server.HOST}:{port}"
@@ -75,7 +74,7 @@ class Vllm:
             cpus=self.cpus,
         ) as child:
             endpoint = describe(url, log.read_text(errors="replace"))
-            pinned = _pin_core(child, sorted(self.cpus or os.sched_getaffinity(0))) if self.pin_core else {}
+            pinned = server.pin_core(child, CORE_TITLES, self.cpus) if self.pin_core else {}
             yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned)
 
     def argv(self, python: Path, model_dir: Path, port: int) -> list[str]:
@@ -104,13 +103,9 @@ class Vllm:
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *_flags(options), *self.extra_args]
 
     def _environ(self) -> dict[str, str]:
-        """The server's environment variables: this process's, no downloads, the cache reset and /server_info switched on.
-
-        PYTHONDONTWRITEBYTECODE is taken off: without byte code every start would compile the engine's sources anew (tens of seconds).
-        """
-        environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
+        """The server's environment variables: this process's, no downloads, the cache reset and /server_info switched on."""
         always = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "PYTHONHASHSEED": "0"}
-        return environ | always | {key: str(value) for key, value in self.env.items()}
+        return server.environ(always | {key: str(value) for key, value in self.env.items()})
 
     def reset_cache(self, endpoint: Endpoint) -> None:
         """Empty the prefix cache. Raises EngineError when the server refuses, as it does with requests in flight."""
@@ -125,20 +120,9 @@ class Vllm:
         """vLLM's gauges and counters by its own names without the prefix, e.g. num_requests_running."""
         return telemetry.plain_values(metrics_text, "vllm:")
 
-
-def _pin_core(child: server.Child, allowed: Sequence[int]) -> dict[str, Any]:
-    """Give the engine core (scheduler and worker) the first of the allowed cores, and the API server the others; say which.
-
-    On few cores the API server and the client otherwise push the core's one busy thread from core to core, and steps spread. Nothing is
-    done on a single core, or when the engine core is not one process (tensor parallel).
-    """
-    processes = child.processes()
-    cores = [p for p in processes if "".join(p.cmdline()[:1]).startswith(CORE_TITLES)]
-    if len(allowed) < 2 or len(cores) != 1:
-        return {"core_cpus": None}
-    for process in processes:
-        server.pin(process, allowed[:1] if process in cores else allowed[1:])
-    return {"core_cpus": allowed[:1]}
+    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+        """None: vLLM's log has no line per step."""
+        return steps_log.nothing()
 
 
 def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> Endpoint:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from aiohttp import web
 
-from harness import server
+from harness import server, steps_log
 from harness.system import Endpoint
 from results.record import EngineLimits
 
@@ -212,6 +213,9 @@ class ToyServer:
 
     def sample(self, metrics_text: str) -> Mapping[str, float]:
         return {}
+
+    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+        return steps_log.nothing()
 
 
 def judge(right: bool, what: str) -> None:
