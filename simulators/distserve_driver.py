@@ -3,7 +3,8 @@
 Usage: PYTHONPATH=CHECKOUT python -B -P distserve_driver.py JOB.json
 
 JOB.json: model, tensor_parallel; times (a table in its own format that takes the place of the model's, or null); worker (settings of its
-WorkerConfig, laid over its main()'s own); requests (columns arrival in s, prompt, output); probes (steps as {new_tokens, batch,
+WorkerConfig, laid over its main()'s own); pools (null, or the instances for prefill and for decode, and transfer, the s that a prompt
+token's KV cache takes from one to the other); requests (columns arrival in s, prompt, output); probes (steps as {new_tokens, batch,
 context}); out (folder). Writes out/tokens.npz: request, time (s) of every token; scheduled (s) of every request; and for every step its
 start (s), seconds, prompt_tokens, decodes, context (cached tokens of all decodes). Writes out/report.json: predicted (s per probe), worker.
 Nothing of it is edited or replaced but the table.
@@ -25,6 +26,7 @@ from simdistserve.base.request import (  # type: ignore[import-not-found]
 )
 from simdistserve.base.scheduler import put_request_at_time  # type: ignore[import-not-found]
 from simdistserve.base.worker import Worker, WorkerConfig  # type: ignore[import-not-found]
+from simdistserve.clusters.disagg import DisaggCluster  # type: ignore[import-not-found]
 from simdistserve.clusters.vllm import VLLMCluster  # type: ignore[import-not-found]
 from simdistserve.constants import ModelTypes  # type: ignore[import-not-found]
 from simdistserve.estimators import time_estimator  # type: ignore[import-not-found]
@@ -34,7 +36,7 @@ MS = 1e3  # its unit of time, per second
 
 
 def configure(job: Mapping[str, Any]) -> Any:
-    """The WorkerConfig of its main() for `--backend vllm`, with the job's settings laid over it."""
+    """The WorkerConfig of its main() for `--backend vllm` (distserve with pools), with the job's settings laid over it."""
     model, parallel = ModelTypes.model_str_to_object(job["model"]), job["tensor_parallel"]
     config = WorkerConfig(
         model_type=model,
@@ -44,7 +46,7 @@ def configure(job: Mapping[str, Any]) -> Any:
         prefill_max_batch_size=10**7,
         decode_max_batch_size=10**7,
         enable_chunked_prefill=False,
-        engine_type="vllm",
+        engine_type="distserve" if job["pools"] else "vllm",
     )
     if job["times"] is not None:
         time_estimator.vllm_profile_data = {job["model"]: {str(parallel): job["times"]}}
@@ -60,10 +62,35 @@ def configure(job: Mapping[str, Any]) -> Any:
     return config
 
 
+class Transfer:
+    """Hands requests on to the decode instances when their KV cache has arrived there; its own scheduler does so at once."""
+
+    def __init__(self, env: Any, scheduler: Any, per_token: float) -> None:
+        self.env, self.scheduler, self.per_token = env, scheduler, per_token
+
+    def schedule_decode(self, request: Any) -> None:
+        """What a prefill worker calls when it is done with a request."""
+        self.env.process(self._deliver(request))
+
+    def _deliver(self, request: Any) -> Any:
+        yield self.env.timeout(request.prefill_lens * self.per_token * MS)
+        self.scheduler.schedule_decode(request)
+
+
+def build(env: Any, config: Any, pools: Mapping[str, Any] | None) -> Any:
+    """Its cluster: one instance, or some for prefill and some for decode."""
+    if pools is None:
+        return VLLMCluster(env=env, N_instance=1, PP=1, worker_configs=config)
+    cluster = DisaggCluster(env=env, N_prefill_instance=pools["prefill"], N_decode_instance=pools["decode"], worker_configs=config)
+    for instance in cluster.prefill_instances:
+        instance[-1].global_scheduler = Transfer(env, cluster.scheduler, pools["transfer"])
+    return cluster
+
+
 def replay(job: Mapping[str, Any], config: Any) -> tuple[Any, list[Any]]:
     """(cluster, requests) after all of them have run."""
     env = simpy.Environment()
-    cluster = VLLMCluster(env=env, N_instance=1, PP=1, worker_configs=config)
+    cluster = build(env, config, job["pools"])
     cluster.run()
     asked = job["requests"]
     requests = []
@@ -77,7 +104,7 @@ def replay(job: Mapping[str, Any], config: Any) -> tuple[Any, list[Any]]:
 
 
 def token_times(request: Any) -> list[float]:
-    """ms of every token: the first wait for a decode, and the first one after each decode."""
+    """ms of every token, as generated: the first wait for a decode, and the first one after each decode."""
     times, due = [], True
     for time, event, _ in request.log:
         if event == E_DO_DECODE:

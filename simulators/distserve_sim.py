@@ -9,9 +9,9 @@ Read `DistServeSim.simulate` top to bottom. What goes in: distserve_times.py; wh
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from results.record import RequestRecord, Run, Track
 from simulators.checkout import Repository
 from simulators.distserve_times import fit_times
 from simulators.external import Usage, check_finite, check_rows, clean_environment, describe_log, interpreter, run_program
-from simulators.inputs import known_limits, needed_profile, sent_trace, tokens_per_request
+from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, tokens_per_request, transfer_rate
 from simulators.steps import fit, whole_points
 from simulators.system import Coverage, SimulatorError, simulated_run
 from simulators.vidur_calibration import residuals
@@ -44,6 +44,8 @@ class Scenario:
     worker: dict[str, int | float]
     table: dict[str, Any] | None = None
     times: StepTimes | None = None
+    pools: Pools | None = None
+    transfer: float = 0.0  # s that a prompt token's KV cache takes to the decode instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ class DistServeSim:
 
     repository: str
     commit: str
+    topology: Literal["colocated", "pd"]
+    prefill_instances: int
+    decode_instances: int
     shipped_model: str
     shipped_tensor_parallel: int
     limit: float
@@ -72,7 +77,7 @@ class DistServeSim:
         gqa="no",
         notes="kv_limit: no prompt starts while the running requests' cached tokens exceed the capacity, none is taken away after that; "
         "tensor_parallel: as a key of the table of step times; pipeline_parallel: stages that share a step's time evenly, not used here; "
-        "gqa: it counts cached tokens, not bytes",
+        "gqa: it counts cached tokens, not bytes; disaggregation: one decode instance",
     )
 
     def __post_init__(self) -> None:
@@ -81,6 +86,13 @@ class DistServeSim:
             raise ValueError(
                 f"simulator distserve_sim: it ships no times of {self.shipped_model} at tensor parallelism {self.shipped_tensor_parallel}, "
                 f"only of {usable}"
+            )
+        if self.topology not in ("colocated", "pd"):
+            raise ValueError(f"simulator distserve_sim: topology must be colocated or pd, got {self.topology!r}")
+        if self.prefill_instances < 1 or self.decode_instances != 1:
+            raise ValueError(
+                f"simulator distserve_sim: prefill_instances must be >= 1 and decode_instances 1 (it looks at queues only, so with more "
+                f"nearly all decodes go to one), got {self.prefill_instances} and {self.decode_instances}"
             )
         if not self.limit > 0:
             raise ValueError(f"simulator distserve_sim: limit must be > 0 s, got {self.limit}")
@@ -99,7 +111,7 @@ class DistServeSim:
 
         log, requests = scratch / "log", scenario.trace.requests
         out = np.load(scratch / "tokens.npz")
-        records = to_records(requests, out, log)
+        records = to_records(requests, out, scenario.transfer, log)
         calibration = None
         if scenario.times and profile and points is not None:
             calibration = {
@@ -123,6 +135,7 @@ class DistServeSim:
                 **asdict(self),
                 "times_from": profile.profile_id if calibration and profile else f"its own, of vLLM with {scenario.model} on an A100",
                 "worker": report["worker"],
+                "pools": asdict(scenario.pools) if scenario.pools else None,
                 "calibration": calibration,
                 "steps_cut_at_50000_tokens": count_cut(records, out, int(report["worker"]["decode_max_tokens"])),
                 "timing": asdict(usage),
@@ -136,10 +149,13 @@ class DistServeSim:
     def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
         trace = sent_trace(self.system, measured)
-        if track == "shipped":
-            return Scenario(trace=trace, model=self.shipped_model, tensor_parallel=self.shipped_tensor_parallel, worker={})
-        kv_tokens, sequences, budget = known_limits(self.system, measured, ("kv_tokens", "max_num_seqs", "max_num_batched_tokens"))
         longest = max(r.input_tokens for r in trace)
+        shipped = Scenario(
+            trace=trace, model=self.shipped_model, tensor_parallel=self.shipped_tensor_parallel, worker={}, pools=self._pools(None)
+        )
+        if track == "shipped":
+            return shipped
+        kv_tokens, sequences, budget = known_limits(self.system, measured, ("kv_tokens", "max_num_seqs", "max_num_batched_tokens"))
         worker: dict[str, int | float] = {
             "prefill_max_batch_size": sequences,
             "prefill_max_tokens": max(budget, longest),  # it cuts no prompt, and one that fits no step waits for ever
@@ -147,12 +163,24 @@ class DistServeSim:
             "decode_max_batch_size": kv_tokens,  # so called, it bounds the cached tokens beyond which no prompt starts
             "decode_back_pressure": 1.0,  # the share of it
         }
+        pools = self._pools(measured)
+        transfer = 0.0
+        if pools and pools.transfer:
+            transfer = kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token / pools.transfer
+        matched = replace(shipped, worker=worker, pools=pools, transfer=transfer)
         if track == "matched":
-            return Scenario(trace=trace, model=self.shipped_model, tensor_parallel=self.shipped_tensor_parallel, worker=worker)
+            return matched
         profile = needed_profile(self.system, measured, profile)
         times = fit(self.system, profile)
         table = fit_times(profile, times, budget=budget, longest=longest).table()
-        return Scenario(trace=trace, model=SLOT, tensor_parallel=measured.limits.tensor_parallel, worker=worker, table=table, times=times)
+        return replace(matched, model=SLOT, tensor_parallel=measured.limits.tensor_parallel, table=table, times=times)
+
+    def _pools(self, measured: Run | None) -> Pools | None:
+        """measured: None for its own transfer, which takes no time."""
+        if self.topology == "colocated":
+            return None
+        rate = transfer_rate(self.system, measured) if measured else None
+        return Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
 
     def _run(self, scenario: Scenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
         """Write the job, run the driver, return what it used and its report."""
@@ -162,6 +190,7 @@ class DistServeSim:
             "tensor_parallel": scenario.tensor_parallel,
             "times": scenario.table,
             "worker": scenario.worker,
+            "pools": {**asdict(scenario.pools), "transfer": scenario.transfer} if scenario.pools else None,
             "requests": {
                 "arrival": [r.arrival for r in scenario.trace],
                 "prompt": [r.input_tokens for r in scenario.trace],
@@ -190,8 +219,11 @@ def refuse_too_long(trace: Trace) -> None:
             )
 
 
-def to_records(requests: tuple[Request, ...], out: Any, log: Path) -> list[RequestRecord]:
-    """One record per request. Raises SimulatorError when rows or tokens are missing, or time runs backwards."""
+def to_records(requests: tuple[Request, ...], out: Any, transfer: float, log: Path) -> list[RequestRecord]:
+    """One record per request. transfer: s per prompt token before the client, at the decode instance, sees the first token.
+
+    Raises SimulatorError when rows or tokens are missing, or time runs backwards.
+    """
     places, scheduling = out["request"], out["scheduled"].tolist()
     per_request = tokens_per_request(places, out["time"], len(requests))
     check_rows("distserve_sim", [r.request_id for r in requests], [requests[place].request_id for place in np.unique(places).tolist()], log)
@@ -203,17 +235,18 @@ def to_records(requests: tuple[Request, ...], out: Any, log: Path) -> list[Reque
                 f"distserve_sim: request {request.request_id}, sent at {request.arrival} s, was scheduled at {scheduled} s and got "
                 f"{len(tokens)} of its {request.output_tokens} tokens, from {tokens[0]} s on; {describe_log(log)}"
             )
+        seen = (tokens[0] + transfer * request.input_tokens, *tokens[1:])
         records.append(
             RequestRecord(
                 request_id=request.request_id,
                 arrival=request.arrival,
                 sent=request.arrival,
                 scheduled=max(request.arrival, scheduled),
-                first_token=tokens[0],
-                finished=tokens[-1],
+                first_token=seen[0],
+                finished=seen[-1],
                 input_tokens=request.input_tokens,
                 output_tokens=request.output_tokens,
-                token_times=tuple(tokens),
+                token_times=seen,
             )
         )
     return records

@@ -62,6 +62,29 @@ def kv_shape(system: str, model: Mapping[str, Any]) -> KVShape:
         raise SimulatorError(f"{system}: the size of the KV cache needs {error.args[0]}, not known from the model's config.json") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pools:
+    """Disaggregated prefill and decode: the instances of each, and the bytes/s of a KV cache between two (None: the simulator's own).
+
+    The client reads from the decode instance, so it sees the first token when the KV cache has arrived there.
+    """
+
+    prefill: int
+    decode: int
+    transfer: float | None
+
+
+def transfer_rate(system: str, measured: Run) -> float:
+    """Bytes/s at which an instance hands a KV cache to another: one direction of the link of each of its devices, all at once.
+
+    Raises SimulatorError when the hardware has no such link.
+    """
+    link = (measured.config.get("hardware") or {}).get("interconnect_gb_s")
+    if not link:
+        raise SimulatorError(f"{system}: topology=pd needs the link between devices; set interconnect_gb_s in conf/hardware")
+    return float(link) * 1e9 / 2 * measured.limits.tensor_parallel
+
+
 def mean_decode_context(trace: Trace) -> float:
     """Cached tokens that a decode step of these requests has on average: known before anything runs, from their lengths alone."""
     steps = sum(r.output_tokens - 1 for r in trace)

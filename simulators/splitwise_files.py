@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from simulators.inputs import KVShape
+from simulators.inputs import KVShape, Pools, mean_decode_context
 from simulators.steps import chunk_time, decode_time, prompt_time
 from simulators.vidur_profile import StepTimes
 from workloads.trace import Request, Trace
@@ -15,6 +16,7 @@ SHIFT = 1.0  # s added to every arrival: at 0 s its instances are not up yet
 JITTER = 1e-7  # s: at most so much later does a request arrive, each by another bit; one that arrives at the end of a step crashes it
 EVERY_ROW = 512  # tokens up to which the table has every row; beyond, about 1 % apart
 SECONDS_TO_MS = 1e3
+GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,35 @@ class Machine:
     name: str
     gpus: int
     memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one instance: KV cache and its tokens' shape, sequences and tokens of a step, and how often a decode may be pushed aside."""
+
+    kv_tokens: int
+    kv: KVShape
+    batch: int
+    budget: int
+    preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is to be simulated. limits: None for its own defaults. times: of the calibrated track. pools: None when colocated."""
+
+    trace: Trace
+    names: Names
+    instance: Literal["splitwise", "orca"]
+    tensor_parallel: int
+    limits: Limits | None = None
+    times: StepTimes | None = None
+    pools: Pools | None = None
+
+    @property
+    def context(self) -> float:
+        """Cached tokens at which the table's decode steps are taken."""
+        return mean_decode_context(self.trace)
 
 
 def asked_tokens(request: Request) -> int:
@@ -116,3 +147,60 @@ def time_table(times: StepTimes, trace: Trace, budget: int, context: float, tens
             "tensor_parallel": tensor_parallel,
         }
     )
+
+
+def write_schedulers(pools: Pools, folder: Path) -> str:
+    """Its scheduler for disaggregated instances, with the link's rate in GiB/s; returns the folder.
+
+    kv_jsq: the shortest queue of each kind. Its kv_token_jsq never counts a queue's tokens, so all requests go to one instance.
+    """
+    folder.mkdir()
+    assert pools.transfer is not None
+    (folder / "kv_jsq.yaml").write_text(
+        "_target_: scheduler.KVJSQScheduler\noverheads: {}\nexecutor_overheads: {submit_task: 0, submit_flow: 0, finish_request: 0}\n"
+        f"prompt_processors: []\ntoken_processors: []\ntransfer_bandwidth: {pools.transfer / GIB!r}\n"
+    )
+    return str(folder)
+
+
+def write_job(scenario: Scenario, scratch: Path) -> dict[str, Any]:
+    """All its files, into `scratch`; returns what the driver is to lay over its own config files (see splitwise_driver.py)."""
+    write_trace(scenario.trace, scratch / "trace.csv")
+    pools, limits, size = scenario.pools, scenario.limits, f"{scenario.names.model}-fp16"
+    instance: dict[str, Any] = {"tensor_parallelism": scenario.tensor_parallel}
+    memory = None
+    settings: dict[str, Any] = {
+        "end_time": 1e12,  # s: it crashes on arrivals after its own, a day
+        "trace": {"path": str(scratch / "trace.csv")},
+        "hardware_repo": {"skus": str(scratch / "hardware" / "skus")},
+    }
+    if limits is not None:
+        instance |= {"max_batch_size": limits.batch, "max_batch_tokens": limits.budget, "max_preemptions": limits.preemptions}
+        memory = limits.kv_tokens * limits.kv.bytes_per_token
+        settings["hardware_repo"]["processors"] = str(scratch / "hardware" / "processors")
+        settings["model_repo"] = write_model(scenario.names.model, size, limits.kv, scratch / "model")
+    write_hardware(Machine(name=scenario.names.hardware, gpus=scenario.tensor_parallel, memory=memory), scratch / "hardware")
+    if limits is not None and scenario.times is not None:
+        table = time_table(scenario.times, scenario.trace, limits.budget, scenario.context, scenario.tensor_parallel)
+        table.to_csv(scratch / "times.csv", index=False)
+        settings["performance_model"] = {"db_path": str(scratch / "times.csv")}
+    instance_type = {"instance_type": "ORCA"} if scenario.instance == "orca" else {}
+    if pools is None:
+        settings["start_state"] = {"instance": instance}
+    else:
+        roles = (("prompt", pools.prefill), ("token", pools.decode))
+        settings["start_state"] = {role: {**instance, **instance_type, "num_instances": count} for role, count in roles}
+        if pools.transfer is not None:
+            settings["orchestrator_repo"] = {"schedulers": write_schedulers(pools, scratch / "schedulers")}
+    servers = 1 if pools is None else pools.prefill + pools.decode
+    settings["cluster"] = {"power_budget": 0, "servers": [{"sku": "machine", "count": servers}], "interconnects": []}
+    colocated = "orca" if scenario.instance == "orca" else "baseline"
+    return {
+        "start_state": "splitwise" if pools else colocated,
+        "application": {
+            "model_architecture": scenario.names.model,
+            "model_size": size,
+            "scheduler": "kv_jsq" if pools else "token_jsq",
+        },
+        "settings": settings,
+    }

@@ -1,5 +1,6 @@
 """Simulators that are git repositories: their adapters as configured, or a skip that says what to provide."""
 
+import dataclasses
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.environment import ensure
-from results.record import RequestRecord
+from results.record import RequestRecord, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +27,12 @@ def needs_copy(name: str, variable: str, address: str) -> None:
     if not os.environ.get(variable):
         pytest.skip(f"set {variable} to a clone or a bare repository of {address}")
     ensure(name)
+
+
+def linked(run: Run, gb_s: float) -> Run:
+    """The measured run on hardware whose devices are linked at so many GB/s, both directions together."""
+    hardware = {**run.config["hardware"], "interconnect_gb_s": gb_s}
+    return dataclasses.replace(run, config={**run.config, "hardware": hardware})
 
 
 def gaps(record: RequestRecord) -> list[float]:

@@ -15,7 +15,7 @@ from simulators.splitwise_files import JITTER, time_table
 from simulators.splitwise_sim import SplitwiseSim
 from simulators.steps import fit
 from simulators.system import NotAvailable, SimulatorError
-from tests.simulators.copies import configured, gaps, needs_copy
+from tests.simulators.copies import configured, gaps, linked, needs_copy
 from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, with_limits, without
 from workloads.trace import Request, Trace
 
@@ -198,7 +198,7 @@ def test_as_shipped_and_with_the_engines_limits(tmp_path: Path) -> None:
         assert times(run, 0) == near(prompt, one, one)
     joins = {track: (run.records[2].scheduled or 0) - (run.records[2].sent or 0) for track, run in runs.items()}
     assert joins["shipped"] < 0.1
-    assert runs["matched"].config["simulator"]["limits"]["max_batch_size"] == 1
+    assert runs["matched"].config["simulator"]["limits"]["batch"] == 1
     assert runs["shipped"].config["simulator"]["limits"] == "its own defaults"
     assert "llama2-70b" in runs["shipped"].config["simulator"]["times_from"]
     assert runs["shipped"].run_id == "vllm-law-0--splitwise_sim-shipped"
@@ -209,6 +209,60 @@ def test_as_shipped_and_with_the_engines_limits(tmp_path: Path) -> None:
 def test_one_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(SimulatorError, match=r"splitwise_sim: stopped after its limit of 0.2 s; log "):
         simulate([(0.5, 100, 10)], tmp_path, limit=0.2)
+
+
+KV = 2 * 4 * 4 * 64 * 2  # bytes of a token of tests.simulators.profiles.MODEL
+LINK = 0.02  # GB/s, both directions; slow, so that it is seen: 10 MB/s are 0.4 ms a token
+
+
+@copy
+@pytest.mark.usefixtures("needed")
+def test_prefill_and_decode_apart_and_the_kv_cache_sent_between_them(tmp_path: Path) -> None:
+    sent = KV / (LINK / 2 * 1e9)  # s per token
+    later = P(100) + 100 * sent + 1.5 * D(1)  # within the second decode step of the first request
+    measured = linked(make_measured([(0.5, 100, 6), (0.5 + later, 200, 2), (5.0, 300, 1)]), LINK)
+    run = make(topology="pd").simulate(measured, track="calibrated", profile=make_profile(LAW), scratch=tmp_path)
+    alone = [D(1)] * 5
+    assert times(run, 0) == near(P(100) + 100 * sent, *alone)  # undisturbed by the other's prefill
+    assert times(run, 1) == near(P(200) + 200 * sent, D(1))
+    assert times(run, 2) == near(P(300) + 300 * sent)
+    assert run.config["simulator"]["pools"] == {"prefill": 1, "decode": 1, "transfer": LINK / 2 * 1e9}
+
+
+@copy
+@pytest.mark.usefixtures("needed")
+def test_two_prefill_instances_take_two_prompts_at_once(tmp_path: Path) -> None:
+    measured = linked(make_measured([(0.5, 500, 2), (0.5 + 1e-4, 500, 2)]), 900.0)
+    ttft = {}
+    for instances in (1, 2):
+        (scratch := tmp_path / str(instances)).mkdir()
+        chosen = make(topology="pd", prefill_instances=instances)
+        run = chosen.simulate(measured, track="calibrated", profile=make_profile(LAW), scratch=scratch)
+        ttft[instances] = times(run, 1)[0]
+    assert ttft[2] == pytest.approx(P(500), rel=0.01)
+    assert ttft[1] == pytest.approx(2 * P(500), rel=0.05)
+
+
+def test_apart_needs_a_link(tmp_path: Path) -> None:
+    refuse("topology=pd needs the link .* interconnect_gb_s", tmp_path, make_measured([(0.5, 9, 9)]), make_profile(LAW), topology="pd")
+
+
+@copy
+@pytest.mark.usefixtures("needed")
+def test_it_covers_what_it_says(tmp_path: Path) -> None:
+    """A long context, the same prompt twice, and a prompt beside a decode: what the simulator makes of them is what `coverage` declares."""
+    law = Law(attention=1e-6)
+    busy = (20.0, 50, 400)
+    requests = [(0.0, 100, 4), (5.0, 500, 4), (10.0, 500, 4), busy, (20.1, 1500, 4)]
+    run = simulate(requests, tmp_path, profile=make_profile(law))
+    coverage = make().coverage
+    short, long, again = (times(run, i) for i in range(3))
+    assert ("yes" if long[1] > 1.1 * short[1] else "no") == coverage.context_dependent_decode
+    assert ("yes" if again[0] < 0.9 * long[0] else "no") == coverage.prefix_caching
+    stalled = max(times(run, 3)[1:]) > 3 * law.prefill(512)  # the other's decode waits for the whole prompt, not for a chunk of it
+    assert ("no" if stalled else "yes") == coverage.chunked_prefill
+    assert ("yes" if len(times(run, 0)) == 4 else "no") == coverage.token_times
+    assert ("no" if short[0] < law.prefill(100) + law.frontend / 2 else "yes") == coverage.frontend_cost
 
 
 def refuse(match: str, tmp_path: Path, measured: Run, profile: Profile | None, track: Any = "calibrated", **changes: Any) -> None:
@@ -243,6 +297,7 @@ def test_without_a_copy_it_is_not_available(tmp_path: Path, monkeypatch: pytest.
         ({"instance": "vllm"}, "instance must be splitwise or orca, got 'vllm'"),
         ({"shipped_tensor_parallel": 2}, "llama2-70b at tensor parallelism 2 has no usable times"),
         ({"shipped_hardware": "b200"}, "shipped_hardware must be one of a100-80gb"),
+        ({"topology": "ring"}, "topology must be colocated or pd, got 'ring'"),
         ({"limit": 0}, "limit > 0 s"),
         ({"commit": "8f99e7d"}, "all 40 hexadecimal digits"),
     ],
