@@ -166,7 +166,7 @@ def _provenance(recording: Recording, trace: Trace, records: tuple[RequestRecord
 
 
 def _kv_held(records: tuple[RequestRecord, ...]) -> dict[str, Any]:
-    """How many tokens of KV the running requests came to at the busiest moment: what the capacity was at least, by estimate."""
+    """How many tokens the requests between first and last token came to at the busiest moment: an estimate of the KV they held."""
     running = [
         (r.first_token, r.finished, r.input_tokens, r.output_tokens)
         for r in records
@@ -175,7 +175,7 @@ def _kv_held(records: tuple[RequestRecord, ...]) -> dict[str, Any]:
     most = max((_held_at(now, running) for now in {end for _, end, *_ in running}), default=None)
     return {
         "peak_tokens": None if most is None else round(most),
-        "is": "an estimate: from first to last token a request's output is taken to grow evenly, shared prefixes count once for each",
+        "is": "an estimate: outputs grow evenly from first to last token, shared prefixes count once for each, preempted ones as running",
     }
 
 

@@ -16,6 +16,7 @@ from results.record import SLO, EngineLimits, Run
 from results.recording import RecordingError
 from results.shared_blocks import shared_blocks
 from results.store import read_run, write_run
+from tests.benches import Bench
 from tests.runs import make_run
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace, TraceError
@@ -84,7 +85,7 @@ def bench_form(folder: Path, *, offset: float = 1000.0, meta: Mapping[str, Any] 
         "finished_at": "2023-11-14T22:13:22Z",
     }
     (folder / "meta.json").write_text(json.dumps({**content, **meta}))
-    memory = {"mem_size": 96, "mem_bw": 1597}
+    memory = {"mem_size": 95, "mem_bw": 1597}
     (folder / "config.json").write_text(json.dumps({"nodes": [{"instances": [{"hardware": "RTXPRO6000", "npu_mem": memory}]}]}))
     return folder
 
@@ -294,7 +295,7 @@ def test_what_was_not_read_back_is_assumed_by_name_or_unknown(tmp_path: Path) ->
     assert run.provenance["assumed"].keys() == {"block_size", "chunked_prefill", "prefix_caching", "async_scheduling", "max_model_len"}
     assert all("not read back" in why for why in run.provenance["assumed"].values())
     assert run.provenance["not_recorded"] == ["kv_tokens"]
-    assert run.config["hardware"]["memory_bandwidth_gb_s"] == 1597
+    assert (run.config["hardware"]["memory_gb"], run.config["hardware"]["memory_bandwidth_gb_s"]) == (95, 1597)
     given = import_run(tmp_path / "a", Options(kv_tokens=9000))
     assert given.limits.kv_tokens == 9000
     assert "given" in given.provenance["assumed"]["kv_tokens"]
@@ -439,6 +440,18 @@ def test_the_command_writes_a_run_and_says_what_it_assumed(tmp_path: Path) -> No
         assert (failed.returncode, failed.stderr.count("\n")) == (1, 1), failed.stderr
         assert words in failed.stderr
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [run_id]
+
+
+def test_a_bench_scores_simulators_on_an_imported_run(tmp_path: Path, bench: Bench) -> None:
+    """Without the KV capacity only the shipped track can be had; with it the matched one too. Neither is a failure."""
+    for name, options in (("unknown", Options(run_id="unknown")), ("known", Options(run_id="known", kv_tokens=9000))):
+        write_run(bench.runs, import_run(bench_form(tmp_path / name), options))
+        done = bench.run("engine=recorded", f"engine.run={name}", "simulator=[native]")
+        assert done.returncode == 0, done.stdout + done.stderr
+        simulated = {folder.name for folder in bench.runs.glob(f"{name}--*")}
+        assert simulated == {f"{name}--native-{track}" for track in (("shipped",) if name == "unknown" else ("shipped", "matched"))}
+        assert ("not available: native:matched" in done.stdout) == (name == "unknown")
+        assert "not available: native:calibrated" in done.stdout
 
 
 def real(folder: str, **options: Any) -> tuple[Run, list[dict[str, Any]]]:
