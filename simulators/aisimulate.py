@@ -23,7 +23,7 @@ from results.record import Run, Track
 from simulators.aisimulate_files import SYSTEM, Scenario, preemptions, read_rows, to_records, write_trace
 from simulators.aisimulate_tables import DECODE_FLOOR, HARDWARE, VERSION, Tables
 from simulators.external import Usage, clean_environment, interpreter, run_program
-from simulators.inputs import known_limits, needed_profile, sent_trace
+from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, transfer_rate
 from simulators.steps import fit
 from simulators.system import Coverage, NotAvailable, SimulatorError, simulated_run
 from simulators.vidur_calibration import residuals
@@ -40,6 +40,9 @@ class AISimulate:
 
     prefix_caching: bool | None
     frontend: Literal["none", "offset"]
+    topology: Literal["colocated", "pd"]
+    prefill_instances: int
+    decode_instances: int
     devices: Mapping[str, Mapping[str, str]]
     nearest: Mapping[str, str]
     limit: float
@@ -50,6 +53,13 @@ class AISimulate:
     def __post_init__(self) -> None:
         if self.frontend not in ("none", "offset"):
             raise ValueError(f"simulator aisimulate: frontend must be one of none, offset, got {self.frontend!r}")
+        if self.topology not in ("colocated", "pd"):
+            raise ValueError(f"simulator aisimulate: topology must be colocated or pd, got {self.topology!r}")
+        if self.prefill_instances < 1 or self.decode_instances < 1:
+            raise ValueError(
+                f"simulator aisimulate: prefill_instances and decode_instances must be >= 1, got {self.prefill_instances} and "
+                f"{self.decode_instances}"
+            )
         for name, device in {**self.devices, "nearest": self.nearest}.items():
             if device.keys() != {"system", "version"}:
                 raise ValueError(f"simulator aisimulate: device {name} must have a system and a version, got {sorted(device)}")
@@ -143,6 +153,7 @@ class AISimulate:
             "hardware": device["system"],
             "version": device["version"],
             "tensor_parallel": 1 if track == "calibrated" else said.tensor_parallel,
+            **self._pools(measured, track),
         }
         if track == "shipped":
             return Scenario(prefix_caching=True if own is None else own, **common)
@@ -164,6 +175,13 @@ class AISimulate:
             **common,
         )
 
+    def _pools(self, measured: Run, track: Track) -> dict[str, Any]:
+        if self.topology == "colocated":
+            return {}
+        rate = None if track == "shipped" else transfer_rate(self.system, measured)  # its own transfer takes no time
+        pools = Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
+        return {"pools": pools, "kv_bytes": kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token}
+
     def _tables(self, measured: Run, trace: Trace, profile: Profile) -> Tables:
         """Tables that cover every step of the run and every point of the profile."""
         sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
@@ -174,6 +192,7 @@ class AISimulate:
             tokens=int(max(budget, points["new_tokens"].max())),
             batch=int(max(sequences, points["batch"].max() + 1)),
             context=int(max(contexts)) + 1,
+            apart=self.topology == "pd",
         )
 
     def _offset(self, measured: Run, profile: Profile | None) -> float:

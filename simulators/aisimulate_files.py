@@ -11,11 +11,13 @@ from typing import Any
 
 from results.record import RequestRecord
 from simulators.external import check_finite, check_rows, describe_log
+from simulators.inputs import Pools
 from simulators.system import SimulatorError
 from workloads.trace import Request, Trace
 
 SYSTEM = "aisimulate"
 MS = 1e-3  # s
+GB = 1e9  # bytes
 TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it reports
 
 
@@ -24,7 +26,8 @@ class Scenario:
     """What is to be simulated. Of the engine's limits, those that are None are left to AISimulate's own defaults.
 
     model: folder of a config.json. hardware, version: of the operation times. blocks: KV cache blocks of block_size tokens (None: as many
-    as its own memory model finds room for). max_model_len: None: the model's.
+    as its own memory model finds room for). max_model_len: None: the model's. pools: None: one instance for both prefill and decode.
+    kv_bytes: of one token, as it is handed from a prefill to a decode instance.
     """
 
     trace: Trace
@@ -38,26 +41,39 @@ class Scenario:
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     max_model_len: int | None = None
+    pools: Pools | None = None
+    kv_bytes: int = 0
 
     def settings(self, trace: Path) -> dict[str, Any]:
         """Its configuration file's content."""
-        capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
-        worker = {
-            "parallelism": {"replicas": 1, "tensor": self.tensor_parallel},
-            "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
-            "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
-        }
         source = {"type": "trace", "format": "mooncake", "paths": [str(trace)], "block_size": trace_block_size(self.trace)}
         engine = {
-            "mode": "aggregated",
+            "mode": "disaggregated" if self.pools else "aggregated",
             "backend": "vllm",
             "backend_version": self.version,
             "model": str(self.model),
             "hardware": self.hardware,
             **_given(context_length=self.max_model_len),
-            "workers": {"aggregated": worker},
+            **self._workers(),
         }
         return {"traffic": {"source": source, "load": {"type": "trace_timestamps", "speedup": 1.0}}, "engine": engine}
+
+    def _workers(self) -> dict[str, Any]:
+        if self.pools is None:
+            return {"workers": {"aggregated": self._worker(1)}}
+        apart = {"workers": {"prefill": self._worker(self.pools.prefill), "decode": self._worker(self.pools.decode)}}
+        if self.pools.transfer is None:
+            return apart
+        link = {"bytes_per_token": self.kv_bytes, "bandwidth_gb_per_second": self.pools.transfer / GB}
+        return {**apart, "kv_transfer": link}
+
+    def _worker(self, replicas: int) -> dict[str, Any]:
+        capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
+        return {
+            "parallelism": {"replicas": replicas, "tensor": self.tensor_parallel},
+            "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
+            "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
+        }
 
 
 def _given(**settings: Any) -> dict[str, Any]:

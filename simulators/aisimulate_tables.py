@@ -13,8 +13,10 @@ and the tables are made to give what the profile has measured for it:
     context_attention(k, s)     = attention of a whole prompt of s tokens, k times
     generation_attention(b, c)  = decode of b sequences at context c, less gemm(b)
 
-A mixed step then pays its fixed cost once. What cannot be expressed: a decode step under 1 ms; a chunk that is not a prompt's last and
-that no decode accompanies (it lacks a decode step of one sequence); attention to a cached prefix at another cost a token than within.
+A mixed step then pays its fixed cost once. With prefill and decode on instances of their own no decode follows in a prompt's last step:
+nothing is taken off then, and the first token comes one decode step after the KV cache has arrived.
+What cannot be expressed: a decode step under 1 ms; a chunk that is not a prompt's last and that no decode accompanies (it lacks a decode
+step of one sequence); attention to a cached prefix at another cost a token than within a prompt.
 The model is a stand-in of one layer, since the profile's steps are of the whole model, its communication included.
 """
 
@@ -62,6 +64,7 @@ class Tables:
     """
 
     times: StepTimes
+    apart: bool
     tokens: Floats
     gemm: Floats
     batches: Floats
@@ -69,15 +72,18 @@ class Tables:
     generation: Floats
 
     @classmethod
-    def of(cls, times: StepTimes, *, tokens: int, batch: int, context: int) -> "Tables":
-        """Tables for steps of at most `tokens` prompt tokens, `batch` sequences and `context` tokens each."""
+    def of(cls, times: StepTimes, *, tokens: int, batch: int, context: int, apart: bool) -> "Tables":
+        """Tables for steps of at most `tokens` prompt tokens, `batch` sequences and `context` tokens each.
+
+        apart: whether prefill and decode have instances of their own.
+        """
         m = _axis(max(tokens, batch), times.prefill.counts, times.decode.counts)
-        one = np.asarray(decode_time(times, 1, m))
+        one = np.zeros(len(m)) if apart else decode_time(times, 1, m)
         gemm = np.maximum.accumulate(np.maximum(times.prefill.at_zero(m) - one, 0.0))
         batches, contexts = _axis(batch, times.decode.counts), _axis(context)
         whole = decode_time(times, batches[:, None], contexts[None, :])
         generation = np.maximum(whole - np.interp(batches, m, gemm)[:, None], 0.0)
-        return cls(times=times, tokens=m, gemm=gemm, batches=batches, contexts=contexts, generation=generation)
+        return cls(times=times, apart=apart, tokens=m, gemm=gemm, batches=batches, contexts=contexts, generation=generation)
 
     def prompt_attention(self, tokens: npt.ArrayLike) -> Floats:
         """s of a whole prompt's attention to itself."""
@@ -98,13 +104,14 @@ class Tables:
         return np.asarray(np.maximum(np.interp(b, self.tokens, self.gemm) + attention.reshape(b.shape), DECODE_FLOOR))
 
     def step(self, points: pd.DataFrame) -> Floats:
-        """s of a profile's points, as AISimulate takes them: a prompt's chunk as its last, so that it decodes in the same step."""
+        """s of a profile's points, as AISimulate takes them: a prompt's chunk is its last, and so decodes in the same step."""
         new, cached, batch, context = (points[c].to_numpy(float) for c in ("new_tokens", "prefill_context", "batch", "context"))
-        prompts = (new > 0).astype(float)
-        sequences = np.maximum(batch + prompts, 1.0)
-        mean = (batch * context + prompts * (cached + new)) / sequences
+        ending = np.where((new > 0) & (not self.apart), 1.0, 0.0)
+        sequences = batch + ending
+        mean = (batch * context + ending * (cached + new)) / np.maximum(sequences, 1)
         prefill = np.where(new > 0, self.prefill(np.maximum(new, 1), cached), 0.0)
-        return np.asarray(prefill + self.decode(sequences, mean))
+        decode = np.where(sequences > 0, self.decode(np.maximum(sequences, 1), mean), 0.0)
+        return np.asarray(prefill + decode)
 
     def write(self, systems: Path, model: Path, *, max_model_len: int) -> None:
         """Write the database into `systems` and the stand-in's config.json into `model`."""
