@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from results.profile import Profile
 from results.record import Run
-from simulators.system import SimulatorError
+from simulators.system import NotAvailable, SimulatorError
 from workloads.trace import Trace
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -23,17 +23,17 @@ def sent_trace(system: str, measured: Run) -> Trace:
 
 
 def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profile:
-    """The profile of a calibrated track. Raises SimulatorError when there is none."""
+    """The profile of a calibrated track. Raises NotAvailable when there is none."""
     if profile is None:
-        raise SimulatorError(f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
+        raise NotAvailable(f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
     return profile
 
 
 def known_limits(system: str, measured: Run, names: Sequence[str]) -> list[int]:
-    """The engine's limits of these names. Raises SimulatorError naming those that it did not say."""
+    """The engine's limits of these names. Raises NotAvailable naming those that it did not say."""
     unknown = [name for name in names if getattr(measured.limits, name) is None]
     if unknown:
-        raise SimulatorError(f"{system}: run {measured.run_id} does not say the engine's {', '.join(unknown)}, so it cannot be set alike")
+        raise NotAvailable(f"{system}: run {measured.run_id} does not say the engine's {', '.join(unknown)}, so it cannot be set alike")
     return [int(getattr(measured.limits, name)) for name in names]
 
 
@@ -77,11 +77,11 @@ class Pools:
 def transfer_rate(system: str, measured: Run) -> float:
     """Bytes/s at which an instance hands a KV cache to another: one direction of the link of each of its devices, all at once.
 
-    Raises SimulatorError when the hardware has no such link.
+    Raises NotAvailable when the hardware has no such link.
     """
     link = (measured.config.get("hardware") or {}).get("interconnect_gb_s")
     if not link:
-        raise SimulatorError(f"{system}: topology=pd needs the link between devices; set interconnect_gb_s in conf/hardware")
+        raise NotAvailable(f"{system}: topology=pd needs the link between devices; set interconnect_gb_s in conf/hardware")
     return float(link) * 1e9 / 2 * measured.limits.tensor_parallel
 
 

@@ -100,6 +100,16 @@ def test_traces_whose_answer_is_computed_by_hand(tmp_path: Path) -> None:
 
 @copy
 @pytest.mark.usefixtures("needed")
+def test_a_single_token_beside_others(tmp_path: Path) -> None:
+    """Its own decode task of 0 tokens would crash it as soon as another request arrives."""
+    busy = 0.5 + P(100) + 1.1 * P(101)
+    run = simulate([(0.5, 100, 9), (0.5 + 0.5 * P(100), 100, 1), (busy + 0.5 * D(1), 64, 3)], tmp_path)
+    assert times(run, 1) == near(0.5 * P(100) + 1.1 * P(101))
+    assert run.records[1].finished == run.records[1].first_token
+
+
+@copy
+@pytest.mark.usefixtures("needed")
 def test_every_request_comes_back_as_asked_and_twice_the_same(tmp_path: Path) -> None:
     requests = [(1e-3 * (7 * i % 5) + 0.013 * i, 20 + 37 * i % 700, 1 + 11 * i % 50) for i in range(80)]
     runs = []
