@@ -3,7 +3,8 @@
 What its time model can express: a step as prefill of k prompts (new tokens, cached tokens) plus decode of b sequences at their mean
 context, from tables that it interpolates; aisimulate_tables.py has the formula, and what it cannot. The shipped and matched tracks use the
 operation times that it ships (AIConfigurator's measurements) and the engine's own config.json; the calibrated one a database of our
-own, given to it by the environment variable that its runtime has for that. Its replay has no cost outside the steps.
+own, given to it by the environment variable that its runtime has for that. Its replay has no cost outside the steps. Every engine is
+replayed by its vLLM scheduler, SGLang too.
 
 Tracks. shipped: its own defaults (8,192 tokens and 256 sequences a step, blocks of 64 tokens, prefix caching on, KV cache by its memory
 model at 0.9 of the device). matched: the engine's limits; its memory model stays where the engine did not say its KV capacity.
@@ -81,7 +82,7 @@ class AISimulate:
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
             gqa="yes",
-            notes="chunked_prefill: always on; context_dependent_decode: of a batch's mean context, and no decode step is shorter than "
+            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context, and no decode step is shorter than "
             "1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a setting, not used here; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
