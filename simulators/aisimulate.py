@@ -82,8 +82,8 @@ class AISimulate:
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
             gqa="yes",
-            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context, "
-            "and no decode step is shorter than 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a "
+            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a "
             "setting, not used here; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
