@@ -7,10 +7,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import orjson
 import pandas as pd
@@ -59,23 +60,23 @@ def plain_values(text: str, prefix: str) -> dict[str, float]:
     return {name: sum(found) / (len(found) if name.endswith("_perc") else 1) for name, found in values.items()}
 
 
-class Telemetry:
-    """A context: while it is open, `url` is polled every `interval` s; after it, `frame` gives what was seen.
+class Polling:
+    """A context: while it is open, a script of ours writes one JSON line a poll; after it, `lines` holds them.
 
-    parse: one answer's text to name: value (an engine's `sample`). An interval of 0 or a url of None polls nothing. Leaving it raises
-    EngineError when the poller itself failed (a full disk, a url that is none).
+    script: called with `arguments` and a file's path; it ends when its standard input closes. None: nothing is polled. Leaving it raises
+    EngineError when the script itself failed (a full disk, a url that is none); what: for that message.
     """
 
-    def __init__(self, url: str | None, interval: float, parse: Callable[[str], Mapping[str, float]]) -> None:
-        self._url, self._interval, self._parse = url, interval, parse
+    def __init__(self, script: Path | None, arguments: Sequence[str], what: str) -> None:
+        self._script, self._arguments, self._what = script, arguments, what
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._polls: list[tuple[float, str]] = []
+        self.lines: list[dict[str, Any]] = []
 
-    def __enter__(self) -> "Telemetry":
-        if self._url is not None and self._interval > 0:
+    def __enter__(self) -> "Polling":
+        if self._script is not None:
             self._folder = tempfile.TemporaryDirectory(prefix="plumbline-telemetry-")
-            argv = [sys.executable, "-I", str(POLLER), self._url, str(self._interval), str(self._file)]
+            argv = [sys.executable, "-P", str(self._script), *self._arguments, str(self._file)]
             self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         return self
 
@@ -86,17 +87,33 @@ class Telemetry:
         polled = self._file.read_bytes() if self._file.exists() else b""
         self._folder.cleanup()
         if self._process.returncode == 0:
-            self._polls = [(poll["time"], poll["text"]) for poll in map(orjson.loads, polled.splitlines())]
+            self.lines = [orjson.loads(line) for line in polled.splitlines()]
         elif kind is None:
             why = said.decode(errors="replace").strip().rpartition("\n")[2]
-            raise EngineError(f"telemetry of {self._url}: its poller ended with exit code {self._process.returncode}: {why}")
+            raise EngineError(f"telemetry of {self._what}: its poller ended with exit code {self._process.returncode}: {why}")
 
     @property
     def _file(self) -> Path:
         assert self._folder is not None
         return Path(self._folder.name) / "polls.jsonl"
 
+
+class Telemetry(Polling):
+    """A context: while it is open, `url` is polled every `interval` s; after it, `frame` gives what was seen.
+
+    parse: one answer's text to name: value (an engine's `sample`). An interval of 0 or a url of None polls nothing.
+    """
+
+    def __init__(self, url: str | None, interval: float, parse: Callable[[str], Mapping[str, float]]) -> None:
+        super().__init__(POLLER if url is not None and interval > 0 else None, [str(url), str(interval)], str(url))
+        self._parse = parse
+
     def frame(self, epoch: float) -> pd.DataFrame:
         """Long form: time (s since `epoch`, a time.monotonic() value; when the answer had been read), name, value."""
-        rows = [(time - epoch, name, value) for time, text in self._polls for name, value in self._parse(text).items()]
-        return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"time": float, "value": float})
+        return long_form([(poll["time"] - epoch, self._parse(poll["text"])) for poll in self.lines])
+
+
+def long_form(polls: Sequence[tuple[float, Mapping[str, float]]]) -> pd.DataFrame:
+    """A telemetry frame (time in s, name, value) from the values seen at each time."""
+    rows = [(time, name, value) for time, values in polls for name, value in values.items()]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"time": float, "value": float})
