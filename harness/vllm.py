@@ -41,6 +41,7 @@ class Vllm:
     dtype: str = "auto"
     load_format: str = "dummy"
     seed: int = 0
+    log_steps: bool = False
     extra_args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     cpus: Sequence[int] = ()
@@ -99,12 +100,19 @@ class Vllm:
             "enforce-eager": self.enforce_eager,
             "enable-prompt-tokens-details": True,
             "disable-uvicorn-access-log": True,
+            "enable-logging-iteration-details": True if self.log_steps else None,
         }
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *_flags(options), *self.extra_args]
 
     def _environ(self) -> dict[str, str]:
-        """The server's environment variables: this process's, no downloads, the cache reset and /server_info switched on."""
-        always = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1", "PYTHONHASHSEED": "0"}
+        """The server's environment variables: no downloads, the cache reset and /server_info switched on, exact stamps in its log."""
+        always = {
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_LOGGING_PREFIX": steps_log.VLLM_STAMP,
+            "PYTHONHASHSEED": "0",
+        }
         return server.environ(always | {key: str(value) for key, value in self.env.items()})
 
     def reset_cache(self, endpoint: Endpoint) -> None:
@@ -121,8 +129,8 @@ class Vllm:
         return telemetry.plain_values(metrics_text, "vllm:")
 
     def steps(self, log: Path, epoch: float) -> pd.DataFrame:
-        """None: vLLM's log has no line per step."""
-        return steps_log.nothing()
+        """The batch of every step since `epoch` (a time.monotonic() value), from the server's log; none without log_steps."""
+        return steps_log.vllm_steps(log.read_text(errors="replace"), steps_log.wall_clock(epoch))
 
 
 def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> Endpoint:

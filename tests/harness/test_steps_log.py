@@ -1,4 +1,4 @@
-"""Per-step batches from SGLang's log: its lines, word for word, as version 0.5.23 wrote them."""
+"""Per-step batches from the logs of SGLang 0.5.23 and vLLM 0.32.0: their lines, word for word."""
 
 import calendar
 import time
@@ -56,3 +56,26 @@ def test_a_log_without_steps_gives_the_same_columns(log: str) -> None:
 
 def test_the_clocks_agree() -> None:
     assert steps_log.wall_clock(time.monotonic()) == pytest.approx(time.time(), abs=0.5)
+
+
+ITERATION = "(APIServer pid=7) INFO 11-21 12:34:55 [loggers.py:199] Engine 000: Iteration({}): {} context requests, {} context tokens, {} "
+ITERATION += "generation requests, {} generation tokens, iteration elapsed time: {} ms{}, CPU KV cache usage: 2.5%"
+VLLM_LOG = f"""\
+{SECOND_0 - 1}.500000 {ITERATION.format(0, 1, 8, 0, 0, "9.00", "")}
+{SECOND_0}.250000 {ITERATION.format(1, 2, 300, 3, 3, "21.50", "")}
+{SECOND_0}.300001 {ITERATION.format(2, 0, 0, 5, 5, "8.25", "")}
+{SECOND_0}.400000 {ITERATION.format(3, 0, 0, 0, 0, "8.25", " (dummy)")}
+"""
+
+
+def test_a_mixed_step_of_vllm_has_both_parts_at_one_time() -> None:
+    frame = steps_log.vllm_steps(VLLM_LOG, SECOND_0)
+    seen = [(round(time, 6), name, round(value, 6)) for time, name, value in frame.itertuples(index=False)]
+    assert seen == [
+        (0.25, "step_prefill_sequences", 2),
+        (0.25, "step_prefill_new_tokens", 300),
+        (0.25, "step_decode_batch", 3),
+        (0.25, "step_kv_usage", 0.025),
+        (0.300001, "step_decode_batch", 5),
+        (0.300001, "step_kv_usage", 0.025),
+    ]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,17 @@ def is_core(process: psutil.Process) -> bool:
 
 @pytest.fixture(scope="module")
 def engine() -> Vllm:
-    return settings("vllm_cpu", max_model_len=1024, max_num_seqs=6, max_num_batched_tokens=160, kv_cache_gib=0.125)
+    return settings("vllm_cpu", max_model_len=1024, max_num_seqs=6, max_num_batched_tokens=160, kv_cache_gib=0.125, log_steps=True)
 
 
 @pytest.fixture(scope="module")
-def endpoint(engine: Vllm, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    with engine.serve(model_dir, tmp_path_factory.mktemp("vllm") / "server.log") as endpoint:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vllm") / "server.log"
+
+
+@pytest.fixture(scope="module")
+def endpoint(engine: Vllm, model_dir: Path, log: Path) -> Iterator[Endpoint]:
+    with engine.serve(model_dir, log) as endpoint:
         started = descendants()
         assert any(is_core(process) for process in started)
         yield endpoint
@@ -159,6 +165,19 @@ def test_telemetry_sees_the_requests(endpoint: Endpoint, engine: Vllm) -> None:
     after = engine.sample(fetch(f"{endpoint.url}/metrics")[1])
     assert after["prompt_tokens_total"] - before["prompt_tokens_total"] == 50
     assert after["generation_tokens_total"] - before["generation_tokens_total"] == 150
+
+
+@pytest.mark.e2e
+def test_the_log_s_steps_hold_every_token(endpoint: Endpoint, engine: Vllm, log: Path) -> None:
+    engine.reset_cache(endpoint)
+    epoch = time.monotonic()
+    asyncio.run(stream(endpoint, list(range(3000, 3300)), 20))
+    steps = engine.steps(log, epoch)
+    total = steps.groupby("name")["value"].sum()
+    assert total["step_prefill_new_tokens"] == 300  # in two chunks, the budget being 160
+    assert total["step_decode_batch"] == 19  # the first token comes from the prefill
+    assert (steps["name"] == "step_kv_usage").sum() == 21  # steps
+    assert steps["time"].is_monotonic_increasing and steps["time"].between(0, time.monotonic() - epoch).all()
 
 
 @pytest.mark.e2e
