@@ -88,18 +88,25 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
     return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "observed"])
 
 
-def diagnostics(sightings: Sequence[Sighting], frame: pd.DataFrame, frontend: FrontendCost) -> dict[str, Any]:
-    """What else the probes say (seconds): what a simulator has no place for, and how far the samples can be trusted."""
+def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame, frontend: FrontendCost) -> dict[str, Any]:
+    """What else the probes say (seconds): what a simulator has no place for, and how far the samples can be trusted.
+
+    probes: how many were planned. samples_per_point: (least, median) by kind; probe_runs: all of them.
+    """
     empty = sorted({s.probe for s in sightings} - {s.probe for s in sightings if s.observations})
     points = frame.groupby(["kind", "new_tokens", "prefill_context", "batch", "context"])["time"]
     spread = (points.quantile(0.75) - points.quantile(0.25)) / points.median()
     by_kind = spread.groupby(level="kind").median()
+    counts = points.count().groupby(level="kind")
     return {
         "frontend_fixed": frontend.fixed,
         "frontend_per_prompt_token": frontend.per_token,
         "handover_per_sequence": _median(o.handover for s in sightings for o in s.observations if o.handover is not None),
-        "probes": len({s.probe for s in sightings}),
+        "probes": probes,
+        "probes_not_run": sorted(set(range(probes)) - {s.probe for s in sightings}),
         "probes_without_result": empty,
+        "probe_runs": len(sightings),
+        "samples_per_point": {str(kind): [int(n.min()), float(n.median())] for kind, n in counts},
         "below_zero": int((frame["time"] == 0).sum()),
         "relative_iqr": {str(kind): float(iqr) for kind, iqr in by_kind.items()},
     }

@@ -1,4 +1,8 @@
-"""The probes of a profile: each aims at one point of the grid, fires shots, and returns what it saw, with nothing taken off yet."""
+"""The probes of a profile: each fires shots at one point of the grid, or at several that one launch can serve, and returns what it saw.
+
+Nothing is taken off yet. Where the engine has a prefix cache, prompts are put into it first, so that all sequences start at about the same
+time; the prompts come from the gun's pool, so that the cache still holds them when the probe runs again.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,18 +13,22 @@ import numpy as np
 
 from harness.observations import Observation
 from harness.shots import Gun, Shot
-from harness.steps import FLANK, handover, mixed_step, period, together, token_times
+from harness.steps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times
 from results.record import RequestRecord
 
-SHOTS = 3  # requests of a front-end probe, one after another
-TAIL = 16  # tokens that a front-end probe decodes, for its own period
+SHOTS = 9  # requests of a front-end probe with a 1-token prompt, one after another; these tell the smallest prefill, too
+LONG_SHOTS = 3  # of one with a longer prompt
+TAIL = 8  # tokens that a front-end probe decodes, for its own period
+PREFILL_TOKENS = 512  # a prefill probe goes on until it has sent as many, but fires at most
+PREFILL_SHOTS = 5
+SLACK = 3  # decode steps between two stretches: sequences that should end together do so within about as many
 
 
 class Probe(Protocol):
-    """One point. It may learn from one run to the next (how long things take), never what the answer should be."""
+    """What is probed in one go. It may learn from one run to the next (how long things take), never what the answer should be."""
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe the point once; [] when the engine did not get into the state that was asked for."""
+        """Probe once; [] when the engine did not get into the state that was asked for."""
         ...
 
 
@@ -28,24 +36,27 @@ class Probe(Protocol):
 class Frontend:
     """The fixed cost of a request outside the steps: TTFT of a step of one token, less what such a step takes.
 
-    prompt: tokens; above 1 the prefix cache must hold all but the last of them, so the prompt is sent twice and the second time counts.
+    prompt: tokens; above 1 the prefix cache must hold all but the last of them, so the prompt is sent once before. Of one token, the TTFTs
+    are those of the smallest prefill, too: both medians come from the same shots, so that noise cannot push them past each other.
     """
 
     prompt: int
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe `SHOTS` times."""
-        return [o for o in (self._shoot(gun) for _ in range(SHOTS)) if o is not None]
-
-    def _shoot(self, gun: Gun) -> Observation | None:
-        tokens = gun.fresh(1) if self.prompt == 1 else gun.pooled(0, self.prompt)
+        """Probe several times."""
         if self.prompt > 1:
-            gun.fire([Shot(prompt=tokens, output=1)])
+            gun.fire([Shot(prompt=gun.pooled(0, self.prompt), output=1)])
+        return [o for _ in range(SHOTS if self.prompt == 1 else LONG_SHOTS) for o in self._shoot(gun)]
+
+    def _shoot(self, gun: Gun) -> list[Observation]:
+        tokens = gun.fresh(1) if self.prompt == 1 else gun.pooled(0, self.prompt)
         (record,) = gun.fire([Shot(prompt=tokens, output=TAIL)])
         step = period([token_times(record)])
         if step is None or record.first_token is None or record.sent is None or not _held(record, self.prompt - 1):
-            return None
-        return Observation(kind="frontend", new_tokens=self.prompt, seconds=record.first_token - record.sent - step)
+            return []
+        ttft = record.first_token - record.sent
+        seen = [Observation(kind="frontend", new_tokens=self.prompt, seconds=ttft - step)]
+        return [*seen, Observation(kind="prefill", new_tokens=1, seconds=ttft)] if self.prompt == 1 else seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +72,14 @@ class Prefill:
     cached: bool = False
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe once; [] when the server says that its prefix cache does not hold what it should."""
-        earlier = gun.pooled(0, self.context) if self.cached else gun.fresh(self.context)
+        """Probe once, a short prompt several times; [] when the server says that its prefix cache does not hold what it should."""
         if self.cached:
-            gun.fire([Shot(prompt=earlier, output=1)])
+            gun.fire([Shot(prompt=gun.pooled(0, self.context), output=1)])
+        sent = self.new if self.cached else self.new + self.context
+        return [o for _ in range(max(1, min(PREFILL_SHOTS, PREFILL_TOKENS // sent))) for o in self._shoot(gun)]
+
+    def _shoot(self, gun: Gun) -> list[Observation]:
+        earlier = gun.pooled(0, self.context) if self.cached else gun.fresh(self.context)
         (record,) = gun.fire([Shot(prompt=[*earlier, *gun.fresh(self.new)], output=2)])
         if record.first_token is None or record.sent is None or (self.cached and not _held(record, self.context)):
             return []
@@ -85,47 +100,68 @@ def _held(record: RequestRecord, tokens: int) -> bool:
     return record.cached_tokens is None or record.cached_tokens >= tokens
 
 
+def _start(gun: Gun, sequences: int, prompt: int, cached: bool) -> None:
+    """Put the pool's prompts into the prefix cache, where there is one."""
+    if cached:
+        gun.fire([Shot(prompt=gun.pooled(i, prompt), output=1) for i in range(sequences)])
+
+
 @dataclass(kw_only=True)
 class Decode:
-    """The step of `batch` sequences that decode together, their prompts of `prompt` tokens each.
+    """Steps of sequences that decode together, their prompts of `prompt` tokens each: one launch of the largest of `batches`, which
+    steps down through the others, since the sequences have outputs of staggered lengths. The prompts are computed once for all batches.
 
-    steps: wanted; room: most tokens that a sequence may generate. The sequences start one after another, so each generates `lead` tokens
-    more than that; a lead that proves too short is doubled. `context` is where the first run found the stretch, and stands for all runs.
+    batches: sequences, descending; held_out: those kept out of every fit. steps: wanted at each batch. room: most tokens that a sequence
+    may generate. cached: the engine has a prefix cache. behind: decode steps that each further sequence starts later (0 when cached).
+    lead: steps until all have started; one that proves too short is corrected. contexts: where the first run found each batch's stretch;
+    that stands for all runs.
     """
 
-    batch: int
+    batches: Sequence[int]
     prompt: int
     steps: int
     room: int
-    held_out: bool = False
-    lead: int = 8
-    context: int = 0
-    started: float = 0.0
+    cached: bool
+    behind: float = 0.0
+    held_out: frozenset[int] = frozenset()
+    lead: int = 12
+    contexts: dict[int, int] = field(default_factory=dict)
 
     def run(self, gun: Gun) -> list[Observation]:
-        """Probe once; up to four attempts at a stretch that is long enough."""
-        for _ in range(4):
-            output = min(self.room, self.lead + self.steps)
-            records = gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)])
-            stretch = together(records)
-            if min(len(t) for t in stretch) > self.steps // 2 or output == self.room:
+        """Probe once: several observations per batch. A first stretch that proves short makes one more attempt."""
+        _start(gun, self.batches[0], self.prompt, self.cached)
+        for _ in range(2):
+            outputs = self._outputs()
+            records = gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=n) for i, n in enumerate(outputs)])
+            short = self.steps - min(len(t) for t in together(records))
+            if short < self.steps // 2 or max(outputs) == self.room:
                 break
-            self.lead *= 2
-        seconds = period(stretch)
-        if seconds is None:
+            self.lead += short + SLACK
+        return [o for batch in self.batches for o in self._stretch(records, batch)]
+
+    def _outputs(self) -> list[int]:
+        """Tokens to generate: sequence i goes on until the batch has stepped down to the last one that holds it."""
+        ends = []
+        for i in range(self.batches[0]):
+            stair = sum(i < batch for batch in self.batches)
+            start = self.behind * i
+            ends.append(max(2, min(self.room, math.ceil(self.lead + self.behind * self.batches[0] - start) + stair * (self.steps + SLACK))))
+        return ends
+
+    def _stretch(self, records: Sequence[RequestRecord], batch: int) -> list[Observation]:
+        """What was seen while exactly the first `batch` sequences decoded."""
+        stretch = stairs(records, batch)
+        if not stretch or min(len(t) for t in stretch) < 3:
             return []
-        middle = float(np.mean([np.searchsorted(token_times(r), t.mean()) for r, t in zip(records, stretch, strict=True) if len(t)]))
-        self.context = self.context or self.prompt + round(middle)
-        self.started = max(r.first_token or 0.0 for r in records)
+        whole = period(stretch)
+        if whole is None:
+            return []
+        middle = np.mean([np.searchsorted(token_times(r), t.mean()) for r, t in zip(records[:batch], stretch, strict=True)])
+        context = self.contexts.setdefault(batch, self.prompt + round(float(middle)))
+        lag = handover(stretch, whole)
         return [
-            Observation(
-                kind="decode",
-                batch=self.batch,
-                context=self.context,
-                seconds=seconds,
-                held_out=self.held_out,
-                handover=handover(stretch, seconds),
-            )
+            Observation(kind="decode", batch=batch, context=context, seconds=s, held_out=batch in self.held_out, handover=lag)
+            for s in blocks(stretch) or [whole]
         ]
 
 
@@ -133,32 +169,37 @@ class Decode:
 class Mixed:
     """Steps that compute a prompt of n tokens (n in `prompts`, each injected alone) beside `batch` sequences that decode.
 
-    The first run learns from a plain decode how long the sequences take to start and a step lasts, and from one prompt how long
-    prompts take; the prompts are then sent so far apart that plain decode steps lie between them.
+    One launch serves all n: the prompts are sent so far apart that plain decode steps lie between them. A launch without them tells how
+    long the sequences take to start and a step lasts, and one prompt how long prompts take; later runs plan with what the last one saw.
     """
 
     batch: int
     prompt: int
     prompts: Sequence[int]
     room: int
+    cached: bool
     held_out: frozenset[int] = frozenset()
-    decode: Decode | None = None
+    step: float = 0.0
+    started: float = 0.0
     per_token: float = 0.0
     contexts: dict[int, int] = field(default_factory=dict)
 
     def run(self, gun: Gun) -> list[Observation]:
         """Probe once."""
-        step, started = self._learn(gun)
-        arrivals, at = [], 1.5 * started + FLANK * step
+        _start(gun, self.batch, self.prompt, self.cached)
+        if not self.step:
+            self._learn(gun)
+        arrivals, at = [], 1.2 * self.started + FLANK * self.step
         for n in self.prompts:
             arrivals.append(at)
-            at += (2 * FLANK + 4) * step + 1.5 * n * self.per_token
-        output = min(self.room, math.ceil(1.2 * at / step))
+            at += (FLANK + SLACK) * self.step + 1.2 * n * self.per_token
+        output = min(self.room, math.ceil(1.2 * (at - sum(self.prompts) * self.per_token) / self.step) + FLANK)
         decoders = [Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)]
         injected = [Shot(prompt=gun.fresh(n), output=1, arrival=t) for n, t in zip(self.prompts, arrivals, strict=True)]
         records = gun.fire([*decoders, *injected])
         times = [token_times(r) for r in records[: self.batch]]
         ends = [r.first_token or math.inf for r in records[self.batch :]]
+        self._note(records[: self.batch])
         seen = []
         for which, n in enumerate(self.prompts):
             seconds = mixed_step(times, ends, which)
@@ -170,12 +211,14 @@ class Mixed:
                 )
         return seen
 
-    def _learn(self, gun: Gun) -> tuple[float, float]:
-        """Seconds of a plain decode step, and until all sequences have started."""
-        if self.decode is None:
-            longest = max(self.prompts)
-            (record,) = gun.fire([Shot(prompt=gun.fresh(longest), output=1)])
-            self.per_token = ((record.first_token or 0.0) - (record.sent or 0.0)) / longest
-            self.decode = Decode(batch=self.batch, prompt=self.prompt, steps=2 * FLANK, room=self.room)
-        plain = self.decode.run(gun)
-        return (plain[0].seconds if plain else 0.1), self.decode.started
+    def _learn(self, gun: Gun) -> None:
+        """Find out how long things take, for the plan only."""
+        longest = max(self.prompts)
+        (record,) = gun.fire([Shot(prompt=gun.fresh(longest), output=1)])
+        self.per_token = ((record.first_token or 0.0) - (record.sent or 0.0)) / longest
+        output = min(self.room, 2 * FLANK)
+        self._note(gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)]))
+
+    def _note(self, decoders: Sequence[RequestRecord]) -> None:
+        self.started = max(r.first_token or 0.0 for r in decoders)
+        self.step = float(np.median(np.concatenate([np.diff(token_times(r)) for r in decoders])))

@@ -8,9 +8,14 @@ What separates a step from the front-end (HTTP, tokenising, queues, hand-over of
 - a prefill of n tokens is the TTFT of a prompt never seen before, on an idle engine, less the front-end; beyond the engine's token
   budget it is several steps: the last one is had alone where a prefix cache can hold the rest, else as a difference of two TTFTs.
 Under asynchronous scheduling a step's time is its period: what one more step adds to a stream.
+
+What makes samples robust on a machine that others use too: one launch serves many points (a decoding batch that steps down, prompts
+injected one after another beside one batch), and all probes are run in turn, pass after pass, so that a burst of noise meets few samples
+of any one point.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +24,19 @@ from typing import Any
 
 from harness.client import Client
 from harness.observations import FrontendCost, Sighting, diagnostics, samples
-from harness.probes import TAIL, Decode, Frontend, Mixed, Prefill, Probe
+from harness.probes import SLACK, TAIL, Decode, Frontend, Mixed, Prefill, Probe
 from harness.shots import Gun, Progress, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
 from results.record import EngineLimits
 
-ATTEMPTS = 3  # at a point that shows nothing, in the first pass
+ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
 SOURCE = (
     "HTTP probes of an otherwise idle engine. frontend: TTFT of a 1-token prompt less its stream's own token period. prefill: TTFT of a "
     "never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a "
-    "difference of TTFTs). decode: Theil-Sen slope of the token times while all sequences decode. mixed: how far an injected prompt "
-    "displaces the decoders' token times, plus a period."
+    "difference of TTFTs). decode: Theil-Sen slopes of the token times, each of a few steps, while a batch steps down. mixed: how far an "
+    "injected prompt displaces the decoders' token times, plus a period."
 )
 
 
@@ -39,10 +44,11 @@ SOURCE = (
 class Profiler:
     """What to probe, and for how long. The grids are cut to the engine's limits, and the limits become grid points themselves.
 
-    budget: seconds. Every point is probed once whatever it takes; after that the point which had the least time so far is next, until
-    the budget is spent or each was probed `repeats` times. prefill: prompt lengths, tokens. chunks: lengths of a prompt's last chunk
-    beyond the engine's token budget. decode_batches (sequences) x decode_contexts (prompt tokens of each), as far as the product is within
-    decode_tokens (filling the KV cache takes time). steps: decode steps per probe. mixed_prompts: tokens, injected beside each of
+    budget: seconds, kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
+    fit any more or each was run `repeats` times. One of each kind is run whatever it takes. prefill: prompt lengths, tokens. chunks:
+    lengths of a prompt's last chunk beyond the engine's token budget. decode_batches (sequences) x decode_contexts (prompt tokens of
+    each), as far as the product is within decode_tokens (filling the KV cache takes time); a sequence has more context by the time that
+    the batch has stepped down to a small one. steps: decode steps at each batch. mixed_prompts: tokens, injected beside each of
     mixed_batches sequences of mixed_context tokens. held_out_*: further points of these kinds, kept out of every fit. max_prompt,
     max_batch: end of the grids (None: the engine's own limit).
     """
@@ -85,7 +91,7 @@ class Profiler:
         longest = self._longest(endpoint)
         gun = Gun(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
         gun.fire([Shot(prompt=gun.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
-        probes = list(self._plan(endpoint.limits, longest))
+        probes = self._plan(endpoint.limits, longest)
         seen = self._probe(probes, gun, begin, progress)
         frontend = FrontendCost.fit(o for s in seen for o in s.observations)
         frame = samples(seen, frontend)
@@ -105,31 +111,32 @@ class Profiler:
             source=SOURCE,
             started_at=started.isoformat(),
             wall_s=time.monotonic() - begin,
-            provenance={"settings": dataclasses.asdict(self), **diagnostics(seen, frame, frontend)},
+            provenance={"settings": dataclasses.asdict(self), **diagnostics(len(probes), seen, frame, frontend)},
         )
 
     def _probe(self, probes: Sequence[Probe], gun: Gun, begin: float, progress: Progress | None) -> list[Sighting]:
-        """Run every probe once, then the one with the least time so far, until the budget is spent or `repeats` is reached."""
-        spent, runs, seen = [0.0] * len(probes), [0] * len(probes), []
+        """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`."""
+        took, runs, seen = [0.0] * len(probes), [0] * len(probes), []
+        first = {kind: i for i, kind in reversed([(i, type(p)) for i, p in enumerate(probes)])}
 
         def run(i: int) -> bool:
             start = time.monotonic()
             found = tuple(probes[i].run(gun))
             seen.append(Sighting(probe=i, repeat=runs[i], observations=found))
-            spent[i] += time.monotonic() - start
+            took[i] = time.monotonic() - start
             runs[i] += 1
             if progress:
                 progress(min(round(time.monotonic() - begin), round(self.budget)), round(self.budget))
             return bool(found)
 
-        for i in range(len(probes)):
+        for i in first.values():
             any(run(i) for _ in range(ATTEMPTS))  # until it sees something
         while True:
             left = begin + self.budget - time.monotonic()
-            fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and spent[i] / runs[i] <= left]
+            fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and took[i] < left]
             if not fitting:
                 return seen
-            run(min(fitting, key=lambda i: spent[i]))
+            run(min(fitting, key=lambda i: runs[i]))
 
     def _longest(self, endpoint: Endpoint) -> int:
         """The longest prompt to probe, tokens; two more must fit behind it."""
@@ -141,26 +148,26 @@ class Profiler:
             raise EngineError(f"{where}: prompts of at most {longest} tokens are too short to profile it; allow {2 * ROOM} or more")
         return longest
 
-    def _plan(self, limits: EngineLimits, longest: int) -> Iterator[Probe]:
-        """All points, in the order of the first pass."""
+    def _plan(self, limits: EngineLimits, longest: int) -> list[Probe]:
+        """All probes, in the order of a pass: what every simulator needs comes first."""
         block = (limits.block_size or 1) if limits.prefix_caching else 0
-        yield Frontend(prompt=1)
-        if block:
-            yield from (Frontend(prompt=n) for n in (_one_past(longest // 2, block), _one_past(longest - TAIL, block)) if n > 1)
-        yield from self._prefills(limits.max_num_batched_tokens or longest, longest, block)
-        yield from self._decodes(limits, longest)
-        yield from self._mixes(limits, longest)
+        chunk = limits.max_num_batched_tokens or longest
+        whole, later = list(self._prefills(min(chunk, longest))), list(self._chunks(chunk, longest, block))
+        decodes, mixes = list(self._decodes(limits, longest)), list(self._mixes(limits, longest))
+        long = [Frontend(prompt=n) for n in ([_one_past(longest - TAIL, block)] if block else []) if n > 1]
+        return [Frontend(prompt=1), *whole, *decodes[:1], *mixes[-1:], *decodes[1:], *later, *mixes[:-1], *long]
 
-    def _prefills(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:
-        """Whole prompts up to the token budget `chunk`; beyond it last chunks at a context of 1, 2, 4, ... times the budget.
+    def _prefills(self, whole: int) -> Iterator[Prefill]:
+        """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token."""
+        held_out = {n for n in self.held_out_prefill if 1 < n < whole} - set(self.prefill)
+        for n in sorted({n for n in self.prefill if 1 < n < whole} | held_out | {whole}):
+            yield Prefill(new=n, held_out=n in held_out)
+
+    def _chunks(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:
+        """Last chunks of prompts beyond the token budget `chunk`, at a context of 1, 2, 4, ... times the budget.
 
         block: tokens in a block of the prefix cache; 0: it has none.
         """
-        whole = min(chunk, longest)
-        for n in sorted({n for n in self.prefill if n < whole} | {whole}):
-            yield Prefill(new=n)
-        for n in sorted({n for n in self.held_out_prefill if n < whole}):
-            yield Prefill(new=n, held_out=True)
         context = chunk
         while context < longest:
             if context > 2 * chunk and not block:
@@ -171,27 +178,42 @@ class Profiler:
             context *= 2
 
     def _decodes(self, limits: EngineLimits, longest: int) -> Iterator[Decode]:
-        """Large points first: the prefix cache, where there is one, then holds the prompts of the rest."""
+        """One per context, the shortest first, with all batches that fit."""
         most = min([n for n in (self.max_batch, limits.max_num_seqs) if n], default=max(self.decode_batches))
-        batches = {b: False for b in (*self.decode_batches, most) if b <= most}
-        batches |= {b: True for b in self.held_out_batches if b < most and b not in batches}
-        contexts = {min(c, longest - ROOM) for c in self.decode_contexts}
-        points = [(b, c) for b in batches for c in contexts if c >= 1 and (b * c <= self.decode_tokens or b == 1)]
-        for b, c in sorted(points, key=lambda p: (-p[0] * p[1], p)):
-            if limits.kv_tokens is None or b * (c + ROOM) <= limits.kv_tokens:
+        fitted = {b for b in (*self.decode_batches, most) if b <= most}
+        held_out = frozenset(b for b in self.held_out_batches if b < most) - fitted
+        for c in sorted({max(1, min(c, longest - ROOM)) for c in self.decode_contexts}):
+            prompt = _one_past(c + 1, limits.block_size or 1) if limits.prefix_caching else c  # the cache then holds all but its last token
+            room = longest - prompt
+            deep = (self.steps + SLACK) * len(fitted | held_out)  # tokens that the last sequence generates, about
+            fits = {
+                b
+                for b in fitted | held_out
+                if b == 1 or (b * c <= self.decode_tokens and b * (c + min(room, deep)) <= (limits.kv_tokens or math.inf))
+            }
+            yield Decode(
+                batches=sorted(fits, reverse=True)[-max(1, room // (2 * (self.steps + SLACK))) :],
+                prompt=prompt,
+                steps=self.steps,
+                room=room,
+                cached=limits.prefix_caching is True,
                 # where no prefix cache holds the prompts, the first sequences decode while the last ones still wait for theirs
-                lead = 8 if limits.prefix_caching else 8 + b * c // (limits.max_num_batched_tokens or longest)
-                yield Decode(batch=b, prompt=c, steps=self.steps, room=longest - c, lead=lead, held_out=batches[b])
+                behind=0.0 if limits.prefix_caching else c / (limits.max_num_batched_tokens or longest),
+                held_out=held_out,
+            )
 
     def _mixes(self, limits: EngineLimits, longest: int) -> Iterator[Mixed]:
         context = min(self.mixed_context, longest - ROOM)
+        if limits.prefix_caching:
+            context = _one_past(context + 1, limits.block_size or 1)
         most = min([n - 1 for n in (self.max_batch, limits.max_num_seqs) if n], default=max(self.mixed_batches))
         for b in sorted({min(b, most) for b in self.mixed_batches} - {0}):
             step = (limits.max_num_batched_tokens or longest) - b
             fitting = {n: False for n in self.mixed_prompts if n <= step} | {n: True for n in self.held_out_mixed if n <= step}
             if fitting:
                 held_out = frozenset(n for n, held in fitting.items() if held)
-                yield Mixed(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, held_out=held_out)
+                cached = limits.prefix_caching is True
+                yield Mixed(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, cached=cached, held_out=held_out)
 
 
 def _one_past(length: int, block: int) -> int:

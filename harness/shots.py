@@ -1,7 +1,7 @@
 """The shots that a measurement fires at an engine: made-up prompts, sent by the client, checked, and their records back."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,9 +69,10 @@ class Gun:
         return tuple(records[i] for i in range(len(shots)))
 
 
-def check(records: Sequence[RequestRecord], asked: Mapping[int, Request], endpoint: Endpoint) -> dict[int, RequestRecord]:
+def check(records: Iterable[RequestRecord], asked: Mapping[int, Request], endpoint: Endpoint) -> dict[int, RequestRecord]:
     """The records by id. Raises EngineError, in one line, when a request failed or came back without one time per token asked for."""
-    for record in records:
+    found = {record.request_id: record for record in records}
+    for record in found.values():
         request = asked[record.request_id]
         what = f"{endpoint.system} at {endpoint.url}: a probe of {request.input_tokens} + {request.output_tokens} tokens"
         if record.error is not None:
@@ -80,4 +81,4 @@ def check(records: Sequence[RequestRecord], asked: Mapping[int, Request], endpoi
         if record.sent is None or record.first_token is None or times is None or len(times) != request.output_tokens:
             got = "no token times" if times is None else f"{len(times)} tokens"
             raise EngineError(f"{what} came back with {got}; the server must stream one event per token and honour ignore_eos")
-    return {record.request_id: record for record in records}
+    return found

@@ -6,6 +6,7 @@ once only the last one says when its step ended, so the others are left out; wha
 stands up to 29 % of outliers (Sen 1968, doi:10.1080/01621459.1968.10480934).
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy.stats import theilslopes
 from results.record import RequestRecord
 
 Times = NDArray[np.float64]
-FLANK = 8  # decode steps looked at on either side of a mixed step
+FLANK = 6  # decode steps looked at on either side of a mixed step
+BLOCK = 4  # decode steps that one sample of a stretch is taken from
 BUNCHED = 0.2  # of the mean gap: tokens closer than that came in one bunch
 
 
@@ -29,6 +31,21 @@ def together(records: Sequence[RequestRecord]) -> list[Times]:
     times = [token_times(r) for r in records]
     start, end = max(t[0] for t in times), min(t[-1] for t in times)
     return [t[(t >= start) & (t <= end)] for t in times]
+
+
+def stairs(records: Sequence[RequestRecord], batch: int) -> list[Times]:
+    """Token times of the first `batch` records while they decode and no other does: all of them have started and none is finished, all
+    others are; where there are others, from the second step on (asynchronous scheduling lets go of a sequence a step late).
+
+    [] when there is no such stretch.
+    """
+    times, others = [token_times(r) for r in records[:batch]], [token_times(r) for r in records[batch:]]
+    start, end = max(t[0] for t in times), min(t[-1] for t in times)
+    alone = max([start, *(t[-1] for t in others)])
+    within = [t[(t >= alone) & (t <= end)] for t in times]
+    if alone > start:
+        within = [t[1:] for t in within]
+    return within if all(len(t) for t in within) else []
 
 
 def on_time(times: Times, low: int = 0, high: int | None = None) -> NDArray[np.intp]:
@@ -52,6 +69,14 @@ def period(stretch: Sequence[Times]) -> float | None:
     """Seconds per step of sequences that decode together: the median of their slopes; None when none has one."""
     slopes = [s for s in (slope(times, on_time(times)) for times in stretch) if s is not None]
     return float(np.median(slopes)) if slopes else None
+
+
+def blocks(stretch: Sequence[Times]) -> list[float]:
+    """Seconds per step, once for each BLOCK steps or a few more of sequences that decode together; fewer where tokens came in bunches."""
+    steps = min(len(t) for t in stretch) - 1
+    ends = np.linspace(0, steps, max(1, steps // BLOCK) + 1).round().astype(int)
+    found = [period([t[low : high + 1] for t in stretch]) for low, high in itertools.pairwise(ends)]
+    return [seconds for seconds in found if seconds is not None]
 
 
 def handover(stretch: Sequence[Times], step: float) -> float | None:

@@ -36,7 +36,7 @@ def test_capacity_and_profile_of_a_real_engine(tmp_path: Path) -> None:
         "decode_contexts": [64],
         "mixed_batches": [4],
     }
-    profiler: Profiler = part("profile/cpu.yaml", budget=0.0, max_prompt=1200, max_batch=8, **few)
+    profiler: Profiler = part("profile/cpu.yaml", budget=60.0, repeats=1, max_prompt=1200, max_batch=8, **few)
     workload: Workload = part("workload/azure_conv_like.yaml")
     with engine.serve(model.folder(tmp_path), tmp_path / "log") as endpoint:
         result = capacity.measure(endpoint, client, workload, vocab_size=model.vocab_size, seed=1)

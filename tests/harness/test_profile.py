@@ -1,7 +1,9 @@
 """The profiler against an engine whose step times are known, and what it makes of one that fails."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -12,9 +14,10 @@ from harness.profile import Profiler
 from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
-from tests.toy_engine import Law, judge, toy_engine
+from tests.toy_engine import Law, toy_engine
 
-LAW = Law(max_num_seqs=4)
+# times so long, and different enough, that what a busy machine adds to them is little
+LAW = Law(base=0.03, per_token=1e-4, per_context=2e-5, per_sequence=0.005, frontend=0.02, max_num_seqs=4)
 PROFILER = Profiler(
     budget=0.0,
     repeats=2,
@@ -61,13 +64,19 @@ def test_step_times_are_those_of_the_law(profile: Profile, kind: str) -> None:
     points = profile.points()
     points = points[points["kind"] == kind]
     errors = points["time"] / points.apply(truth, axis=1) - 1
-    judge(bool(errors.abs().median() < 0.05 and errors.abs().max() < 0.25), points.assign(error=errors).to_string())
+    assert errors.abs().median() < 0.08 and errors.abs().max() < 0.3, points.assign(error=errors).to_string()
 
 
 def test_the_front_end_is_told_from_the_steps(profile: Profile) -> None:
     assert profile.frontend is not None
-    assert profile.frontend > LAW.frontend
-    judge(profile.frontend < LAW.frontend + 0.008, f"{profile.frontend} s, the toy's own 1 or 2 ms of HTTP included")
+    assert LAW.frontend < profile.frontend < 2 * LAW.frontend  # the toy's own 1 or 2 ms of HTTP included
+
+
+def test_the_smallest_prefill_is_never_lost_in_the_front_end(profile: Profile) -> None:
+    points = profile.points()
+    smallest = points[(points["kind"] == "prefill") & (points["new_tokens"] == 1)]
+    assert smallest["n"].item() >= 9
+    assert smallest["time"].item() == pytest.approx(LAW.step(new=1, context=0, batch=1), rel=0.2)
 
 
 def test_grids_are_cut_to_the_limits_and_end_at_them(profile: Profile) -> None:
@@ -88,21 +97,60 @@ def test_held_out_points_are_marked_and_new(profile: Profile) -> None:
     assert len(held_out.merge(fitted, on=key)) == 0
 
 
-def test_every_point_is_probed_as_often_as_there_is_time_for(profile: Profile) -> None:
-    points = profile.points()
-    assert set(points.loc[points["kind"] != "frontend", "n"]) == {2}
-    assert set(profile.samples["repeat"]) == {0, 1}
+def test_every_point_has_samples_of_every_pass(profile: Profile) -> None:
+    samples = profile.samples
+    assert set(samples["repeat"]) == {0, 1}
+    passes = samples.groupby(["kind", "new_tokens", "prefill_context", "batch", "context"])["repeat"].nunique()
+    assert passes.min() == 2, passes.to_string()
+    assert (profile.points()["n"][profile.points()["kind"] == "decode"] >= 4).all()
 
 
-def test_one_pass_is_made_whatever_it_takes() -> None:
-    few = dataclasses.replace(
-        PROFILER, prefill=[1], chunks=[8], decode_batches=[1], decode_contexts=[32], mixed_batches=[1], max_batch=2, max_prompt=520
-    )
+def test_the_provenance_says_how_much_was_measured(profile: Profile) -> None:
+    counts = profile.points().groupby("kind")["n"]
+    assert profile.provenance["samples_per_point"] == {kind: [n.min(), n.median()] for kind, n in counts}
+    assert profile.provenance["probe_runs"] == 2 * profile.provenance["probes"]
+    assert profile.provenance["probes_not_run"] == []
+
+
+def test_without_time_one_probe_of_each_kind_is_run() -> None:
+    few = dataclasses.replace(PROFILER, max_batch=2, max_prompt=520)
     with toy_engine(LAW) as endpoint:
         profile = few.measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
     assert set(profile.samples["kind"]) == {"frontend", "prefill", "decode", "mixed"}
-    points = profile.points()
-    assert set(points.loc[points["kind"] != "frontend", "n"]) == {1}
+    assert set(profile.samples["repeat"]) == {0}
+    assert profile.provenance["probe_runs"] == 4
+    assert len(profile.provenance["probes_not_run"]) == profile.provenance["probes"] - 4
+
+
+@dataclass
+class Dummy:
+    """A probe that writes down when it is run, and takes `seconds`."""
+
+    name: str
+    runs: list[str]
+    seconds: float = 0.0
+
+    def run(self, gun: Gun) -> list[Observation]:
+        self.runs.append(self.name)
+        time.sleep(self.seconds)
+        return [Observation(kind="prefill", new_tokens=1, seconds=1.0)]
+
+
+def run_dummies(profiler: Profiler, probes: list[Dummy]) -> None:
+    with toy_engine(LAW) as endpoint:
+        profiler._probe(probes, gun(endpoint), time.monotonic(), None)
+
+
+def test_probes_are_run_in_turn() -> None:
+    runs: list[str] = []
+    run_dummies(dataclasses.replace(PROFILER, budget=600.0, repeats=3), [Dummy(name, runs) for name in "abc"])
+    assert runs == list("abcabcabc")
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out() -> None:
+    runs: list[str] = []
+    run_dummies(dataclasses.replace(PROFILER, budget=0.5, repeats=1000), [Dummy("slow", runs, 0.3), Dummy("quick", runs, 0.01)])
+    assert runs.count("slow") == 1 and runs.count("quick") > 1
 
 
 def test_a_failing_engine_is_one_clear_line() -> None:

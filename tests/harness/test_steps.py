@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.steps import Times, handover, mixed_step, period, together
+from harness.steps import Times, blocks, handover, mixed_step, period, stairs, together
 from results.record import RequestRecord
 
 STEP = 0.02
@@ -51,6 +51,29 @@ def test_together_is_from_the_last_first_token_to_the_first_finish() -> None:
     early, late = record(steps(20)), record(np.add(steps(20), 0.1))
     for times in together([early, late]):
         assert times[0] >= 0.1 - 1e-9 and times[-1] <= 19 * STEP + 1e-9 and len(times) == 15
+
+
+def staircase() -> list[RequestRecord]:
+    """Three sequences, then two, then one: 10 steps each, of 0.03, 0.02 and 0.01 s."""
+    ends = np.concatenate([[0], np.cumsum(np.repeat([0.03, 0.02, 0.01], 10))])
+    return [record(ends[: n + 1] + 0.0005 * i) for i, n in enumerate((30, 20, 10))]
+
+
+@pytest.mark.parametrize(("batch", "seconds"), [(3, 0.03), (2, 0.02), (1, 0.01)])
+def test_a_batch_that_steps_down_tells_the_step_of_each_size(batch: int, seconds: float) -> None:
+    stretch = stairs(staircase(), batch)
+    assert len(stretch) == batch and min(len(t) for t in stretch) >= 9
+    assert blocks(stretch) == pytest.approx([seconds] * len(blocks(stretch)))
+
+
+def test_no_stretch_where_a_larger_batch_ends_last() -> None:
+    assert stairs([record(steps(5)), record(steps(20))], 1) == []
+
+
+def test_blocks_tell_a_burst_of_noise_from_the_rest() -> None:
+    gaps = np.full(15, STEP)
+    gaps[:5] = 5 * STEP
+    assert blocks([np.cumsum(np.append(0, gaps))]) == pytest.approx([5 * STEP, STEP, STEP])
 
 
 def test_handover_is_the_lag_per_sequence_whole_steps_taken_off() -> None:
