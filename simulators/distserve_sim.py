@@ -22,7 +22,7 @@ from simulators.checkout import Repository
 from simulators.distserve_times import fit_times
 from simulators.external import Usage, check_finite, check_rows, clean_environment, describe_log, interpreter, run_program
 from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, tokens_per_request, transfer_rate
-from simulators.steps import fit, whole_points
+from simulators.steps import fit, whole_points, wild
 from simulators.system import Coverage, SimulatorError, simulated_run
 from simulators.vidur_calibration import residuals
 from simulators.vidur_profile import StepTimes
@@ -118,6 +118,7 @@ class DistServeSim:
                 "profile": profile.profile_id,
                 "table_ms": scenario.table,
                 "residuals": residuals(points, report["predicted"]),
+                "wild_points": int(wild(profile.points(held_out=False)).sum()),
                 "points_it_cannot_express": int((profile.points()["prefill_context"] > 0).sum()),
                 "steps": len(out["start"]),
                 "steps_outside": count_outside(scenario.times, out),

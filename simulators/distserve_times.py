@@ -11,20 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from results.profile import Profile
-from simulators.steps import prompt_time
+from simulators.steps import Floats, prompt_time, robust_fit
 from simulators.vidur_profile import StepTimes
-
-Floats = npt.NDArray[np.float64]
 
 PIPELINE_MS = 1.0  # a prefill step, per pipeline stage
 RAY_MS, RAY_TOKEN_MS = 2.0, 1e-4  # a step, and per prompt token (prefill) or cached token (decode) in it
 ONE_REGIME = 95  # sequences: its own threshold, of no effect where both sets are the same
 LEAST_POINTS, LEAST_BATCHES = 4, 2  # that a regime needs
-SPREAD = 0.05  # relative error beyond which a point is taken for a wild one
+SPLIT_GAIN = 0.5  # of the error that two regimes must leave at most of what one leaves; noise alone makes two fit a bit better
 SECONDS_TO_MS = 1e3
 
 
@@ -61,45 +57,17 @@ def fit_times(profile: Profile, times: StepTimes, *, budget: int, longest: int) 
     whole = [budget * chunks for chunks in range(2, -(-longest // budget) + 1)]
     tokens = np.array([*alone["new_tokens"], *whole], float)
     seconds = np.array([*alone["time"], *(prompt_time(times, n, budget) for n in whole)], float)
-    prefill = _fit(np.stack([np.ones_like(tokens), tokens, tokens**2], axis=1), seconds)[0]
+    prefill = robust_fit(np.stack([np.ones_like(tokens), tokens, tokens**2], axis=1), seconds)[0]
 
     decode = points[points["kind"] == "decode"]
     batch, context, time = (decode[column].to_numpy(float) for column in ("batch", "context", "time"))
     design = np.stack([np.ones_like(batch), batch * (context + 1), batch], axis=1)
-    one, error = _fit(design, time)
+    one, error = robust_fit(design, time)
     best = (error, one, one, ONE_REGIME)
     for threshold in np.unique(batch):
         below = batch < threshold
         if all(side.sum() >= LEAST_POINTS and len(np.unique(batch[side])) >= LEAST_BATCHES for side in (below, ~below)):
-            (small, error_below), (large, error_above) = _fit(design[below], time[below]), _fit(design[~below], time[~below])
-            if error_below + error_above < best[0]:
+            (small, error_below), (large, error_above) = robust_fit(design[below], time[below]), robust_fit(design[~below], time[~below])
+            if error_below + error_above < min(best[0], error * SPLIT_GAIN):
                 best = (error_below + error_above, small, large, int(threshold))
     return Fit(prefill=prefill, small=best[1], large=best[2], threshold=best[3])
-
-
-def _fit(design: Floats, seconds: Floats) -> tuple[Floats, float]:
-    """(coefficients >= 0 with the least relative errors, wild points counting little; what is left of those)."""
-    scale = np.maximum(design.max(axis=0), 1e-12)
-    rows, timed = design / scale, seconds > 0
-    rows, goal = rows[timed] / seconds[timed, None], np.ones(int(timed.sum()))
-
-    def errors(x: Floats) -> Floats:
-        return np.asarray(rows @ x - goal)
-
-    def slopes(_: Floats) -> Floats:
-        return np.asarray(rows)
-
-    found = least_squares(
-        errors,
-        x0=np.full(design.shape[1], float(np.median(seconds)) / 3),
-        jac=slopes,
-        bounds=(0, np.inf),
-        loss="soft_l1",
-        f_scale=SPREAD,
-        x_scale="jac",
-        xtol=1e-14,
-        ftol=1e-14,
-        gtol=1e-14,
-        max_nfev=1000,
-    )
-    return np.asarray(found.x / scale, float), float(found.cost)

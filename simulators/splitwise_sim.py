@@ -25,7 +25,7 @@ from simulators.external import Usage, clean_environment, describe_log, interpre
 from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, tokens_per_request, transfer_rate
 from simulators.splitwise_files import ENGINE, SHIFT, Limits, Names, Scenario, asked_tokens, write_job
 from simulators.splitwise_records import LOCKED, read_results, read_transfers, to_records
-from simulators.steps import fit, whole_points, with_context
+from simulators.steps import fit, whole_points, wild, with_context
 from simulators.system import Coverage, SimulatorError, simulated_run
 from simulators.vidur_calibration import residuals
 
@@ -128,6 +128,7 @@ class SplitwiseSim:
                 "profile": profile.profile_id,
                 "decode_context": scenario.context,
                 "residuals": residuals(points, predicted),
+                "wild_points": int(wild(profile.points(held_out=False)).sum()),
                 "points_it_cannot_express": int((profile.points()["prefill_context"] > 0).sum()),
                 "steps": int(out["steps"].sum()),
                 "steps_outside": _count_outside(scenario, out),

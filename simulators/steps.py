@@ -4,9 +4,12 @@
 computes in chunks, and the points that such simulators can be held against.
 """
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import least_squares
 
 from results.profile import Profile
 from simulators.system import SimulatorError
@@ -14,16 +17,60 @@ from simulators.vidur_profile import StepTimes
 
 Floats = npt.NDArray[np.float64]
 
+SPREAD = 0.05  # error beyond which a point counts ever less in a fit
+WILD = 2.0  # factor between a point and a smooth law of its kind beyond which it is noise
 LEAST = 1e-6  # s: a step takes time, whatever the noise of a profile makes of it
 
 
 def fit(system: str, profile: Profile) -> StepTimes:
-    """The profile's step times without its held-out points. Raises SimulatorError when a kind of point is missing."""
+    """The profile's step times without its held-out and its wild points. Raises SimulatorError when a kind of point is missing."""
     kinds = set(profile.points(held_out=False)["kind"])
     lacking = [kind for kind in ("prefill", "decode") if kind not in kinds]
     if lacking:
         raise SimulatorError(f"{system}: profile {profile.profile_id} has no {' and no '.join(lacking)} points; measure it again")
-    return StepTimes.fit(profile)
+    points = profile.points(held_out=False)
+    kept = points[~wild(points) & points["kind"].isin(["prefill", "decode"])]
+    return StepTimes.fit(dataclasses.replace(profile, samples=kept.assign(repeat=0)))
+
+
+def wild(points: pd.DataFrame) -> "pd.Series[bool]":
+    """Which points are noise: prefills and decodes more than WILD times longer or shorter than a law that most of their kind follow.
+
+    Prefill: linear in the tokens and in the pairs of tokens attended to; decode: in the sequences and in the cached tokens.
+    """
+    found = pd.Series(False, index=points.index)
+    for kind, count, attended in (("prefill", "new_tokens", "prefill_context"), ("decode", "batch", "context")):
+        rows = points[points["kind"] == kind]
+        n, context, time = (rows[column].to_numpy(float) for column in (count, attended, "time"))
+        pairs = n * (context + n / 2) if kind == "prefill" else n * (context + 1)
+        design = np.stack([np.ones_like(n), n, pairs], axis=1)
+        if len(rows) > design.shape[1]:
+            law = design @ robust_fit(design, time)[0]
+            found[rows.index] = (time <= law / WILD) | (time >= law * WILD)
+    return found
+
+
+def robust_fit(design: Floats, seconds: Floats) -> tuple[Floats, float]:
+    """(coefficients >= 0 with the least errors, wild points counting little; what is left of those).
+
+    An error is the logarithm of predicted over measured: twice as long is as bad as half as long.
+    """
+    scale, timed = np.maximum(design.max(axis=0), 1e-12), seconds > 0
+    rows, goal = (design / scale)[timed], np.log(seconds[timed])
+
+    def errors(x: Floats) -> Floats:
+        return np.asarray(np.log(rows @ x) - goal)
+
+    def slopes(x: Floats) -> Floats:
+        return np.asarray(rows / (rows @ x)[:, None])
+
+    x = np.full(design.shape[1], float(np.median(seconds)) / 3)
+    for loss in ("soft_l1", "cauchy"):  # the second forgets wild points, but needs to start near
+        found = least_squares(
+            errors, x0=x, jac=slopes, bounds=(0, np.inf), loss=loss, f_scale=SPREAD, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14
+        )
+        x = found.x
+    return np.asarray(x / scale, float), float(found.cost)
 
 
 def chunk_time(times: StepTimes, tokens: npt.ArrayLike, context: npt.ArrayLike = 0) -> Floats:
