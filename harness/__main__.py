@@ -1,111 +1,31 @@
-"""`python -m harness [overrides]`: one bench from Hydra's conf/bench.yaml. Every error a user can cause ends in one clear line."""
+"""`python -m harness [overrides]`: one bench from Hydra's conf/bench.yaml. On a machine with an NVIDIA GPU it is a GPU's bench."""
 
-import errno
-import os
-import re
-import signal
 import sys
-from difflib import get_close_matches
-from pathlib import Path
-from types import FrameType
 
-import hydra
-from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
+from harness import cli, gpu
 from harness.bench import Bench
-
-ROOT = Path(__file__).resolve().parent.parent
-CONF = ROOT / "conf"
-
-
-def check_choices(overrides: list[str]) -> str | None:
-    """A line about the first `group=choice` (or `group=[a,b]`) that conf/ does not hold, with the near ones; None when all exist."""
-    if any(o.startswith(("--config-dir", "-cd")) for o in overrides):
-        return None  # more choices than conf/ has; Hydra itself will tell
-    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml"))}
-    for override in overrides:
-        match = re.fullmatch(r"([\w]+)=\[?([\w,\- ]*)\]?", override)
-        if match is None:
-            continue
-        group, choices = match[1], [c.strip() for c in match[2].split(",") if c.strip()]
-        if group not in groups:
-            near = get_close_matches(group, groups, n=2)
-            if near and not _is_root_key(group):
-                return f"no setting is called {group!r}; did you mean {' or '.join(near)}?"
-            continue
-        known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-        for choice in choices:
-            if choice not in known:
-                near = get_close_matches(choice, known, n=3, cutoff=0.4)
-                hint = f"did you mean {' or '.join(near)}? " if near else ""
-                return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known)}"
-    return None
-
-
-def _is_root_key(name: str) -> bool:
-    return any(line.startswith(f"{name}:") for line in (CONF / "bench.yaml").read_text().splitlines())
+from harness.console import say
 
 
 def run(cfg: DictConfig) -> int:
     """Instantiate the bench and run it; return its exit code."""
-    missing = OmegaConf.missing_keys(cfg)
-    if missing:
-        return fail(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
-    try:
-        bench: Bench = instantiate(cfg, _convert_="all")
-        return bench.run()
-    except InstantiationException as error:
-        return fail(_cause(error))
-    except KeyboardInterrupt:
-        return fail("interrupted; nothing half-written was left, finished runs are kept", code=130)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return fail(f"the disk is full: {error.filename or error}; free some space, then run again")
-        return fail(str(error))
-    except (RuntimeError, ValueError) as error:
-        return fail(str(error))
-
-
-def fail(line: str, code: int = 1) -> int:
-    """Print one line to standard error and return the exit code."""
-    print(f"plumbline: {' '.join(line.split())}", file=sys.stderr)
-    return code
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason of an instantiation that failed, with the setting it came from."""
-    where = re.search(r"full_key: (\S+)", str(error))
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{where[1]}: {error}" if where else str(error)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    bench: Bench = instantiate(cfg, _convert_="all")
+    return bench.run()
 
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a terminated bench cleans up as an interrupted one does
-    wrong = check_choices(sys.argv[1:])
-    if wrong is not None:
-        sys.exit(fail(wrong))
-    code = 0
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="bench")
-    def job(cfg: DictConfig) -> None:
-        nonlocal code
-        code = run(cfg)
-
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     try:
-        job()
-    except (HydraException, OmegaConfBaseException) as error:
-        code = fail(f"{_cause(error)} (python -m harness --cfg job shows every setting)")
-    sys.exit(code)
+        seen = gpu.look()
+        chosen = gpu.choices(seen, sys.argv[1:], [path.stem for path in (cli.CONF / "hardware").glob("*.yaml")])
+    except ValueError as error:
+        sys.exit(cli.fail(str(error)))
+    if chosen and not any(word.startswith("-") for word in sys.argv[1:]):
+        say(f"{seen.gpus[0].name}: {' '.join(chosen)} (name any of them to choose otherwise)", style="bold")
+    cli.main("bench", run, chosen)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uv
-
 from harness.system import EngineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +50,8 @@ def interpreter(engine: str, name: str | None, python: str | None) -> Path:
 
 def _install(name: str, folder: Path, requirements: Path, log: Path, progress: Callable[[str], None] | None) -> None:
     """Make the environment anew with this process's Python version; all that uv says goes to `log`."""
+    import uv  # here, because a machine that brings its engines needs none
+
     uv_bin, python, environ = uv.find_uv_bin(), folder / "bin" / "python", _uv_environ(requirements.read_text())
     steps = (
         [uv_bin, "venv", "--clear", "--python", sys.executable, str(folder)],

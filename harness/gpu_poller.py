@@ -1,7 +1,7 @@
 """Reads GPUs through NVML into a file, one JSON line a poll, until standard input closes.
 
-Run as a script: `python gpu_poller.py INDICES INTERVAL FILE`, INDICES such as 0,1. Needs nvidia-ml-py and nothing else. An absolute schedule
-and a low priority, as poller.py has. What a GPU does not tell is left out.
+Run as a script: `python gpu_poller.py INDICES INTERVAL FILE`, INDICES such as 0,1. Needs nvidia-ml-py and nothing else.
+An absolute schedule and a low priority, as poller.py has. What a GPU does not tell is left out.
 """
 
 import json

@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from harness import gpu
+
 
 def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:
     """Facts about this code, this machine and the engine's environment, JSON-able. Unknown is None.
@@ -24,6 +26,7 @@ def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_cores": psutil.cpu_count(logical=True),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpus": gpu.facts(),
         "load_average_1min": round(os.getloadavg()[0], 2),
         "environment": environment,
         "requirements_sha256": hashlib.sha256(requirements.read_bytes()).hexdigest() if requirements.is_file() else None,

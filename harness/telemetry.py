@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import pandas as pd
@@ -73,7 +73,7 @@ class Polling:
         self._process: subprocess.Popen[bytes] | None = None
         self.lines: list[dict[str, Any]] = []
 
-    def __enter__(self) -> "Polling":
+    def __enter__(self) -> Self:
         if self._script is not None:
             self._folder = tempfile.TemporaryDirectory(prefix="plumbline-telemetry-")
             argv = [sys.executable, "-P", str(self._script), *self._arguments, str(self._file)]

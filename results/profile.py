@@ -69,7 +69,7 @@ class Profile:
         """Write profile.json and profile.parquet into a new folder (made under a temporary name, then renamed)."""
         scratch = folder.with_name(f".{folder.name}.tmp")
         scratch.mkdir(parents=True)
-        self.samples.to_parquet(scratch / "profile.parquet", index=False)
+        self.samples.to_parquet(scratch / "profile.parquet", index=False, compression="zstd")
         meta = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("samples", "limits")}
         meta["limits"] = dataclasses.asdict(self.limits)
         (scratch / "profile.json").write_text(json.dumps(meta, indent=1) + "\n")

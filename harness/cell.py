@@ -1,0 +1,228 @@
+"""One cell of a study on a real engine: start it, find its capacity and its step times, replay the workload, make the Run.
+
+The bench (bench.py) and the campaign (campaign.py) are both made of these pieces. Nothing here needs a database or a plot, so that a
+measuring machine may lack what makes them.
+"""
+
+import dataclasses
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import gpu, provenance
+from harness.capacity import Capacity
+from harness.client import Client, Replay
+from harness.console import say, stage
+from harness.gates import Gates
+from harness.model import Model
+from harness.parts import Load, Paths, Workload
+from harness.profile import Profiler
+from harness.system import Endpoint, Engine
+from harness.telemetry import Telemetry
+from results.profile import Profile
+from results.record import SLO, Run
+from results.store import write_run
+from workloads.prompts import token_ids
+from workloads.trace import Trace
+
+WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A trace replayed on an engine. started: when the run began (UTC). rate: offered requests/s; rho: of the capacity, where known."""
+
+    trace: Trace
+    replay: Replay
+    telemetry: pd.DataFrame
+    started: datetime
+    rate: float
+    rho: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One engine, one workload, one load. The fields are those of conf/bench.yaml."""
+
+    engine: Engine
+    model: Model
+    hardware: Mapping[str, Any]
+    workload: Workload
+    load: Load
+    slo: SLO
+    client: Client
+    gates: Gates
+    capacity: Capacity
+    profile: Profiler
+    paths: Paths
+    telemetry_interval: float
+    seed: int
+    repeat: int
+
+    def preflight(self) -> None:
+        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed."""
+        limit = self.model.config.get("max_position_embeddings")
+        self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
+
+    @contextmanager
+    def serving(self, log: Path) -> Iterator[Endpoint]:
+        """The engine started and warmed up; this process, the client, keeps off its cores meanwhile. log: of the server."""
+        with ExitStack() as stack:
+            with stage("engine", "start, and wait until it is ready"):
+                endpoint = stack.enter_context(self.engine.serve(self.model.folder(Path(self.paths.models)), log))
+            stack.enter_context(_away_from(endpoint.details.get("core_cpus") or []))
+            self._warm_up(endpoint)
+            yield endpoint
+
+    def find_capacity(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The rate (requests/s) that the engine sustains, given or measured, and how it came about; JSON-able."""
+        if self.load.capacity is not None:
+            return {"rate": self.load.capacity, "source": "given as load.capacity"}
+        with stage("capacity", "requests/s that it can sustain") as progress:
+            result = self.capacity.measure(
+                endpoint,
+                self.client,
+                self.workload,
+                vocab_size=int(self.model.config["vocab_size"]),
+                seed=self.seed + CAPACITY_SEED,
+                progress=progress,
+            )
+        say(f"  capacity {result.rate:.2f} requests/s [{result.low:.2f}, {result.high:.2f}]", style="dim")
+        return dataclasses.asdict(result)
+
+    def find_profile(self, endpoint: Endpoint) -> Profile:
+        """The engine's step times."""
+        with stage("profile", "step times") as progress:
+            return self.profile.measure(
+                endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
+            )
+
+    def replay(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None) -> Replayed:
+        """Replay the workload on an engine whose prefix cache is emptied first, and watch the engine and its GPUs meanwhile."""
+        started = datetime.now(UTC)
+        rate, rho = self.load.offered(capacity["rate"] if capacity else None)
+        trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
+        prompts = self._prompts(trace, self.seed)
+        gpus = self._gpus(endpoint)
+        self.engine.reset_cache(endpoint)
+        interval = self.telemetry_interval
+        with stage("replay", f"{len(trace)} requests in {trace.duration:.0f} s") as progress:
+            with Telemetry(f"{endpoint.url}/metrics", interval, self.engine.sample) as telemetry, gpu.Watch(gpus, interval) as watch:
+                replay = self.client.replay(endpoint, trace, prompts, progress=progress)
+            seen = pd.concat([telemetry.frame(replay.epoch), watch.frame(replay.epoch)], ignore_index=True)
+        return Replayed(trace=trace, replay=replay, telemetry=seen, started=started, rate=rate, rho=rho)
+
+    def run(
+        self,
+        done: Replayed,
+        endpoint: Endpoint,
+        log: Path,
+        *,
+        capacity: Mapping[str, Any] | None,
+        profile: Profile | None,
+        facts: Mapping[str, Any],
+    ) -> Run:
+        """The Run of a replay, judged by the gates. facts: its provenance."""
+        trace, window = done.trace, (0.0, done.trace.duration)
+        reason = self.gates.check(trace, done.replay, window=window, cpus=1, expect_cold=True)
+        load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}"
+        return Run(
+            run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}",
+            kind="measured",
+            system=endpoint.system,
+            version=endpoint.version,
+            workload=self.workload.name,
+            model=self.model.name,
+            hardware=str(self.hardware["name"]),
+            trace=trace,
+            records=done.replay.records,
+            limits=endpoint.limits,
+            started_at=done.replay.started_at,
+            wall_s=done.replay.wall_s,
+            slo=self.slo,
+            rho=done.rho,
+            rate=done.rate,
+            repeat=self.repeat,
+            valid=reason is None,
+            invalid_reason=reason,
+            window=window,
+            config=self._config(endpoint, capacity, profile),
+            provenance=facts,
+            telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Where this is measured and with which code."""
+        return provenance.collect(self.engine.environment)
+
+    def _gpus(self, endpoint: Endpoint) -> tuple[gpu.Gpu, ...]:
+        """The GPUs that the engine computes on: none on a CPU."""
+        if self.hardware["name"] == "cpu":
+            return ()
+        seen = gpu.look()
+        if seen.why_none is not None:
+            say(f"  {seen.why_none}; power and clocks are not recorded", style="yellow")
+        return seen.gpus[: endpoint.limits.tensor_parallel]
+
+    def _trace(self, rate: float, *, num_requests: int, seed: int, endpoint: Endpoint) -> Trace:
+        return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
+
+    def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
+        return token_ids(trace, vocab_size=int(self.model.config["vocab_size"]), seed=seed)
+
+    def _warm_up(self, endpoint: Endpoint) -> None:
+        if self.load.warmup == 0:
+            return
+        seed = self.seed + WARMUP_SEED
+        trace = self._trace(math.inf, num_requests=self.load.warmup, seed=seed, endpoint=endpoint)
+        with stage("warm-up", f"{self.load.warmup} requests, discarded") as progress:
+            self.client.replay(endpoint, trace, self._prompts(trace, seed), progress=progress)
+
+    def _config(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, profile: Profile | None) -> dict[str, Any]:
+        return {
+            "engine": _asdict(self.engine) | {"details": dict(endpoint.details), "unknown": list(endpoint.unknown)},
+            "model": dict(self.model.config),
+            "hardware": dict(self.hardware),
+            "workload": _asdict(self.workload),
+            "load": _asdict(self.load),
+            "capacity": capacity,
+            "client": _asdict(self.client),
+            "gates": _asdict(self.gates),
+            "profile": profile.profile_id if profile else None,
+            "seed": self.seed,
+        }
+
+
+def store(root: Path, run: Run, profile: Profile | None, log: Path) -> Path:
+    """Write the run's folder, with the engine's profile and its server's log in it; return it."""
+    files = {"server.log": log}
+    with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+        if profile is not None:
+            files |= {path.name: path for path in profile.write(Path(scratch) / "profile").iterdir()}
+        return write_run(root, run, files)
+
+
+@contextmanager
+def _away_from(cpus: Sequence[int]) -> Iterator[None]:
+    """Keep this process, the client, off the cores that the engine computes on, where there are others."""
+    allowed = os.sched_getaffinity(0)
+    if allowed - set(cpus):
+        os.sched_setaffinity(0, allowed - set(cpus))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _asdict(part: object) -> dict[str, Any]:
+    """A part's settings, with the class that has them."""
+    settings = dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else dict(vars(part))
+    return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **settings}

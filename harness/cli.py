@@ -1,0 +1,105 @@
+"""A Hydra command line: conf/NAME.yaml as its root, and every error that a user can cause in one clear line."""
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+
+
+def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str] = ()) -> None:
+    """Compose conf/<root>.yaml with the command line and `overrides`, do `action`, exit with the code it returns."""
+    signal.signal(signal.SIGTERM, _interrupt)  # what is terminated cleans up as what is interrupted does
+    wrong = check_choices(root, sys.argv[1:])
+    if wrong is not None:
+        sys.exit(fail(wrong))
+    sys.argv += overrides
+    code = 0
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)
+    def job(cfg: DictConfig) -> None:
+        nonlocal code
+        code = _guarded(cfg, action)
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        code = fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
+    sys.exit(code)
+
+
+def check_choices(root: str, overrides: Sequence[str]) -> str | None:
+    """A line about the first `group=choice` (or `group=[a,b]`) that conf/ does not hold, with the near ones; None when all exist."""
+    if any(o.startswith(("--config-dir", "-cd")) for o in overrides):
+        return None  # more choices than conf/ has; Hydra itself will tell
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml"))}
+    for override in overrides:
+        match = re.fullmatch(r"([\w]+)=\[?([\w,\- ]*)\]?", override)
+        if match is None:
+            continue
+        group, choices = match[1], [c.strip() for c in match[2].split(",") if c.strip()]
+        if group not in groups:
+            near = get_close_matches(group, groups, n=2)
+            if near and not _is_root_key(root, group):
+                return f"no setting is called {group!r}; did you mean {' or '.join(near)}?"
+            continue
+        known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        for choice in choices:
+            if choice not in known:
+                near = get_close_matches(choice, known, n=3, cutoff=0.4)
+                hint = f"did you mean {' or '.join(near)}? " if near else ""
+                return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known)}"
+    return None
+
+
+def _is_root_key(root: str, name: str) -> bool:
+    return any(line.startswith(f"{name}:") for line in (CONF / f"{root}.yaml").read_text().splitlines())
+
+
+def _guarded(cfg: DictConfig, action: Callable[[DictConfig], int]) -> int:
+    missing = OmegaConf.missing_keys(cfg)
+    if missing:
+        return fail(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
+    try:
+        return action(cfg)
+    except InstantiationException as error:
+        return fail(cause(error))
+    except KeyboardInterrupt:
+        return fail("interrupted; nothing half-written was left, finished runs are kept", code=130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return fail(f"the disk is full: {error.filename or error}; free some space, then run again")
+        return fail(str(error))
+    except (RuntimeError, ValueError) as error:
+        return fail(str(error))
+
+
+def fail(line: str, code: int = 1) -> int:
+    """Print one line to standard error and return the exit code."""
+    print(f"plumbline: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason of an instantiation that failed, with the setting it came from."""
+    where = re.search(r"full_key: (\S+)", str(error))
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{where[1]}: {error}" if where else str(error)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
