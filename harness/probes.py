@@ -1,7 +1,8 @@
 """The probes of a profile: each fires shots at one point of the grid, or at several that one launch can serve, and returns what it saw.
 
 Nothing is taken off yet. Where the engine has a prefix cache, prompts are put into it first, so that all sequences start at about the same
-time; the prompts come from the gun's pool, so that the cache still holds them when the probe runs again.
+time. They come from the gun's pool, so that the cache still holds them when the probe runs again; where it does not, that run puts them
+back.
 """
 
 import math
@@ -45,7 +46,7 @@ class Frontend:
     def run(self, gun: Gun) -> list[Observation]:
         """Probe several times."""
         if self.prompt > 1:
-            gun.fire([Shot(prompt=gun.pooled(0, self.prompt), output=1)])
+            gun.put(1, self.prompt)
         return [o for _ in range(SHOTS if self.prompt == 1 else LONG_SHOTS) for o in self._shoot(gun)]
 
     def _shoot(self, gun: Gun) -> list[Observation]:
@@ -74,7 +75,7 @@ class Prefill:
     def run(self, gun: Gun) -> list[Observation]:
         """Probe once, a short prompt several times; [] when the server says that its prefix cache does not hold what it should."""
         if self.cached:
-            gun.fire([Shot(prompt=gun.pooled(0, self.context), output=1)])
+            gun.put(1, self.context)
         sent = self.new if self.cached else self.new + self.context
         return [o for _ in range(max(1, min(PREFILL_SHOTS, PREFILL_TOKENS // sent))) for o in self._shoot(gun)]
 
@@ -100,12 +101,6 @@ def _held(record: RequestRecord, tokens: int) -> bool:
     return record.cached_tokens is None or record.cached_tokens >= tokens
 
 
-def _start(gun: Gun, sequences: int, prompt: int, cached: bool) -> None:
-    """Put the pool's prompts into the prefix cache, where there is one."""
-    if cached:
-        gun.fire([Shot(prompt=gun.pooled(i, prompt), output=1) for i in range(sequences)])
-
-
 @dataclass(kw_only=True)
 class Decode:
     """Steps of sequences that decode together, their prompts of `prompt` tokens each: one launch of the largest of `batches`, which
@@ -129,7 +124,8 @@ class Decode:
 
     def run(self, gun: Gun) -> list[Observation]:
         """Probe once: several observations per batch. A first stretch that proves short makes one more attempt."""
-        _start(gun, self.batches[0], self.prompt, self.cached)
+        if self.cached:
+            gun.put(self.batches[0], self.prompt)
         for _ in range(2):
             outputs = self._outputs()
             records = gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=n) for i, n in enumerate(outputs)])
@@ -186,7 +182,8 @@ class Mixed:
 
     def run(self, gun: Gun) -> list[Observation]:
         """Probe once."""
-        _start(gun, self.batch, self.prompt, self.cached)
+        if self.cached:
+            gun.put(self.batch, self.prompt)
         if not self.step:
             self._learn(gun)
         arrivals, at = [], 1.2 * self.started + FLANK * self.step

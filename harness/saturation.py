@@ -1,5 +1,6 @@
 """What the records of a saturated engine say about the rate it can sustain. Pure functions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,14 +17,15 @@ Floats = NDArray[np.float64]
 def saturated(records: Sequence[RequestRecord], initial: int, least: int) -> tuple[float, float]:
     """(start, end) of the stretch in which the engine is full and requests wait, s; end <= start when there is none.
 
-    start: all of the first `initial` records have their first token. end: fewer than `least` requests are sent and without a first token.
+    start: all of the first `initial` records have their first token (inf: they never had). end: fewer than `least` requests are sent and
+    without a first token, or the last first token of all, where the replay was cut short before that.
     """
-    start = max(r.first_token or 0.0 for r in records[:initial])
-    sent = np.sort([r.sent or 0.0 for r in records])
-    begun = np.sort([r.first_token or 0.0 for r in records])
+    start = max(math.inf if r.first_token is None else r.first_token for r in records[:initial])
+    sent = np.sort([r.sent for r in records if r.sent is not None])
+    begun = np.sort([r.first_token for r in records if r.first_token is not None])
     waiting = np.searchsorted(sent, begun, side="right") - np.arange(1, len(begun) + 1)
     short = begun[(begun > start) & (waiting < least)]
-    return start, float(short[0]) if len(short) else float(begun[-1])
+    return start, float(short[0] if len(short) else begun[-1]) if len(begun) else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class Batches:
     def of(cls, records: Sequence[RequestRecord], requests: Sequence[Request], window: tuple[float, float], count: int) -> "Batches":
         """The work that the records show in the window, in `count` batches; requests[i] is what records[i] answers."""
         edges = np.linspace(*window, count + 1)
-        begun = [r.first_token or 0.0 for r in records]
+        # the prompt whose end begins the window was computed before it
+        begun = [r.first_token if r.first_token is not None and r.first_token > window[0] else math.inf for r in records]
         later = [t for r in records for t in (r.token_times or ())[1:]]
         prompt, _ = np.histogram(begun, edges, weights=[r.input_tokens for r in requests])
         output, _ = np.histogram(later, edges)

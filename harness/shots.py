@@ -41,6 +41,7 @@ class Gun:
     seed: int = field(default_factory=time.time_ns)
     _fired: int = 0
     _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    _put: dict[int, int] = field(default_factory=dict)  # tokens of each of the pool's prompts that were put into the prefix cache
 
     def fresh(self, length: int) -> list[int]:
         """A random prompt that was never sent before."""
@@ -54,6 +55,13 @@ class Gun:
             self._pool[index] = self._random([self.seed, POOL, index], self.longest)
         prompt: list[int] = self._pool[index][:length].tolist()
         return prompt
+
+    def put(self, number: int, length: int) -> None:
+        """Have the prefix cache hold `length` tokens of the pool's first `number` prompts: sends those that `put` did not send before."""
+        missing = [i for i in range(number) if self._put.get(i, 0) < length]
+        if missing:
+            self.fire([Shot(prompt=self.pooled(i, length), output=1) for i in missing])
+            self._put |= dict.fromkeys(missing, length)
 
     def _random(self, seed: list[int], length: int) -> NDArray[np.int64]:
         return np.random.default_rng(seed).integers(min(RESERVED, self.vocab_size - 2), self.vocab_size, length)

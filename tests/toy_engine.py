@@ -140,7 +140,9 @@ class Toy:
             for _ in range(sequence.output):
                 index = await sequence.tokens.get()
                 reason = "length" if index == sequence.output else None
-                await response.write(event({"choices": [{"index": 0, "text": f"t{index} ", "finish_reason": reason}]}))
+                usage = {"prompt_tokens": sequence.prompt, "completion_tokens": index}
+                counts = {"usage": usage} if body["stream_options"].get("continuous_usage_stats") else {}
+                await response.write(event({"choices": [{"index": 0, "text": f"t{index} ", "finish_reason": reason}], **counts}))
         finally:
             sequence.gone = True
         usage = {"prompt_tokens": sequence.prompt, "completion_tokens": sequence.output}

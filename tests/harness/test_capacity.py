@@ -1,5 +1,6 @@
 """The capacity measurement against an engine whose capacity is known, and the laws of its parts."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -21,8 +22,10 @@ CAPACITY = Capacity(duration=10.0, pilot=24, pressure=1.2, population=4000, batc
 WORKLOAD = Synthetic(name="toy", input=Lognormal(mean=100, cv=0.6, most=400), output=Lognormal(mean=12, cv=0.8, most=60))
 
 
-def client() -> Client:
-    return Client(request_timeout=60, drain_timeout=60, connect_timeout=5, connections=32, keep_alive=3, spin=0.0002, count_tokens=True)
+def client(*, count_tokens: bool = True) -> Client:
+    return Client(
+        request_timeout=60, drain_timeout=60, connect_timeout=5, connections=32, keep_alive=3, spin=0.0002, count_tokens=count_tokens
+    )
 
 
 def test_capacity_is_that_of_the_law() -> None:
@@ -33,6 +36,15 @@ def test_capacity_is_that_of_the_law() -> None:
     assert result.low <= result.rate <= result.high
     assert result.detail["slots"] == LAW.max_num_seqs
     assert 0.6 * CAPACITY.duration <= result.detail["window_s"]
+
+
+def test_a_server_that_does_not_count_tokens_is_waited_for() -> None:
+    lengths = [(r.input_tokens, r.output_tokens) for r in WORKLOAD.trace(rate=math.inf, num_requests=20000, seed=77)]
+    with toy_engine(LAW) as endpoint:
+        result = dataclasses.replace(CAPACITY, duration=6.0).measure(
+            endpoint, client(count_tokens=False), WORKLOAD, vocab_size=1000, seed=3
+        )
+    judge(result.rate == pytest.approx(LAW.capacity(lengths), rel=0.10), f"{result}, and the law says {LAW.capacity(lengths)}")
 
 
 def test_a_failing_engine_is_one_clear_line() -> None:
@@ -86,6 +98,20 @@ def test_the_stretch_begins_when_all_slots_are_taken_and_ends_when_the_queue_run
 def test_a_queue_that_was_never_there_is_no_stretch() -> None:
     start, end = saturated([record(0, 1), record(0, 2), record(5, 6)], 3, least=2)
     assert end <= start
+
+
+def test_of_a_replay_that_was_cut_short_only_what_was_seen_counts() -> None:
+    unseen = RequestRecord(request_id=0, arrival=0.0, sent=0.0)
+    records = [record(0, 1), record(0, 2), record(0, 3), record(0, 4), unseen, unseen]
+    assert saturated(records, 2, least=2) == (2, 4)
+    start, end = saturated([record(0, 1), unseen, unseen], 2, least=2)
+    assert end <= start
+
+
+def test_the_prompt_that_ends_as_the_stretch_begins_is_not_in_it() -> None:
+    requests = [Request(request_id=i, arrival=0.0, input_tokens=10, output_tokens=1) for i in range(4)]
+    batches = Batches.of([record(0, t) for t in (1, 2, 3, 4)], requests, (2.0, 4.0), 1)
+    assert batches.prompt.tolist() == [20]
 
 
 def test_prompts_only_or_one_token_answers_have_a_rate_too() -> None:
