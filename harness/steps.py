@@ -16,7 +16,7 @@ from scipy.stats import theilslopes
 from results.record import RequestRecord
 
 Times = NDArray[np.float64]
-FLANK = 6  # decode steps looked at on either side of a mixed step
+FLANK = 8  # decode steps looked at on either side of a mixed step
 BLOCK = 4  # decode steps that one sample of a stretch is taken from
 BUNCHED = 0.2  # of the mean gap: tokens closer than that came in one bunch
 
