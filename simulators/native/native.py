@@ -19,7 +19,7 @@ from simulators.native.scheduler import Limits
 from simulators.native.serve import POLICIES, Frontend, Served, serve
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
-from simulators.system import Coverage, NotAvailable, SimulatorError, simulated_run
+from simulators.system import Coverage, NotAvailable, simulated_run
 from workloads.trace import Trace
 
 VERSION = "0.1"
