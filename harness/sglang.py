@@ -10,6 +10,8 @@ Its limits in the form of EngineLimits, which names them as vLLM does (limits.fr
 - max_num_batched_tokens: chunked_prefill_size, the new tokens of one prefill step, over all prompts in it; a chunk size of -1 (no
   chunks): max_prefill_tokens. Sequences that decode do not count towards it: SGLang runs prefill first, in steps of its own, and decodes
   in the steps between (mixed steps only with --enable-mixed-chunk). vLLM has both in one step, within one budget.
+- max_model_len: max_req_input_len, which is the context length or the pool, whichever is smaller, less 6. SGLang serves prompt and
+  output together up to 2 tokens less than that smaller one, and cuts a longer output short without an error.
 - chunked_prefill, prefix_caching: a positive chunk size; a radix cache that is on.
 """
 
@@ -164,6 +166,8 @@ def describe(url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
     info = answer("/server_info") or answer("/get_server_info")  # the old name, of versions before 0.5
     said = {"/server_info": limits.from_sglang_info(info), "/v1/models": limits.from_models(models)}
     found, unknown = limits.combine(said) if info else (EngineLimits(), ("limits: /server_info does not answer",))
+    if info.get("max_req_input_len"):
+        found = dataclasses.replace(found, max_model_len=info["max_req_input_len"])
     return Endpoint(
         url=url,
         served_model=models[0]["id"],

@@ -127,7 +127,7 @@ def fresh(seed: int, count: int, length: int) -> list[list[int]]:
 def test_limits_read_back_are_the_ones_asked_for(served: Served) -> None:
     limits = served.endpoint.limits
     assert (limits.kv_tokens, limits.block_size, limits.max_num_seqs, limits.max_num_batched_tokens) == (POOL, 1, SLOTS, CHUNK)
-    assert (limits.max_model_len, limits.chunked_prefill, limits.prefix_caching, limits.tensor_parallel) == (4096, True, True, 1)
+    assert (limits.max_model_len, limits.chunked_prefill, limits.prefix_caching, limits.tensor_parallel) == (POOL - 6, True, True, 1)
     assert served.endpoint.unknown == ()
     assert (served.endpoint.system, served.endpoint.version) == ("sglang", "0.5.23")
     assert served.endpoint.details["server_info"]["model_impl"] == "transformers"
@@ -183,8 +183,10 @@ def test_what_does_not_fit_the_pool_is_a_failure_though_http_says_200(served: Se
     assert long.first_token is None and not long.token_times
     (short,) = served.send(fresh(4, 1, POOL - 20), 100).records
     assert short.error is not None and re.match(r"output_tokens: the trace asks for 100, the server reports \d+", short.error)
-    (fine,) = served.send(fresh(5, 1, 20), 4).records
-    assert fine.error is None
+    limit = served.endpoint.limits.max_model_len
+    assert limit is not None
+    (longest,) = served.send(fresh(5, 1, limit - 4), 4).records
+    assert longest.error is None
 
 
 @pytest.mark.e2e
