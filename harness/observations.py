@@ -16,7 +16,8 @@ class Observation:
 
     kind, prefill_context, batch, context: as in results.profile. new_tokens: also of a frontend observation, the prompt's length.
     seconds: prefill: TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its first
-    prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT less one period.
+    prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT, a step in it.
+    step: seconds of that step, by the stream's own period (frontend only).
     handover: seconds per sequence of handing a step's tokens over (decode only).
     """
 
@@ -26,6 +27,7 @@ class Observation:
     batch: int = 0
     context: int = 0
     seconds: float
+    step: float = 0.0
     held_out: bool = False
     cached: bool = False
     handover: float | None = None
@@ -42,18 +44,26 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendCost:
-    """Seconds outside the steps that a request of n prompt tokens waits for its first token: fixed + per_token * (n - 1)."""
+    """Seconds outside the steps that a request of n prompt tokens waits for its first token: fixed + per_token * (n - 1).
+
+    step: seconds of a step of one token, by the same shots as `fixed`.
+    """
 
     fixed: float
     per_token: float
+    step: float = 0.0
 
     @classmethod
     def fit(cls, observations: Iterable[Observation]) -> "FrontendCost":
-        """Medians: of the 1-token prompts, and of what longer (cached) prompts add per token; 0 per token where none were probed."""
-        seen = [(o.new_tokens, o.seconds) for o in observations if o.kind == "frontend"]
-        fixed = _median(s for n, s in seen if n == 1) or 0.0
-        per_token = _median((s - fixed) / (n - 1) for n, s in seen if n > 1) or 0.0
-        return cls(fixed=max(0.0, fixed), per_token=max(0.0, per_token))
+        """fixed: the 1-token prompts' median TTFT less their median step (a median of differences would take in the noise of both).
+
+        per_token: the median of what longer (cached) prompts add per token; 0 where none were probed.
+        """
+        seen = [o for o in observations if o.kind == "frontend"]
+        step = _median(o.step for o in seen if o.new_tokens == 1) or 0.0
+        fixed = (_median(o.seconds for o in seen if o.new_tokens == 1) or 0.0) - step
+        per_token = _median((o.seconds - o.step - fixed) / (o.new_tokens - 1) for o in seen if o.new_tokens > 1) or 0.0
+        return cls(fixed=max(0.0, fixed), per_token=max(0.0, per_token), step=step)
 
     def of(self, prompt: int) -> float:
         """Seconds for a prompt of so many tokens."""
@@ -83,7 +93,7 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
             elif o.kind == "frontend":
                 if new > 1:
                     continue
-                new = 0
+                seconds, new = seconds - frontend.step, 0
             rows.append((o.kind, new, o.prefill_context, o.batch, o.context, max(0.0, seconds), sighting.repeat, o.held_out, o.seconds))
     return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "observed"])
 

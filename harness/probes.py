@@ -56,7 +56,7 @@ class Frontend:
         if step is None or record.first_token is None or record.sent is None or not _held(record, self.prompt - 1):
             return []
         ttft = record.first_token - record.sent
-        seen = [Observation(kind="frontend", new_tokens=self.prompt, seconds=ttft - step)]
+        seen = [Observation(kind="frontend", new_tokens=self.prompt, seconds=ttft, step=step)]
         return [*seen, Observation(kind="prefill", new_tokens=1, seconds=ttft)] if self.prompt == 1 else seen
 
 

@@ -33,8 +33,8 @@ from results.record import EngineLimits
 ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
 SOURCE = (
-    "HTTP probes of an otherwise idle engine. frontend: TTFT of a 1-token prompt less its stream's own token period. prefill: TTFT of a "
-    "never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a "
+    "HTTP probes of an otherwise idle engine. frontend: TTFT of 1-token prompts less their streams' own period (medians). prefill: TTFT of "
+    "a never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a "
     "difference of TTFTs). decode: Theil-Sen slopes of the token times, each of a few steps, while a batch steps down. mixed: how far an "
     "injected prompt displaces the decoders' token times, plus a period."
 )

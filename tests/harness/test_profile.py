@@ -180,8 +180,21 @@ def test_a_chunk_is_what_it_adds_to_the_chunks_before_it() -> None:
 
 
 def test_long_prompts_tell_what_a_prompt_token_costs_outside_the_steps() -> None:
-    seen = [Observation(kind="frontend", new_tokens=n, seconds=0.01 + 2e-6 * (n - 1)) for n in (1, 1001, 4001)]
-    assert FrontendCost.fit(seen) == FrontendCost(fixed=pytest.approx(0.01), per_token=pytest.approx(2e-6))  # type: ignore[arg-type]
+    seen = [Observation(kind="frontend", new_tokens=n, seconds=0.03 + 2e-6 * (n - 1), step=0.02) for n in (1, 1001, 4001)]
+    assert FrontendCost.fit(seen) == FrontendCost(
+        fixed=pytest.approx(0.01),  # type: ignore[arg-type]
+        per_token=pytest.approx(2e-6),  # type: ignore[arg-type]
+        step=0.02,
+    )
+
+
+def test_the_smallest_prefill_is_the_median_step_of_the_front_ends_shots() -> None:
+    ttfts, steps = (0.030, 0.031, 0.032, 0.040, 0.041), (0.020, 0.025, 0.026, 0.021, 0.019)
+    seen = [Observation(kind="frontend", new_tokens=1, seconds=t, step=s) for t, s in zip(ttfts, steps, strict=True)]
+    seen += [Observation(kind="prefill", new_tokens=1, seconds=t) for t in ttfts]
+    frame = samples([Sighting(probe=0, repeat=0, observations=tuple(seen))], FrontendCost.fit(seen))
+    medians = frame.groupby("kind")["time"].median()
+    assert (medians["frontend"], medians["prefill"]) == (pytest.approx(0.011), pytest.approx(0.021))
 
 
 def gun(endpoint: Endpoint) -> Gun:
