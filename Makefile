@@ -8,7 +8,7 @@ export PYTHONHASHSEED ?= 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulators bench report database test lint perf clean
+.PHONY: help setup simulators bench bench-gpu report database test lint perf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ simulators: $(READY) ## fetch the simulators that are git repositories, at their
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
 	@$(CORE) -m harness $(MAKEOVERRIDES)
 
+bench-gpu: $(READY) ## measure a campaign's steps on a GPU box as far as the time reaches, e.g. `make bench-gpu campaign=h200 until=540`
+	@$(CORE) -m harness.campaign $(MAKEOVERRIDES)
+	@$(CORE) -m results unpack $(or $(out),results/campaign)
+
 report: $(READY) ## rebuild the database and results/report.html from the stored runs
 	@$(CORE) -m results build
 	@$(CORE) -m analysis report
@@ -49,4 +53,4 @@ perf: $(READY) ## benchmarks of the client, the database and the report (not par
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
 clean: ## remove environments, caches and derived results (measured runs stay)
-	rm -rf .envs .models .cache results/runs results/plumbline.duckdb results/report.html
+	rm -rf .envs .models .cache results/runs results/campaign results/plumbline.duckdb results/report.html

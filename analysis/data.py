@@ -94,6 +94,7 @@ class Comparison:
 
     metrics: run_id to what run_metrics says. requests: a row per request and run, measured run first: run_id, system, track,
     request_id, arrival, in_window, failed, ttft, tpot, e2e (s). telemetry: of the measured run: time, name, value.
+    energy: J per output token of the measured run, None where no GPU's power was recorded.
     """
 
     measured: RunRow
@@ -102,6 +103,7 @@ class Comparison:
     scores: tuple[Score, ...]
     requests: pd.DataFrame
     telemetry: pd.DataFrame
+    energy: float | None
 
     @property
     def runs(self) -> tuple[RunRow, ...]:
@@ -129,6 +131,9 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
             scores=tuple(sorted(scores(connection, measured.run_id), key=lambda score: order[score.simulated_run_id])),
             requests=pd.concat([connection.execute(REQUESTS, [run_id]).df() for run_id in ids], ignore_index=True),
             telemetry=connection.execute("SELECT time, name, value FROM telemetry WHERE run_id = ?", [measured.run_id]).df(),
+            energy=rows(connection, "SELECT energy_per_output_token AS energy FROM run_energy WHERE run_id = ?", [measured.run_id])[0][
+                "energy"
+            ],
         )
 
 

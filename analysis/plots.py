@@ -37,6 +37,8 @@ GAUGES = {  # what each engine calls it
     "Running requests": ("num_requests_running", "num_running_reqs"),
     "Waiting requests": ("num_requests_waiting", "num_queue_reqs"),
     "KV cache used (%)": ("kv_cache_usage_perc", "kv_cache_usage", "token_usage"),
+    "GPU power (W)": ("gpu0_power_w",),
+    "GPU clock (MHz)": ("gpu0_sm_clock_mhz",),
 }
 POINTS = 1500  # drawn per series at most; more would only overlap
 LEVELS = np.unique(np.concatenate([np.linspace(0, 0.9, 181), np.linspace(0.9, 1, 101)]))

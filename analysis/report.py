@@ -185,11 +185,11 @@ def _details(comparison: Comparison, refused: Sequence[str], folder: Path) -> st
     if comparison.scores and measured.valid:
         distances = tables.distances(comparison.scores)
         parts.append(page.disclosure("Distances between distributions", "", page.text_table(distances, tables.DISTANCES)))
-    parts += [page.disclosure(_name(run), run.run_id, _run_details(run, folder)) for run in comparison.runs]
+    parts += [page.disclosure(_name(run), run.run_id, _run_details(run, folder, comparison)) for run in comparison.runs]
     return "\n".join([*parts, "</section>"])
 
 
-def _run_details(run: RunRow, folder: Path) -> str:
+def _run_details(run: RunRow, folder: Path, comparison: Comparison) -> str:
     facts = {
         "validity": "valid" if run.valid else f"INVALID: {run.invalid_reason}",
         "version": run.version,
@@ -202,6 +202,7 @@ def _run_details(run: RunRow, folder: Path) -> str:
         "started (UTC)": f"{run.started_at:%Y-%m-%d %H:%M:%S}",
         "wall time (s)": run.wall_s,
         "measurement window (s)": None if run.window_start is None else f"{run.window_start:.3f} to {run.window_end:.3f}",
+        **({"energy per output token (J)": comparison.energy} if run is comparison.measured else {}),
         "SLO (s)": {"ttft": run.slo_ttft, "tpot": run.slo_tpot, "e2e": run.slo_e2e},
         "trace sha256": run.trace_sha256,
         "resolved": {**run.limits, "tensor_parallel": run.tensor_parallel},

@@ -97,14 +97,14 @@ class Call:
         return [step for step in self.steps if step.key in self.wanted and not self.finished(step)]
 
     def _preflight(self) -> None:
-        """A workload whose file is missing fails here, before a server is started for it."""
+        """See now, before a server is started for it, a setting that is wrong (an error) or a workload whose file is missing."""
         reasons: dict[str, str | None] = {}
         for step in self.left():
-            workload = str(step.settings.workload)
+            cell, workload = _cell(step), str(step.settings.workload)
             if workload not in reasons:
                 reasons[workload] = None
                 try:
-                    _cell(step).preflight()
+                    cell.preflight()
                 except ValueError as error:
                     reasons[workload] = _one_line(error)
             if (reason := reasons[workload]) is not None:

@@ -1,4 +1,4 @@
-"""`python -m results build | list | show RUN_ID | import PATH`: make the database from the run folders, look into it, import a run."""
+"""`python -m results build | list | show RUN_ID | import PATH | unpack PATH`: make the database from the run folders, look into it, get runs in."""
 
 import argparse
 import dataclasses
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from results import database
+from results.archive import SUFFIX, unpack_runs
 from results.database import DatabaseError
 from results.importing import Options, import_run
 from results.recording import RecordingError
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             list_runs(console, options.database)
         elif options.command == "import":
             import_recording(console, options)
+        elif options.command == "unpack":
+            unpack(console, options.paths, options.root)
         else:
             show(console, options.database, options.run_id)
     except (DatabaseError, RecordingError, StoreError, TraceError) as error:
@@ -114,6 +117,16 @@ def import_recording(console: Console, options: argparse.Namespace) -> None:
     console.print(escape("\n".join(lines)), soft_wrap=True)
 
 
+def unpack(console: Console, paths: Sequence[Path], root: Path) -> None:
+    """Put the runs of a campaign's archives into run folders."""
+    for path in paths:
+        if not path.exists():
+            raise StoreError(f"{path}: no such file or folder; give the archives of a campaign, or the folder that holds them")
+    archives = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path])]
+    new = unpack_runs(archives, root)
+    console.print(escape("\n".join([f"{len(archives)} archives, {len(new)} new runs in {root}", *(f"  {folder.name}" for folder in new)])))
+
+
 def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table()
     for name in names:
@@ -151,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     importer.add_argument("--first", type=int, metavar="N", help="score the first N requests only")
     importer.add_argument("--last", type=int, metavar="N", help="score the last N requests only")
     importer.add_argument("--window", type=float, nargs=2, metavar=("START", "END"), help="score what arrives between these seconds only")
+    unpacker = commands.add_parser("unpack", help="take the runs out of a campaign's archives (docs/gpu.md)")
+    unpacker.add_argument("paths", metavar="FOLDER_OR_FILE", type=Path, nargs="+")
+    unpacker.add_argument("--root", type=Path, default=ROOTS[-1], help=f"where the run folders go ({ROOTS[-1]})")
     for command in (builder, lister, shower):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
     return parser

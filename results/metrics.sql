@@ -171,6 +171,30 @@ SELECT
     duration
 FROM totals LEFT JOIN smoothness USING (run_id);
 
+-- Energy that the engine's GPUs took during a measured run's window, J, and per output token produced in it, from their power as sampled
+-- (telemetry gpu<i>_power_w): the trapezoid mean over the samples in the window, times its length; GPUs are added up. NULL without samples
+-- over 90 % of the window. Idle power is part of it: a lightly loaded GPU takes more per token.
+CREATE VIEW run_energy AS
+WITH steps AS (
+    SELECT
+        run_id, name, window_end - window_start AS length, time - lag(time) OVER series AS seconds,
+        (value + lag(value) OVER series) / 2 AS watts
+    FROM telemetry JOIN windows USING (run_id)
+    WHERE regexp_full_match(name, 'gpu\d+_power_w') AND time BETWEEN window_start AND window_end
+    WINDOW series AS (PARTITION BY run_id, name ORDER BY time)
+), gpus AS (
+    SELECT
+        run_id,
+        CASE WHEN sum(seconds) >= 0.9 * any_value(length) THEN any_value(length) * sum(seconds * watts) / sum(seconds) END AS energy
+    FROM steps
+    GROUP BY run_id, name
+), totals AS (
+    SELECT run_id, CASE WHEN count(*) = count(energy) THEN sum(energy) END AS energy FROM gpus GROUP BY run_id
+)
+SELECT
+    run_id, energy, energy / nullif(output_throughput * (window_end - window_start), 0) AS energy_per_output_token
+FROM run_rates JOIN windows USING (run_id) LEFT JOIN totals USING (run_id);
+
 -- All of a run's metrics in long form: what analysis/ pairs and scores. stat is NULL for a rate. Every run has every row.
 CREATE VIEW run_metrics AS
 SELECT run_id, metric, stat, value FROM run_latencies

@@ -1,0 +1,166 @@
+"""A campaign rehearsed on the toy engine: every step kept as it ends, killed midway and resumed, nothing lost, nothing doubled."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from results.archive import extract, unpack_runs
+from results.profile import Profile
+from results.record import Run
+from results.store import StoreError, read_run
+from tests.benches import ROOT, Bench
+
+STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
+
+
+def argv(out: Path, *settings: str) -> list[str]:
+    campaign = [] if any(s.startswith("campaign=") for s in settings) else ["campaign=toy"]
+    return [sys.executable, "-m", "harness.campaign", f"--config-dir={ROOT / 'tests' / 'conf'}", *campaign, f"out={out}", *settings]
+
+
+def start(bench: Bench, *settings: str) -> "subprocess.Popen[str]":
+    environ = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "PLUMBLINE_TEST_TAG": bench.tag}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv(bench.folder / "out", *settings), cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True)
+
+
+def call(bench: Bench, *settings: str) -> "subprocess.CompletedProcess[str]":
+    with start(bench, *settings) as process:
+        out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def archives(bench: Bench) -> dict[str, Path]:
+    """Step name (without its hash) to file."""
+    return {path.name.rpartition("-")[0]: path for path in (bench.folder / "out").glob("*.tar.gz")}
+
+
+def started(said: str) -> list[str]:
+    return [line.split()[1] for line in said.splitlines() if line.startswith("step ")]
+
+
+def runs(bench: Bench, name: str) -> list[Run]:
+    return [read_run(folder) for folder in unpack_runs(archives(bench).values(), bench.folder / name)]
+
+
+def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
+    with start(bench) as process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("step toy-fixed-rho0.60-0"):
+                break
+        process.kill()  # no chance to clean up
+        process.communicate(timeout=60)
+    assert started(said) == STEPS[:4]
+    assert set(archives(bench)) == set(STEPS[:3])
+    assert bench.left_processes() == []
+    before = {path: path.read_bytes() for path in archives(bench).values()}
+
+    again = call(bench)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert started(again.stdout) == STEPS[3:]
+    assert again.stdout.count("✓ engine") == 2  # one server for all steps of an engine
+    assert {path: path.read_bytes() for path in before} == before
+    assert set(archives(bench)) == set(STEPS)
+    left = {path.name for path in (bench.folder / "out").iterdir()} - {path.name for path in archives(bench).values()}
+    assert left == {".lock"}
+
+    third = call(bench)
+    assert third.returncode == 0 and started(third.stdout) == [] and "✓ engine" not in third.stdout
+
+    measured = runs(bench, "runs")
+    assert all(run.rate == pytest.approx(run.rho * capacity_rate(bench)) for run in measured if run.rho)
+    assert [(run.rho, run.repeat) for run in sorted(measured, key=lambda r: r.started_at)] == [(0.3, 0), (0.6, 0), (0.6, 1), (None, 0)]
+    assert all(record.error is None for run in measured for record in run.records)
+    assert unpack_runs(archives(bench).values(), bench.folder / "runs") == []  # a second time adds nothing
+    profile = Profile.read(extract(archives(bench)["toy-profile"], bench.folder / "profile") / "profile")
+    with_profile = [folder for folder in (bench.folder / "runs").iterdir() if (folder / "profile.json").is_file()]
+    assert len(with_profile) == 3
+    assert {Profile.read(folder).profile_id for folder in with_profile} == {profile.profile_id}
+
+
+def capacity_rate(bench: Bench) -> float:
+    folder = extract(archives(bench)["toy-fixed-capacity"], bench.folder / "capacity")
+    return float(json.loads((folder / "capacity.json").read_text())["rate"])
+
+
+def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
+    done = call(bench, "until=20")
+    assert done.returncode == 0, done.stderr
+    assert started(done.stdout) == [] and "6 left" in done.stdout
+
+
+def test_an_empty_file_stands_for_a_run_kept_elsewhere(bench: Bench) -> None:
+    shown = call(bench, "show=true").stdout.split()
+    (name,) = [word for word in shown if word.startswith("narrow")]
+    (bench.folder / "out").mkdir()
+    (bench.folder / "out" / name).touch()
+    done = call(bench, "steps=['narrow-*']")
+    assert started(done.stdout) == [] and "1 of 1 steps finished" in done.stdout
+    assert unpack_runs([bench.folder / "out" / name], bench.folder / "runs") == []
+
+
+def test_where_things_lie_does_not_change_a_step_but_what_is_measured_does(bench: Bench) -> None:
+    plain, moved, other = (
+        {w for w in call(bench, "show=true", "steps=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
+        for more in ("", "'paths.models=/elsewhere'", "'load.warmup=3'")
+    )
+    assert len(plain) == 1 and moved == plain and other.isdisjoint(plain)
+
+
+def test_what_fails_is_said_and_keeps_nothing_else_from_being_measured(bench: Bench) -> None:
+    done = call(bench, "campaign=broken")
+    assert done.returncode == 1, done.stderr
+    assert list(archives(bench)) == ["sound-fixed-rate2-0"]
+    assert done.stdout.count("start, and wait until it is ready") == 1  # a missing file is seen before a server is started for it
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED: ")]
+    assert len(failed) == 3
+    assert "lost-csv-rate2-0" in failed[0] and "/nowhere/trace.csv" in failed[0]
+    assert all("broken-fixed-rate2-0" in line and "exit code 1" in line for line in failed[1:])
+    (log,) = (bench.folder / "out").glob("*.failed.log")
+    assert "exit code 1" in log.read_text()
+
+
+def test_two_campaigns_do_not_write_into_one_folder(bench: Bench) -> None:
+    with start(bench) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        second = call(bench)
+        process.kill()
+        process.communicate(timeout=60)
+    assert second.returncode == 1 and "another campaign writes here" in second.stderr
+
+
+def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = tmp_path / "run-abc.tar.gz"
+    broken.write_bytes(b"\x1f\x8b nothing")
+    with pytest.raises(StoreError, match=r"run-abc\.tar\.gz: cannot be unpacked"):
+        unpack_runs([broken], tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_measuring_machine_needs_no_database_plots_or_package_installer() -> None:
+    missing = ("duckdb", "plotly", "uv", "numba", "playwright", "hypothesis")
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import harness.campaign, harness.vllm, harness.sglang"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_steps_on_an_h200_fit_in_minutes_and_share_their_servers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.campaign", "campaign=h200", "show=true"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if ".tar.gz" in line]
+    names, engines = [row[0].rpartition("-")[0] for row in rows], [row[2] for row in rows]
+    assert names[:3] == ["vllm-profile", "vllm-azure_conv-capacity", "vllm-azure_conv-rho0.60-0"]
+    assert len(set(names)) == len(names)
+    assert all(int(row[4]) <= 480 for row in rows)
+    assert len({e for n, e in zip(names, engines, strict=True) if n.startswith(("vllm-azure", "vllm-profile", "vllm-mooncake"))}) == 1
+    assert len([n for n in names if n.startswith("sglang-azure_conv-rho")]) == 11
