@@ -31,8 +31,8 @@ bench: $(READY) ## measure an engine, simulate the same requests, score, report 
 	@$(CORE) -m harness $(MAKEOVERRIDES)
 
 bench-gpu: $(READY) ## measure a campaign's steps on a GPU box as far as the time reaches, e.g. `make bench-gpu campaign=h200 until=540`
-	@$(CORE) -m harness.campaign $(MAKEOVERRIDES)
-	@$(CORE) -m results unpack $(or $(out),results/campaign)
+	@$(CORE) -m harness.campaign $(MAKEOVERRIDES); code=$$?; \
+	if [ -d $(or $(out),results/campaign) ]; then $(CORE) -m results unpack $(or $(out),results/campaign) || code=$$?; fi; exit $$code
 
 report: $(READY) ## rebuild the database and results/report.html from the stored runs
 	@$(CORE) -m results build

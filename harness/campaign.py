@@ -2,8 +2,8 @@
 
 Steps are measured in the order of their value (conf/campaign/*.yaml). Each one's result is one file of the folder `out`, there as soon as
 the step ends and whole or not at all; a step whose file is there is finished and is not measured again, wherever the next call runs (an
-empty file will do for a run that is kept elsewhere). One server serves the steps that follow each other on one engine. What fails is said, with
-its server's log in `out`, and tried again by the next call.
+empty file will do for a run that is kept elsewhere). One server serves the steps that follow each other on one engine. What fails is
+said, with its server's log in `out`, and tried again by the next call.
 """
 
 import fcntl
@@ -19,8 +19,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from harness import cli, environment
 from harness.cell import Cell, store
@@ -84,8 +86,9 @@ class Call:
             while (step := self._next(serving=None)) is not None:
                 self._visit(step)
             self._say_state()
-        for reason in self.failed.values():
-            say(f"FAILED: {reason}", style="bold red")
+        names = {step.key: step.name for step in self.steps}
+        for reason in dict.fromkeys(self.failed.values()):
+            say(f"FAILED: {', '.join(names[key] for key, why in self.failed.items() if why == reason)}: {reason}", style="bold red")
         return 1 if self.failed else 0
 
     def finished(self, step: Step) -> bool:
@@ -97,18 +100,18 @@ class Call:
         return [step for step in self.steps if step.key in self.wanted and not self.finished(step)]
 
     def _preflight(self) -> None:
-        """See now, before a server is started for it, a setting that is wrong (an error) or a workload whose file is missing."""
+        """See before a server is started for it that a setting is wrong or missing, or a workload's file."""
         reasons: dict[str, str | None] = {}
         for step in self.left():
-            cell, workload = _cell(step), str(step.settings.workload)
-            if workload not in reasons:
-                reasons[workload] = None
+            parts = str((step.settings.engine, step.settings.workload))
+            if parts not in reasons:
+                reasons[parts] = None
                 try:
-                    cell.preflight()
-                except ValueError as error:
-                    reasons[workload] = _one_line(error)
-            if (reason := reasons[workload]) is not None:
-                self.failed[step.key] = f"{step.name}: {reason}"
+                    _cell(step).preflight()
+                except (ValueError, InstantiationException, OmegaConfBaseException) as error:
+                    reasons[parts] = cli.cause(error)
+            if (reason := reasons[parts]) is not None:
+                self.failed[step.key] = " ".join(reason.split())
 
     def _next(self, serving: str | None) -> Step | None:
         """The first step that is left, can be done and fits in the time. serving: the engine that is running."""
@@ -144,7 +147,7 @@ class Call:
                 lost = [other for other in self.left() if other.engine == first.engine]
             else:
                 lost = [other for other in self.left() if other is step]
-            self.failed |= {other.key: f"{other.name}: {_one_line(error)}" for other in lost}
+            self.failed |= {other.key: _one_line(error) for other in lost}
             self._keep_log(step or first, log, _one_line(error))
         finally:
             log.unlink(missing_ok=True)

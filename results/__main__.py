@@ -1,4 +1,4 @@
-"""`python -m results build | list | show RUN_ID | import PATH | unpack PATH`: make the database from the run folders, look into it, get runs in."""
+"""`python -m results build | list | show RUN_ID | import PATH | unpack PATH`: the database of the run folders, runs from elsewhere."""
 
 import argparse
 import dataclasses

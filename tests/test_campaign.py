@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from results.profile import Profile
 from results.record import Run
 from results.store import StoreError, read_run
 from tests.benches import ROOT, Bench
+from tests.nvml import nvml
 
 STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
 
@@ -22,15 +24,15 @@ def argv(out: Path, *settings: str) -> list[str]:
     return [sys.executable, "-m", "harness.campaign", f"--config-dir={ROOT / 'tests' / 'conf'}", *campaign, f"out={out}", *settings]
 
 
-def start(bench: Bench, *settings: str) -> "subprocess.Popen[str]":
-    environ = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "PLUMBLINE_TEST_TAG": bench.tag}
+def start(bench: Bench, *settings: str, environ: Mapping[str, str] = os.environ) -> "subprocess.Popen[str]":
+    environ = dict(environ) | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "PLUMBLINE_TEST_TAG": bench.tag}
     pipe = subprocess.PIPE
     return subprocess.Popen(argv(bench.folder / "out", *settings), cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True)
 
 
-def call(bench: Bench, *settings: str) -> "subprocess.CompletedProcess[str]":
-    with start(bench, *settings) as process:
-        out, err = process.communicate(timeout=300)
+def call(bench: Bench, *settings: str, environ: Mapping[str, str] = os.environ) -> "subprocess.CompletedProcess[str]":
+    with start(bench, *settings, environ=environ) as process:
+        out, err = process.communicate(timeout=900)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -47,16 +49,22 @@ def runs(bench: Bench, name: str) -> list[Run]:
     return [read_run(folder) for folder in unpack_runs(archives(bench).values(), bench.folder / name)]
 
 
-def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
-    with start(bench) as process:
+def kill_at(bench: Bench, step: str, *settings: str) -> str:
+    """Start a campaign, kill it when it begins a step (no chance to clean up), return what it said."""
+    with start(bench, *settings) as process:
         assert process.stdout is not None
         said = ""
         for line in process.stdout:
             said += line
-            if line.startswith("step toy-fixed-rho0.60-0"):
+            if line.startswith(f"step {step}"):
                 break
-        process.kill()  # no chance to clean up
+        process.kill()
         process.communicate(timeout=60)
+    return said
+
+
+def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
+    said = kill_at(bench, "toy-fixed-rho0.60-0")
     assert started(said) == STEPS[:4]
     assert set(archives(bench)) == set(STEPS[:3])
     assert bench.left_processes() == []
@@ -90,6 +98,18 @@ def capacity_rate(bench: Bench) -> float:
     return float(json.loads((folder / "capacity.json").read_text())["rate"])
 
 
+def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
+    watched = ("overrides=['hardware=h200','telemetry_interval=0.1']", "steps=['narrow-*']")
+    done = call(bench, *watched, environ=nvml(bench.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = runs(bench, "runs")
+    assert run.telemetry is not None
+    power = run.telemetry[run.telemetry["name"] == "gpu0_power_w"]
+    assert len(power) > 2 and set(power["value"]) == {500.0}
+    assert "gpu1_power_w" not in set(run.telemetry["name"])  # the engine takes one GPU
+    assert [told["name"] for told in run.provenance["gpus"]] == ["NVIDIA H200", "NVIDIA H200"]
+
+
 def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
     done = call(bench, "until=20")
     assert done.returncode == 0, done.stderr
@@ -121,8 +141,9 @@ def test_what_fails_is_said_and_keeps_nothing_else_from_being_measured(bench: Be
     assert done.stdout.count("start, and wait until it is ready") == 1  # a missing file is seen before a server is started for it
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED: ")]
     assert len(failed) == 3
+    assert "unset-fixed-rate2-0" in failed[1] and "engine.python" in failed[1]
     assert "lost-csv-rate2-0" in failed[0] and "/nowhere/trace.csv" in failed[0]
-    assert all("broken-fixed-rate2-0" in line and "exit code 1" in line for line in failed[1:])
+    assert failed[2].count("broken-fixed-rate2-0") == 2 and "exit code 1" in failed[2]
     (log,) = (bench.folder / "out").glob("*.failed.log")
     assert "exit code 1" in log.read_text()
 
@@ -164,3 +185,23 @@ def test_the_steps_on_an_h200_fit_in_minutes_and_share_their_servers() -> None:
     assert all(int(row[4]) <= 480 for row in rows)
     assert len({e for n, e in zip(names, engines, strict=True) if n.startswith(("vllm-azure", "vllm-profile", "vllm-mooncake"))}) == 1
     assert len([n for n in names if n.startswith("sglang-azure_conv-rho")]) == 11
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_the_whole_campaign_rehearsed_on_real_engines(bench: Bench) -> None:
+    first = kill_at(bench, "vllm-azure_conv_like-rho0.30-0", "campaign=tiny")
+    kept = {path: path.read_bytes() for path in archives(bench).values()}
+    assert set(archives(bench)) == {"vllm-profile", "vllm-azure_conv_like-capacity", "vllm-azure_conv_like-rho0.60-0"}, first
+    assert bench.left_processes(patience=60.0) == []
+    again = call(bench, "campaign=tiny")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert started(again.stdout)[0] == "vllm-azure_conv_like-rho0.30-0"
+    assert again.stdout.count("✓ engine") == 3
+    assert {path: path.read_bytes() for path in kept} == kept
+    measured = runs(bench, "runs")
+    assert len(measured) == 7 and len({run.run_id for run in measured}) == 7
+    assert all(run.limits.kv_tokens and all(record.error is None for record in run.records) for run in measured)
+    shared = [run for run in measured if run.workload == "mooncake_like"]
+    cached = {run.limits.prefix_caching: sum(record.cached_tokens or 0 for record in run.records) for run in shared}
+    assert cached[True] > 0 and cached[False] == 0
