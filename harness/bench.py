@@ -17,7 +17,7 @@ from harness.client import Client
 from harness.console import print_table, say, stage
 from harness.gates import Gates
 from harness.model import Model
-from harness.parts import Load, Paths, Reporter, Simulator, Workload
+from harness.parts import Calibration, Load, Paths, Reporter, Simulator, Workload
 from harness.profile import Profiler
 from harness.recorded import Recorded
 from harness.system import Engine
@@ -41,6 +41,7 @@ class Bench:
     gates: Gates
     capacity: Capacity
     profile: Profiler
+    calibration: Calibration
     simulators: Mapping[str, Simulator]
     tracks: Sequence[Track]
     report: Reporter
@@ -69,7 +70,7 @@ class Bench:
         return 2 if not measured.valid else 1 if failures else 0
 
     def _environments(self) -> None:
-        names = [self.engine.environment, *(s.environment for s in self.simulators.values())]
+        names = [self.engine.environment, self.calibration.environment, *(s.environment for s in self.simulators.values())]
         for name in dict.fromkeys(n for n in names if n is not None):
             with stage("environment", name):
                 environment.ensure(name)
@@ -104,12 +105,19 @@ class Bench:
         """
         failures: list[str] = []
         unavailable: dict[str, str] = {}
+        calibrated, lacking = self._calibrated(measured, profile)
         for simulator in self.simulators.values():
             for track in [t for t in self.tracks if t in simulator.tracks()]:
                 with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
                     try:
                         with stage("simulate", f"{simulator.system}, {track}"):
-                            run = simulator.simulate(measured, track=track, profile=profile, scratch=Path(scratch))
+                            if track != "calibrated":
+                                run = simulator.simulate(measured, track=track, profile=profile, scratch=Path(scratch))
+                            elif lacking is not None:
+                                raise lacking
+                            else:
+                                run = simulator.simulate(measured, track=track, profile=calibrated, scratch=Path(scratch))
+                                run = _calibrated_by(run, self.calibration.source, calibrated)
                     except NotAvailable as error:
                         unavailable[f"{simulator.system}:{track}"] = str(error)
                         continue
@@ -120,6 +128,16 @@ class Bench:
                     write_run(Path(self.paths.runs), run, {"simulator.log": log} if log.is_file() else {}, replace=True)
         return failures, unavailable
 
+    def _calibrated(self, measured: Run, profile: Profile | None) -> tuple[Profile | None, RuntimeError | None]:
+        """The profile that the calibrated track takes, or why there is none. Nothing is asked for when nothing is calibrated."""
+        if not any(track == "calibrated" and track in self.tracks for s in self.simulators.values() for track in s.tracks()):
+            return None, None
+        try:
+            with stage("calibration", self.calibration.source):
+                return self.calibration.profile(measured, profile), None
+        except RuntimeError as error:
+            return None, error
+
     def _keep_log(self, error: RuntimeError, log: Path, name: str) -> str:
         if not log.is_file():
             return str(error)
@@ -127,6 +145,14 @@ class Bench:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
         return str(error).replace(str(log), str(kept))
+
+
+def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:
+    """The run, its configuration saying where its step times are from."""
+    if profile is None:
+        return run
+    told = {"source": source, "profile": profile.profile_id, "is": profile.source, **profile.provenance}
+    return dataclasses.replace(run, config={**run.config, "simulator": {**run.config["simulator"], "step_times_from": told}})
 
 
 @contextmanager

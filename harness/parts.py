@@ -47,6 +47,24 @@ class Simulator(Protocol):
         ...
 
 
+class Calibration(Protocol):
+    """Where the calibrated track's step times come from, seen from here (simulators/calibration/sources.py has the whole of it)."""
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Its environment under .envs/, or None."""
+        ...
+
+    def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
+        """The profile to calibrate from, given the engine's own; None when there is none."""
+        ...
+
+
 class Summary(Protocol):
     """What the report says of itself."""
 

@@ -1,0 +1,89 @@
+"""`calibration=aic`: a profile of an engine that is not at hand, from the operation times that aiconfigurator-core has of its device."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from results.profile import Profile
+from results.record import Run
+from simulators.calibration.operations import Overheads, Steps
+from simulators.calibration.points import StepSeconds, compose
+from simulators.calibration.tables import SYSTEMS, Tables
+from simulators.external import interpreter
+from simulators.native.shape import Shape
+from simulators.system import NotAvailable, SimulatorError
+
+FRAMEWORKS = ("vllm", "sglang")  # that it has tables of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aic:
+    """conf/calibration/aic.yaml says what each setting means. The engine's own profile, where there is one, is put aside.
+
+    What it cannot know: the front-end's cost (its profile has none), the clocks and the links of the very machine, other kernels than
+    those it timed, and what of the host's work is not hidden behind the device's (`overheads.step`).
+    """
+
+    devices: Mapping[str, str]
+    all_reduce: str
+    overheads: Overheads
+    environment: str | None
+    data: str | None = None
+
+    source: ClassVar[str] = "aic"
+
+    def __post_init__(self) -> None:
+        if (self.environment is None) == (self.data is None):
+            raise ValueError("calibration aic: give either an environment or a folder of data, and null for the other")
+
+    def seconds(self, measured: Run) -> StepSeconds:
+        """See simulators.calibration.first_requests.Base."""
+        return self.steps(measured).seconds
+
+    def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
+        """See Calibration."""
+        steps = self.steps(measured)
+        composed = compose(
+            measured,
+            steps.seconds,
+            profile_id=f"aic-{measured.hardware}-{measured.model}-tp{steps.tensor_parallel}",
+            source=f"composed from the operation times of aiconfigurator-core for {self.devices[measured.hardware]}",
+            provenance={"from": self.data or self.environment, "overheads": asdict(self.overheads), "all_reduce": self.all_reduce},
+        )
+        return replace(composed, provenance={**composed.provenance, "tables": steps.tables.used()})
+
+    def steps(self, measured: Run) -> Steps:
+        """The step times of the run's model, parallelism and device. Raises NotAvailable when there are no tables for them."""
+        hardware, tp = measured.config.get("hardware") or {}, measured.limits.tensor_parallel
+        if measured.hardware not in self.devices or measured.system not in FRAMEWORKS:
+            raise NotAvailable(
+                f"calibration aic: it has no tables for {measured.system} on {measured.hardware}; it has {', '.join(FRAMEWORKS)} on "
+                f"{', '.join(self.devices)}; calibration=first_requests takes the run itself"
+            )
+        bandwidth = hardware.get("memory_bandwidth_gb_s")
+        if not bandwidth:
+            raise NotAvailable(f"calibration aic: run {measured.run_id} does not say its hardware's memory_bandwidth_gb_s")
+        shape = Shape.from_config(measured.config["model"])
+        tables = Tables(
+            root=self.folder() / self.devices[measured.hardware],
+            framework=measured.system,
+            version=measured.version,
+            heads=shape.heads // tp,
+            kv_heads=max(1, shape.kv_heads // tp),
+            head_dim=shape.head_dim,
+            gpus=tp,
+            all_reduce=self.all_reduce,
+        )
+        return Steps(shape=shape, tables=tables, overheads=self.overheads, memory_bandwidth=1e9 * bandwidth, tensor_parallel=tp)
+
+    def folder(self) -> Path:
+        """Where the tables are: `data`, or the package in its environment. Raises SimulatorError when they are not there."""
+        if self.environment is None:
+            found = [Path(self.data or "")]
+        else:
+            found = list((interpreter(self.environment).parent.parent / "lib").glob(f"python*/site-packages/{SYSTEMS}"))
+        if not found or not found[0].is_dir():
+            where = self.data or f".envs/{self.environment}"
+            raise SimulatorError(f"calibration aic: no tables in {where}; make bench calibration=aic installs them")
+        return found[0]

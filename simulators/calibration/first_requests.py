@@ -1,0 +1,221 @@
+"""`calibration=first_requests`: step times of a stated law, scaled so that our own simulator meets the run's first requests.
+
+For hardware of which nothing else is known. Three numbers are fitted to the TTFT and TPOT of the first N requests: a factor on the time
+of prompts, one on that of decode steps, and a fixed front-end cost. What it is fitted to must not be scored: the run's window has to
+begin after those requests (`python -m results import ... --last`, docs/importing.md), else it is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import least_squares
+
+from results.profile import SAMPLE_COLUMNS, Profile
+from results.record import RequestRecord, Run
+from simulators.calibration.points import StepSeconds, compose
+from simulators.native.batch import Batch
+from simulators.native.measured import Measured
+from simulators.native.resolve import limits_of
+from simulators.native.roofline import Device, Efficiency, Roofline
+from simulators.native.scheduler import Limits
+from simulators.native.serve import Frontend, serve
+from simulators.native.shape import Shape
+from simulators.system import NotAvailable
+from workloads.trace import Trace
+
+Floats = npt.NDArray[np.float64]
+
+LOWEST, HIGHEST = (0.1, 0.1, 0.0), (10.0, 10.0, 1.0)  # of the two factors and the front-end cost (s)
+START = (1.0, 1.0, 1e-3)
+UNITS = (1.0, 1.0, 1e-2)  # in which steps towards the best are measured
+STEPS = (0.05, 0.05, 0.05)  # relative, of the finite differences: several engine steps must change their order for a TTFT to move smoothly
+PASSES = 2  # the second one weighs TTFT and TPOT by the spreads that the first one left
+OUTLIER = 2.0  # spreads; from here on an error counts less than its square
+LEAST_SPREAD = 1e-6
+
+
+class Base(Protocol):
+    """A law of step times to start from; `simulators.calibration.aic.Aic` is one too."""
+
+    source: ClassVar[str]
+
+    def seconds(self, measured: Run) -> StepSeconds:
+        """The step times of the run's model on its hardware."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineBase:
+    """The roofline of simulators/native: from config.json and the hardware's numbers alone."""
+
+    efficiency: Efficiency
+
+    source: ClassVar[str] = "roofline"
+
+    def seconds(self, measured: Run) -> StepSeconds:
+        """See Base."""
+        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
+        roofline = Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel)
+
+        def step(*, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
+            prompt = ((cached + new) * (cached + new + 1) - cached * (cached + 1)) / 2  # query-key pairs
+            work = Batch(
+                sequences=[None] * (batch + (new > 0)),  # type: ignore[list-item]  # only their number is asked for
+                prefill_tokens=new,
+                prefill_context=cached,
+                prefill_pairs=prompt,
+                decodes=batch,
+                decode_context=batch * context,
+            )
+            return roofline.seconds(work)
+
+        return step
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRequests:
+    """conf/calibration/first_requests.yaml says what each setting means."""
+
+    requests: int
+    iterations: int
+    base: Base
+
+    source: ClassVar[str] = "first_requests"
+
+    def __post_init__(self) -> None:
+        if self.requests < 10 or self.iterations < 1:
+            raise ValueError(
+                f"calibration first_requests: requests must be >= 10 and iterations >= 1, got {self.requests} and {self.iterations}"
+            )
+
+    @property
+    def environment(self) -> str | None:
+        """See Calibration; that of the base."""
+        return getattr(self.base, "environment", None)
+
+    def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
+        """See Calibration. Raises NotAvailable when the run's window holds what this would be fitted to."""
+        early = self._early(measured)
+        limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        base = compose(
+            measured,
+            self.base.seconds(measured),
+            profile_id=f"first{self.requests}-{measured.run_id}",
+            source=f"{self.base.source} scaled to the first {self.requests} requests of run {measured.run_id}",
+            provenance={"base": self.base.source},
+        )
+        scaling = Scaling(base=base, parts=_decode_parts(base, self.base.seconds(measured)))
+        fit = Fit(scaling=scaling, trace=_until(measured, max(r.finished or 0.0 for r in early)), limits=limits, early=early)
+        best = fit.best(self.iterations)
+        return replace(scaling.at(best), provenance={**base.provenance, **fit.told(best)})
+
+    def _early(self, measured: Run) -> list[RequestRecord]:
+        """The records to fit to. Raises NotAvailable when they are scored, or too few of them succeeded."""
+        order = sorted(measured.records, key=lambda r: (r.arrival, r.request_id))
+        first, rest = order[: self.requests], order[self.requests :]
+        if not rest or measured.window is None or measured.window[0] <= first[-1].arrival:
+            raise NotAvailable(
+                f"calibration first_requests: run {measured.run_id} is scored on its first {self.requests} requests too, to "
+                f"which this would be fitted; import it with --last {max(1, len(rest))} (docs/importing.md), or a window after "
+                f"{first[-1].arrival:g} s"
+            )
+        whole = [r for r in first if r.error is None and r.first_token is not None and r.finished is not None]
+        if len(whole) < self.requests / 2:
+            raise NotAvailable(f"calibration first_requests: only {len(whole)} of the first {self.requests} requests have all their times")
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """A profile's times as functions of the three numbers. parts: of each sample, the s of its decoding sequences alone."""
+
+    base: Profile
+    parts: Floats
+
+    def at(self, factors: Floats) -> Profile:
+        """The profile: decode part times its factor, and what the prompt adds to it times the other."""
+        prompt, decode, frontend = (float(f) for f in factors)
+        steps = self.base.samples.assign(time=decode * self.parts + prompt * (self.base.samples["time"] - self.parts).clip(lower=0.0))
+        fixed = pd.DataFrame([("frontend", 0, 0, 0, 0.0, frontend, 0, False)], columns=list(SAMPLE_COLUMNS))
+        return replace(self.base, samples=pd.concat([steps, fixed], ignore_index=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What the three numbers are judged by: our own simulator on the requests up to the last early one's end."""
+
+    scaling: Scaling
+    trace: Trace
+    limits: Limits
+    early: list[RequestRecord]
+
+    def best(self, iterations: int) -> Floats:
+        """The three numbers of least squares of log(simulated / measured), outliers counting less.
+
+        Each metric is weighed by its own spread: a TPOT is known to 2 %, where a TTFT hangs on which step a prompt just caught.
+        """
+        best, spreads = np.array(START), np.array([0.1, 0.1])
+        for _ in range(PASSES):
+            found = least_squares(
+                self.residuals,
+                best,
+                args=(spreads,),
+                bounds=(LOWEST, HIGHEST),
+                x_scale=UNITS,
+                diff_step=STEPS,
+                loss="soft_l1",
+                f_scale=OUTLIER,
+                max_nfev=iterations,
+            )
+            best = np.asarray(found.x, dtype=np.float64)
+            spreads = np.array([max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(np.log(r))))) for r in self.ratios(best)])
+        return best
+
+    def residuals(self, factors: Floats, spreads: Floats) -> Floats:
+        """log(simulated / measured) of every TTFT and TPOT, in units of the metric's spread."""
+        return np.concatenate([np.log(ratio) / spread for ratio, spread in zip(self.ratios(factors), spreads, strict=True)])
+
+    def ratios(self, factors: Floats) -> tuple[Floats, Floats]:
+        """Simulated over measured TTFT, and TPOT (of those that have one)."""
+        profile = self.scaling.at(factors)
+        half = float(factors[2]) / 2
+        served = serve(self.trace, self.limits, Measured(profile), frontend=Frontend(before=half, after=half))
+        simulated = {r.request_id: r for r in served.records if r.error is None}
+        pairs = [(_latencies(simulated[r.request_id]), _latencies(r)) for r in self.early if r.request_id in simulated]
+        ttft = np.array([mine[0] / theirs[0] for mine, theirs in pairs if theirs[0] > 0])
+        tpot = np.array([mine[1] / theirs[1] for mine, theirs in pairs if mine[1] and theirs[1]])
+        return ttft, tpot
+
+    def told(self, factors: Floats) -> Mapping[str, Any]:
+        """For the provenance: the numbers, and how far off they leave the requests that they were fitted to."""
+        ttft, tpot = self.ratios(factors)
+        return {
+            "fitted": {"prompt_factor": float(factors[0]), "decode_factor": float(factors[1]), "frontend_s": float(factors[2])},
+            "fitted_to_requests": len(self.early),
+            "median_error_there": {"ttft": float(np.median(ttft) - 1), "tpot": float(np.median(tpot) - 1)},
+            "median_size_of_error_there": {"ttft": float(np.median(np.abs(ttft - 1))), "tpot": float(np.median(np.abs(tpot - 1)))},
+        }
+
+
+def _decode_parts(base: Profile, seconds: StepSeconds) -> Floats:
+    """Of each sample, the s of its decoding sequences alone (0 where there are none)."""
+    rows = base.samples[["batch", "context"]].astype(int).itertuples(index=False)
+    return np.array([seconds(batch=b, context=c) if b else 0.0 for b, c in rows])
+
+
+def _until(measured: Run, end: float) -> Trace:
+    """The requests as sent, up to second `end`: what the early ones can have met."""
+    trace = measured.trace_as_sent()
+    return replace(trace, requests=tuple(r for r in trace if r.arrival <= end))
+
+
+def _latencies(record: RequestRecord) -> tuple[float, float | None]:
+    """TTFT and TPOT, s; from when the request was sent."""
+    assert record.first_token is not None and record.finished is not None
+    start = record.arrival if record.sent is None else record.sent
+    others = (record.output_tokens or 0) - 1
+    return record.first_token - start, (record.finished - record.first_token) / others if others > 0 else None

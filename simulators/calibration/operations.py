@@ -1,0 +1,114 @@
+"""A step as the sum of its operations, each from a measured table. Read `Steps.parts`.
+
+Per layer: four matrix products (queries-keys-values, attention output, gate and up, down), attention of the prompt's chunk and of the
+decoding sequences, two all-reduces with tensor parallelism, three element-wise kernels; per step: the embedding's all-reduce, the
+product with the language model's head for the rows that generate a token, the gathering of their logits, and a fixed cost.
+It is the composition that AIConfigurator makes of a Llama (aiconfigurator_core/sdk/models/llama.py), with the logits' gathering,
+which vLLM's V1 engine does (vllm/model_executor/layers/logits_processor.py), and the fixed cost added.
+"""
+
+import math
+from dataclasses import dataclass
+
+from simulators.calibration.tables import Grid, Tables
+from simulators.native.shape import Shape
+from simulators.system import SimulatorError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """What the tables have no times for. conf/calibration/aic.yaml says where each is from.
+
+    kernel: s of an element-wise kernel that moves nothing. bandwidth: share of the memory bandwidth that such kernels reach.
+    step: s of a step outside the kernels.
+    """
+
+    kernel: float
+    bandwidth: float
+    step: float
+
+    def __post_init__(self) -> None:
+        if self.kernel < 0 or self.step < 0:
+            raise ValueError(f"calibration aic: overheads.kernel and overheads.step must be >= 0 s, got {self.kernel} and {self.step}")
+        if not 0 < self.bandwidth <= 1:
+            raise ValueError(f"calibration aic: overheads.bandwidth must be in (0, 1], got {self.bandwidth}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Step times of one model on one device, split over `tensor_parallel` of them. memory_bandwidth: bytes/s of one device."""
+
+    shape: Shape
+    tables: Tables
+    overheads: Overheads
+    memory_bandwidth: float
+    tensor_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.shape.dtype_bytes != 2:
+            raise SimulatorError("calibration aic: its tables are of 16-bit models; this one's torch_dtype is another")
+        tp, shape = self.tensor_parallel, self.shape
+        odd = {"attention heads": shape.heads, "intermediate size": shape.intermediate, "hidden size": shape.hidden}
+        for what, size in odd.items():
+            if size % tp:
+                raise SimulatorError(f"calibration aic: {what} {size} cannot be split over {tp} devices")
+
+    def seconds(self, *, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
+        """s of a step: `new` tokens of a prompt that has `cached` before them, and `batch` sequences, one token each on `context`.
+
+        Raises OutsideTables where an operation was not measured.
+        """
+        return sum(self.parts(new=new, cached=cached, batch=batch, context=context).values())
+
+    def parts(self, *, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> dict[str, float]:
+        """The step's s by operation, over all layers."""
+        layers, tokens, rows = self.shape.layers, new + batch, batch + (new > 0)
+        parts = {f"gemm {name}": layers * self.product(tokens, n, k) for name, (n, k) in self.layer_products().items()}
+        parts["gemm head"] = self.product(rows, -(-self.shape.vocab // self.tensor_parallel), self.shape.hidden)
+        if new:
+            parts["attention prompt"] = layers * self.prompt_attention(new, cached)
+        if batch:
+            parts["attention decode"] = layers * self.tables.decode_attention.at(batch_size=batch, step=max(1, context))
+        if self.tensor_parallel > 1:
+            parts["all-reduce"] = (2 * layers + 1) * self.tables.reduce.at(message_size=tokens * self.shape.hidden)
+            parts["gather of logits"] = _whole(self.tables.gather, rows * self.shape.vocab)
+        parts["element-wise"] = layers * self.element_wise(tokens)
+        parts["step"] = self.overheads.step
+        return parts
+
+    def layer_products(self) -> dict[str, tuple[int, int]]:
+        """(n, k) of a layer's products on one device: the outputs of the first of a pair are split, the inputs of the second."""
+        shape, tp = self.shape, self.tensor_parallel
+        attention = shape.heads * shape.head_dim // tp
+        kv = max(1, shape.kv_heads // tp) * shape.head_dim  # fewer KV heads than devices: each device has one, a copy
+        return {
+            "qkv": (attention + 2 * kv, shape.hidden),
+            "out": (shape.hidden, attention),
+            "gate-up": (2 * shape.intermediate // tp, shape.hidden),
+            "down": (shape.hidden, shape.intermediate // tp),
+        }
+
+    def product(self, m: int, n: int, k: int) -> float:
+        """s of (m, k) by (k, n). Wider than the table: as equal column blocks one after another (same bytes, same FLOPs)."""
+        blocks = math.ceil(n / float(self.tables.gemm.axes["n"][-1]))
+        return blocks * self.tables.gemm.at(m=m, n=n / blocks, k=k)
+
+    def prompt_attention(self, new: int, cached: int) -> float:
+        """s of one layer's attention of a chunk: of the whole prompt so far, the share of its query-key pairs that the chunk computes.
+
+        The tables have whole prompts only; AIConfigurator takes the same share.
+        """
+        total = new + cached
+        return self.tables.prompt_attention.at(batch_size=1, isl=total) * (1 - (cached / total) ** 2)
+
+    def element_wise(self, tokens: int) -> float:
+        """s of one layer's kernels that only move activations: two norms with the residual added, the gated activation."""
+        norm, gate = 4 * self.shape.hidden, 3 * self.shape.intermediate // self.tensor_parallel  # elements read and written, a token
+        moved = self.shape.dtype_bytes * tokens * (2 * norm + gate)
+        return 3 * self.overheads.kernel + moved / (self.memory_bandwidth * self.overheads.bandwidth)
+
+
+def _whole(grid: Grid, size: int) -> float:
+    """s of a message; one beyond the table's largest goes in equal parts one after another."""
+    parts = math.ceil(size / float(grid.axes["message_size"][-1]))
+    return parts * grid.at(message_size=size / parts)

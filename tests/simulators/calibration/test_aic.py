@@ -1,0 +1,132 @@
+"""`calibration=aic`: a profile that simulators take like a measured one; on the real tables where their environment is there."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from results.profile import Profile
+from results.record import Run
+from simulators.calibration.aic import Aic
+from simulators.calibration.sources import Measured as Own
+from simulators.native.native import Native
+from simulators.system import NotAvailable
+from tests.simulators.calibration import made_tables as law
+from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
+
+ROOT = Path(__file__).resolve().parents[3]
+DEVICES = ("rtx_pro_6000", "h100", "h200", "a100")
+REQUESTS = [(0.05 * i, 40 + 7 * i, 20) for i in range(30)]
+
+
+def choice(group: str, name: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{name}.yaml"), resolve=True)
+
+
+def source(**changes: Any) -> Aic:
+    found = instantiate({**choice("calibration", "aic"), **changes})
+    assert isinstance(found, Aic)
+    return found
+
+
+def on(name: str, run: Run, **config: Any) -> Run:
+    asked = {**run.config, "hardware": {"name": name, "memory_bandwidth_gb_s": 1000.0}, **config}
+    return dataclasses.replace(run, hardware=name, version="0.19.0", config=asked)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Aic:
+    law.made(tmp_path)
+    return source(environment=None, data=str(tmp_path), devices={"tiny": "tiny_gpu"})
+
+
+def test_its_profile_has_the_composed_times_within_the_engines_limits_and_says_where_they_are_from(tiny: Aic) -> None:
+    run = on("tiny", make_measured(REQUESTS), model={**MODEL, "vocab_size": 4000})
+    profile, steps = tiny.profile(run, None), tiny.steps(run)
+    assert profile is not None
+    work = profile.samples[["new_tokens", "prefill_context", "batch", "context"]].astype(int)
+    for (new, cached, batch, context), time in zip(work.to_numpy().tolist(), profile.samples["time"], strict=True):
+        assert time == steps.seconds(new=new, cached=cached, batch=batch, context=context)
+    assert (profile.samples["new_tokens"] + profile.samples["batch"]).max() <= 512
+    assert profile.samples["batch"].max() == 64
+    held, fitted = profile.points(held_out=True), profile.points(held_out=False)
+    assert set(held["kind"]) == set(fitted["kind"]) == {"prefill", "decode", "mixed"}
+    assert not set(map(tuple, held[["new_tokens", "batch"]].values)) & set(map(tuple, fitted[["new_tokens", "batch"]].values))
+    assert profile.provenance["tables"] == [
+        "tiny_gpu/attention/vllm/0.19.0/context_attention_perf",
+        "tiny_gpu/attention/vllm/0.19.0/generation_attention_perf",
+        "tiny_gpu/gemm/vllm/0.19.0/gemm_perf",
+    ]
+    assert profile.frontend is None
+
+
+def test_steps_beyond_the_tables_are_left_out_and_counted(tiny: Aic) -> None:
+    run = on("tiny", make_measured([*REQUESTS, (3.0, 1500, 20)]), model={**MODEL, "vocab_size": 4000})
+    profile = tiny.profile(run, None)
+    assert profile is not None
+    assert profile.provenance["points_outside"] > 0
+    assert "generation_attention_perf was measured for step from 1 to 1024, not for 1520" in profile.provenance["outside"]
+    assert profile.samples["context"].max() <= 1024
+
+
+def test_it_takes_the_place_of_the_engines_own_profile_which_is_else_taken(tiny: Aic) -> None:
+    own = make_profile(Law())
+    run = on("tiny", make_measured(REQUESTS), model={**MODEL, "vocab_size": 4000})
+    assert Own().profile(run, own) is own
+    assert Own().profile(run, None) is None
+    composed = tiny.profile(run, own)
+    assert composed is not None
+    assert composed.profile_id != own.profile_id
+
+
+def test_without_tables_for_it_a_run_is_not_available(tiny: Aic) -> None:
+    with pytest.raises(NotAvailable, match=r"no tables for vllm on cpu-test; .* calibration=first_requests"):
+        tiny.profile(make_measured(REQUESTS), None)
+    with pytest.raises(NotAvailable, match="does not say its hardware's memory_bandwidth_gb_s"):
+        tiny.profile(on("tiny", make_measured(REQUESTS), hardware={"name": "tiny"}), None)
+
+
+def test_folder_and_environment_are_not_both_given() -> None:
+    with pytest.raises(ValueError, match="either an environment or a folder"):
+        dataclasses.replace(source(), data="somewhere")
+
+
+def real(hardware: str, model: str, tp: int) -> tuple[Run, Profile, Aic]:
+    aic = source()
+    if not (ROOT / ".envs" / str(aic.environment)).is_dir():
+        pytest.skip(f"no tables: .envs/{aic.environment} is missing; make bench calibration=aic engine=recorded makes it")
+    limits = with_limits(max_num_seqs=128, max_num_batched_tokens=2048, tensor_parallel=tp, kv_tokens=400_000)
+    run = on(
+        hardware, make_measured(REQUESTS, limits=limits), model=choice("model", model)["config"], hardware=choice("hardware", hardware)
+    )
+    profile = aic.profile(run, None)
+    assert profile is not None
+    return run, profile, aic
+
+
+@pytest.mark.parametrize("hardware", DEVICES)
+def test_the_real_tables_respect_the_hardwares_peaks_and_grow_with_the_work(hardware: str, tmp_path: Path) -> None:
+    run, profile, aic = real(hardware, "llama_3_1_8b", 1)
+    steps, device = aic.steps(run), choice("hardware", hardware)
+    weights = 2 * 7.5e9  # bytes of Llama 3.1 8B, its input embedding left out
+    least = weights / (1e9 * device["memory_bandwidth_gb_s"])
+    assert 1.0 * least < steps.seconds(batch=1, context=128) < 2.5 * least
+    flops = 2 * 7.0e9 * 2048 / (1e12 * device["fp16_tflops"])
+    assert 1.0 * flops < steps.seconds(new=2048) < 3.0 * flops
+    for points in ([{"batch": b, "context": 512} for b in (1, 16, 128)], [{"new": n} for n in (16, 256, 1024, 2048)]):
+        times = [steps.seconds(**p) for p in points]
+        assert times == sorted(times)
+    native = instantiate(choice("simulator", "native"))
+    assert isinstance(native, Native)
+    simulated = native.simulate(run, track="calibrated", profile=profile, scratch=tmp_path)
+    assert all(r.error is None for r in simulated.records)
+
+
+def test_the_real_tables_have_the_messages_between_two_devices() -> None:
+    run, _, aic = real("rtx_pro_6000", "qwen3_32b", 2)
+    parts = aic.steps(run).parts(new=2048)
+    crossing = 129 * 2048 * 5120 * 2  # bytes that leave each of two devices in a step: every all-reduce's whole message
+    assert 10e9 < crossing / parts["all-reduce"] < 64e9  # PCIe 5.0 x16 gives 64 GB/s a direction at most

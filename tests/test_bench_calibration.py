@@ -1,0 +1,48 @@
+"""A bench over a stored run without a profile: the calibrated track from another source, and what the run and the report say of it."""
+
+import dataclasses
+
+from results.record import Run
+from results.store import read_run, run_folders, write_run
+from tests.benches import Bench
+from tests.simulators.calibration import made_tables
+from tests.simulators.profiles import MODEL, make_measured
+
+PLAYED_BACK = ("engine=recorded", "engine.run=vllm-law-0", "simulator=[native]", "tracks=[calibrated]")
+
+
+def stored(bench: Bench) -> Run:
+    """A run of a model and a device that the made tables have, in the bench's folder of measured runs."""
+    run = make_measured([(0.05 * i, 40 + 7 * i, 20) for i in range(150)])
+    hardware = {"name": "tiny", "memory_gb": 8, "memory_bandwidth_gb_s": 1000.0}
+    run = dataclasses.replace(run, hardware="tiny", config={**run.config, "model": {**MODEL, "vocab_size": 4000}, "hardware": hardware})
+    write_run(bench.folder / "measured", run)
+    return run
+
+
+def test_the_run_and_the_report_say_where_the_step_times_are_from(bench: Bench) -> None:
+    stored(bench)
+    made_tables.made(bench.folder / "tables")
+    data = ("calibration.environment=null", f"calibration.data={bench.folder / 'tables'}", "+calibration.devices.tiny=tiny_gpu")
+    done = bench.run(*PLAYED_BACK, "calibration=aic", *data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (simulated,) = map(read_run, run_folders(bench.runs))
+    told = simulated.config["simulator"]["step_times_from"]
+    assert told["source"] == "aic"
+    assert told["profile"] == simulated.config["simulator"]["step_time"]["profile"] == "aic-tiny-tiny-tp1"
+    assert "composed from the operation times of aiconfigurator-core for tiny_gpu" in bench.report.read_text()
+
+
+def test_a_source_that_has_nothing_for_a_run_is_shown_with_its_reason(bench: Bench) -> None:
+    stored(bench)
+    done = bench.run(*PLAYED_BACK, "calibration=first_requests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not available: native:calibrated: calibration first_requests: run vllm-law-0 is scored on its first 100 requests" in done.stdout
+    assert run_folders(bench.runs) == []
+
+
+def test_without_another_source_a_run_without_a_profile_has_no_calibrated_track(bench: Bench) -> None:
+    stored(bench)
+    done = bench.run(*PLAYED_BACK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not available: native:calibrated: native: the calibrated track needs a profile" in done.stdout
