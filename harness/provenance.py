@@ -15,11 +15,11 @@ from harness import gpu
 def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:
     """Facts about this code, this machine and the engine's environment, JSON-able. Unknown is None.
 
-    environment: name of the engine's environment; its pinned requirement file is identified by hash.
+    PLUMBLINE_COMMIT names the commit where the code was copied without its repository. environment: name of the engine's environment; its pinned requirement file is identified by hash.
     """
     requirements = root / "conf" / "envs" / f"{environment}.txt"
     return {
-        "git_commit": _git(root, "rev-parse", "HEAD"),
+        "git_commit": _git(root, "rev-parse", "HEAD") or os.environ.get("PLUMBLINE_COMMIT"),
         "git_dirty": _dirty(root),
         "python": platform.python_version(),
         "kernel": platform.release(),
