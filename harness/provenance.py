@@ -15,7 +15,9 @@ from harness import gpu
 def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:
     """Facts about this code, this machine and the engine's environment, JSON-able. Unknown is None.
 
-    PLUMBLINE_COMMIT names the commit where the code was copied without its repository. environment: name of the engine's environment; its pinned requirement file is identified by hash.
+    PLUMBLINE_COMMIT names the commit where the code was copied without its repository.
+
+    environment: name of the engine's environment; its pinned requirement file is identified by hash.
     """
     requirements = root / "conf" / "envs" / f"{environment}.txt"
     return {
