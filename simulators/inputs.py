@@ -25,7 +25,10 @@ def sent_trace(system: str, measured: Run) -> Trace:
 def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profile:
     """The profile of a calibrated track. Raises NotAvailable when there is none."""
     if profile is None:
-        raise NotAvailable(f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
+        raise NotAvailable(
+            f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one, or take another source "
+            f"(calibration=aic, calibration=first_requests)"
+        )
     return profile
 
 

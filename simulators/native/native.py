@@ -76,7 +76,8 @@ class Native:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
         if track == "calibrated" and profile is None:
             raise NotAvailable(
-                "native: the calibrated track needs a profile of the engine; let the bench make one, or leave the track out"
+                "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
+                "(calibration=aic, calibration=first_requests), or leave the track out"
             )
         chosen = profile if track == "calibrated" else None
         outcome = self.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
