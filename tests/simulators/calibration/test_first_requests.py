@@ -34,7 +34,7 @@ def source(**changes: Any) -> FirstRequests:
 def run_of(truth: np.ndarray[Any, Any]) -> Run:
     """A run that our own simulator served with the scaled law; scored from the request after the first ones on."""
     rng = np.random.default_rng(3)
-    sent = np.cumsum(rng.exponential(0.1, 60))
+    sent = np.cumsum(rng.exponential(0.02, 60))
     asked = [(float(t), int(rng.integers(20, 900)), int(rng.integers(5, 60))) for t in sent]
     run = make_measured(asked)
     run = dataclasses.replace(run, config={**run.config, "hardware": HARDWARE})
