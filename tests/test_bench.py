@@ -108,7 +108,7 @@ def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench) -> None:
     assert "INVALID" in bench.report.read_text()
 
 
-@pytest.mark.parametrize("after", ["engine", "warm-up", "capacity", "profile"])
+@pytest.mark.parametrize("after", ["engine", "warm-up", "capacity", "profile", "store"])
 def test_an_interrupt_leaves_nothing_behind(bench: Bench, after: str) -> None:
     with bench.start(*QUICK, "simulator=[native]") as process:
         done = _interrupt_after(process, f"✓ {after}")
