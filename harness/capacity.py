@@ -27,11 +27,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from harness.client import Client
+from harness.parts import Workload
 from harness.saturation import Batches, interval, mean_running, request_rate, saturated, weights
 from harness.shots import Progress, check
 from harness.system import Endpoint, EngineError
@@ -43,14 +44,6 @@ FRESH = 1_000_000  # request ids of those that are not in mid-life start here
 PILOT = 0.1  # of `duration`: a shorter stretch of saturation tells too little for a guess
 SETTLE = 0.5  # s that a server gets to drop the requests that were given up
 CUT = "client.drain_timeout"  # in the error of a request that the replay's end found under way
-
-
-class Workload(Protocol):
-    """What the lengths come from (conf/workload/*.yaml)."""
-
-    def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
-        """Requests at `rate` per second (inf: all at 0 s), so many of them (None: as many as the workload itself says)."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def _of_bench(group: Group, settings: DictConfig) -> Iterator[Step]:
     after: tuple[str, ...] = ()
     if group.profile:
         key = _key(settings, (*ENGINE, "profile", "client"), "profile")
-        # every point is probed once whatever the budget
+        # one probe of each kind runs whatever the budget, and the probe under way at its end is finished
         seconds = 1.3 * settings.profile.budget + OVERHEAD
         yield Step(kind="profile", name=f"{group.name}-profile", key=key, engine=engine, seconds=seconds, settings=settings)
         after = (key,)

@@ -8,9 +8,10 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from harness.capacity import Capacity, Workload
+from harness.capacity import Capacity
 from harness.client import Client
 from harness.model import Model
+from harness.parts import Workload
 from harness.profile import Profiler
 from harness.system import Engine
 from results.profile import Profile
