@@ -14,7 +14,7 @@ class Batch:
 
     prefill_tokens: new tokens of chunks (anything but one token on top of a context). prefill_context: tokens already cached under those
     chunks. prefill_pairs: query-key pairs of their causal attention. decodes: sequences that compute one token on top of a context;
-    decode_context: the sum of those contexts, the new token left out.
+    decode_context: the sum of those contexts, the new token left out. swapped: tokens whose KV goes to or comes from host memory.
     """
 
     sequences: list[Sequence] = field(default_factory=list)
@@ -27,6 +27,7 @@ class Batch:
     prefill_pairs: float = 0.0
     decodes: int = 0
     decode_context: int = 0
+    swapped: int = 0
     done: bool = False
 
     @property

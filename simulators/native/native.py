@@ -13,10 +13,11 @@ import scipy
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.native.measured import Measured, residual_lines
+from simulators.native.policies import POLICIES
 from simulators.native.resolve import Defaults, limits_of
 from simulators.native.roofline import Device, Efficiency, Roofline
 from simulators.native.scheduler import Limits
-from simulators.native.serve import POLICIES, Frontend, Served, serve
+from simulators.native.serve import Frontend, Served, serve
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
 from simulators.system import Coverage, NotAvailable, simulated_run

@@ -76,3 +76,7 @@ class Scheduler(Protocol):
     def finish(self, batch: Batch, now: float) -> None:
         """The step has ended at `now`: its samplers have one more token each. Called for every batch, in the order of scheduling."""
         ...
+
+    def withdraw(self, sequence: Sequence) -> bool:
+        """Take a running sequence out, its blocks too, to go on elsewhere; False, and nothing done, when it has a token under way."""
+        ...

@@ -21,7 +21,8 @@ class Sequence:
     total: tokens known so far, prompt and generated. computed: of these and the promised ones, how many have their KV in the cache or in
     a step under way. promised: tokens that steps under way will generate. end: total when it is complete. last: the step it was last
     part of. blocks: its KV blocks; room: tokens that these hold; named: how many of them have been entered in the prefix cache;
-    next_name: computed tokens at which the next one may be.
+    next_name: computed tokens at which the next one may be. received: known tokens whose KV comes from another engine, so that its
+    first step here needs not compute them. held: its blocks stay when it is complete, until somebody has fetched them.
     """
 
     index: int
@@ -43,6 +44,8 @@ class Sequence:
     running: bool = False
     last: Batch | None = None
     preemptions: int = 0
+    received: int = 0
+    held: bool = False
 
     scheduled: float | None = None
     cached: int | None = None

@@ -1,19 +1,16 @@
 """serve: a trace through an engine, and a record per request out of it."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from results.record import RequestRecord
 from simulators.native.engine import run
+from simulators.native.policies import POLICIES, adapted
 from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
-from simulators.native.vllm_v1 import VllmV1
 from workloads.trace import Request, Trace
-
-POLICIES = {"vllm_v1": VllmV1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,10 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this."""
+    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this.
+
+    transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
+    """
 
     records: tuple[RequestRecord, ...]
     steps: int
@@ -37,6 +37,8 @@ class Served:
     end: float
     peak_kv_blocks: int
     seconds: float
+    transfers: int = 0
+    migrations: int = 0
 
 
 def serve(trace: Trace, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str = "vllm_v1") -> Served:
@@ -45,30 +47,43 @@ def serve(trace: Trace, limits: Limits, step_time: StepTime, *, frontend: Fronte
     Deterministic: the same input gives the same records, bit for bit. Raises SimulatorError.
     """
     begin = time.perf_counter()
+    limits = adapted(policy, limits)
     scheduler: Scheduler = POLICIES[policy](limits)
-    sequences = list(make_sequences(trace, block_size=limits.block_size))
-    for sequence in sequences:
-        sequence.arrival += frontend.before + frontend.before_per_token * sequence.prompt
-    refusals = {s.index: reason for s in sequences if (reason := limits.refusal(s)) is not None}
+    queue = Queue(trace, limits, frontend)
     steps, end, peak = 0, 0.0, 0
-    for step in run(_accepted(sequences, refusals.keys()), scheduler, step_time, in_flight=limits.in_flight):
+    for step in run(queue.accepted, scheduler, step_time, in_flight=limits.in_flight):
         steps, end = steps + 1, step.end
         peak = max(peak, scheduler.cache.used_blocks)
-    records = tuple(_record(r, s, frontend.after, refusals.get(s.index)) for r, s in zip(trace, sequences, strict=True))
     return Served(
-        records=records,
+        records=queue.records(),
         steps=steps,
-        preemptions=sum(s.preemptions for s in sequences),
+        preemptions=queue.preemptions,
         end=end,
         peak_kv_blocks=peak,
         seconds=time.perf_counter() - begin,
     )
 
 
-def _accepted(sequences: Iterable[Sequence], refused: Iterable[int]) -> list[Sequence]:
-    """In the order in which they reach the scheduler."""
-    turned_away = set(refused)
-    return sorted((s for s in sequences if s.index not in turned_away), key=lambda s: (s.arrival, s.index))
+class Queue:
+    """A trace at an engine's door. accepted: the sequences that it serves, in the order in which they reach the scheduler."""
+
+    def __init__(self, trace: Trace, limits: Limits, frontend: Frontend) -> None:
+        self._trace, self._frontend = trace, frontend
+        self._sequences = list(make_sequences(trace, block_size=limits.block_size))
+        for sequence in self._sequences:
+            sequence.arrival += frontend.before + frontend.before_per_token * sequence.prompt
+        self._refusals = {s.index: reason for s in self._sequences if (reason := limits.refusal(s)) is not None}
+        self.accepted = sorted((s for s in self._sequences if s.index not in self._refusals), key=lambda s: (s.arrival, s.index))
+
+    @property
+    def preemptions(self) -> int:
+        """How often a sequence was preempted, in all."""
+        return sum(s.preemptions for s in self._sequences)
+
+    def records(self) -> tuple[RequestRecord, ...]:
+        """One per request of the trace, in its order; of served sequences, when they have been."""
+        after = self._frontend.after
+        return tuple(_record(r, s, after, self._refusals.get(s.index)) for r, s in zip(self._trace, self._sequences, strict=True))
 
 
 def _record(request: Request, sequence: Sequence, after: float, refusal: str | None) -> RequestRecord:

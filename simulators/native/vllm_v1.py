@@ -61,13 +61,23 @@ class VllmV1:
                 if known >= sequence.next_name:
                     self.cache.remember(sequence, known)
                 if complete:
-                    self.cache.release(sequence)
+                    if not sequence.held:
+                        self.cache.release(sequence)
                     sequence.running = False
                     completed = True
             elif complete:  # preempted while its last token was under way
                 self.waiting.remove(sequence)
         if completed:
             self.running = [s for s in self.running if s.running]
+
+    def withdraw(self, sequence: Sequence) -> bool:
+        """See Scheduler."""
+        if not sequence.running or sequence.promised:
+            return False
+        self.running.remove(sequence)
+        self.cache.release(sequence)
+        sequence.running = False
+        return True
 
     def _schedule_running(self, batch: Batch, budget: int, longest: int) -> int:
         """Continue running sequences, in order; when blocks run out, preempt. Returns the budget that is left."""
@@ -110,16 +120,17 @@ class VllmV1:
                 continue
             prefix = cache.find_prefix(sequence)
             cached = len(prefix) * limits.block_size
-            tokens = min(sequence.total - cached, longest)
+            known = max(cached, sequence.received)
+            tokens = min(sequence.total - known, longest)
             if tokens > budget and not limits.chunked_prefill:
                 break
             tokens = min(tokens, budget)
             spare = self._watermark if self.running else 0
-            if not cache.admit(sequence, prefix, tokens, spare=spare, whole=limits.reserve_full_prompt):
+            if not cache.admit(sequence, prefix, known - cached + tokens, spare=spare, whole=limits.reserve_full_prompt):
                 break
             self.running.append(self.waiting.pop())
             sequence.running = True
-            sequence.computed = cached
+            sequence.computed = known
             batch.admitted.append((sequence, cached))
             batch.sequences.append(sequence)
             batch.tokens.append(tokens)
@@ -159,5 +170,6 @@ class VllmV1:
         victim.running = False
         victim.computed = 0
         victim.promised = 0
+        victim.received = 0
         victim.preemptions += 1
         self.waiting.put_back(victim)

@@ -1,0 +1,104 @@
+"""Arrangement: how many engines, and who decides what goes where; a trace served by them."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from simulators.native.cluster.instance import Instance
+from simulators.native.cluster.link import Link
+from simulators.native.cluster.llumnix import Llumnix
+from simulators.native.cluster.loop import Cluster
+from simulators.native.cluster.placement import Placement
+from simulators.native.cluster.pools import Disaggregated, Splitwise
+from simulators.native.cluster.routers import ROUTERS, Random
+from simulators.native.policies import POLICIES, adapted
+from simulators.native.scheduler import Limits
+from simulators.native.serve import Frontend, Queue, Served
+from simulators.native.step_time import StepTime
+from workloads.trace import Trace
+
+Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrangement:
+    """kind: 'replicas' behind a `router`; 'distserve': `prefill` of the instances compute prompts, the others decode; 'splitwise': the same
+    with a mixed pool between them; 'llumnix': live migration. instances: engines, all with the same limits. link_gb_s: 1e9 bytes/s of one
+    direction of the link between two of them (needed where KV travels); link_latency: s a transfer. seed: of the router 'random'.
+    """
+
+    kind: Kind = "replicas"
+    instances: int = 1
+    prefill: int = 1
+    router: str = "round_robin"
+    link_gb_s: float | None = None
+    link_latency: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("replicas", "distserve", "splitwise", "llumnix"):
+            raise ValueError(f"arrangement.kind must be replicas, distserve, splitwise or llumnix, got {self.kind!r}")
+        if self.instances < 1:
+            raise ValueError(f"arrangement.instances must be >= 1, got {self.instances}")
+        if self.router not in ROUTERS:
+            raise ValueError(f"arrangement.router must be one of {', '.join(ROUTERS)}, got {self.router!r}")
+        if self.kind in ("distserve", "splitwise") and not 1 <= self.prefill < self.instances:
+            raise ValueError(
+                f"arrangement.prefill must leave an instance for decode: 1 to {self.instances - 1} of {self.instances}, got {self.prefill}"
+            )
+        if self.kind != "replicas" and (self.link_gb_s is None or self.link_gb_s <= 0):
+            raise ValueError(f"arrangement {self.kind} moves KV between instances: link_gb_s must be > 0, got {self.link_gb_s}")
+
+    def serve(
+        self, trace: Trace, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str = "vllm_v1", kv_bytes_per_token: int = 0
+    ) -> Served:
+        """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
+
+        All else as in `serve.serve`; peak_kv_blocks: of the fullest engine. Raises SimulatorError, and ValueError for a policy that
+        does not go with this arrangement.
+        """
+        begin = time.perf_counter()
+        self._check(policy, limits)
+        limits = adapted(policy, limits)
+        queue = Queue(trace, limits, frontend)
+        cluster = self.cluster(limits, step_time, policy=policy, kv_bytes_per_token=kv_bytes_per_token)
+        steps, end = 0, 0.0
+        for _, step in cluster.run(queue.accepted):
+            steps, end = steps + 1, max(end, step.end)
+        return Served(
+            records=queue.records(),
+            steps=steps,
+            preemptions=queue.preemptions,
+            end=end,
+            peak_kv_blocks=max(instance.peak_blocks for instance in cluster.instances),
+            seconds=time.perf_counter() - begin,
+            transfers=cluster.link.transfers if cluster.link else 0,
+            migrations=cluster.migrations,
+        )
+
+    def cluster(self, limits: Limits, step_time: StepTime, *, policy: str = "vllm_v1", kv_bytes_per_token: int = 0) -> Cluster:
+        """The engines, idle."""
+        instances = [
+            Instance(index=i, scheduler=POLICIES[policy](limits), step_time=step_time, in_flight=limits.in_flight)
+            for i in range(self.instances)
+        ]
+        link = None
+        if self.kind != "replicas":
+            assert self.link_gb_s is not None
+            link = Link(seconds_per_token=kv_bytes_per_token / (1e9 * self.link_gb_s), latency=self.link_latency)
+        return Cluster(instances, self._placement(), link=link)
+
+    def _placement(self) -> Placement:
+        if self.kind == "distserve":
+            return Disaggregated(self.prefill)
+        if self.kind == "splitwise":
+            return Splitwise(self.prefill)
+        if self.kind == "llumnix":
+            return Llumnix()
+        return Random(self.seed) if self.router == "random" else ROUTERS[self.router]()
+
+    def _check(self, policy: str, limits: Limits) -> None:
+        if self.kind != "replicas" and policy != "vllm_v1":
+            raise ValueError(f"arrangement {self.kind} hands KV over, which only the policy vllm_v1 can take on; got {policy}")
+        if self.kind == "llumnix" and limits.in_flight != 1:
+            raise ValueError(f"arrangement llumnix stops a request between two steps: in_flight must be 1, got {limits.in_flight}")

@@ -1,0 +1,75 @@
+"""Routers over replicas: which of several equal engines gets a request."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from simulators.native import sequence
+from simulators.native.cluster.instance import Instance
+from simulators.native.cluster.placement import Place, Placement, Stays
+
+
+class Random(Stays):
+    """Any, with equal chances."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
+        """See Placement."""
+        return Place(instances[int(self._rng.integers(len(instances)))])
+
+
+class RoundRobin(Stays):
+    """Each in turn."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
+        """See Placement."""
+        chosen = instances[self._next % len(instances)]
+        self._next += 1
+        return Place(chosen)
+
+
+class LeastOutstanding(Stays):
+    """The one with the fewest tokens still to be computed, prompts and outputs (whose lengths it is told); of equal ones the first."""
+
+    def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
+        """See Placement."""
+        return Place(least(instances))
+
+
+class PrefixAware(Stays):
+    """The one whose prefix cache holds most of the prompt; the least loaded one when that is less than `threshold` of it, or when the
+    loads (tokens outstanding) are out of balance: the largest more than `relative` times and `absolute` tokens above the smallest.
+
+    After SGLang's router (sgl-router, cache_aware policy; its thresholds count requests).
+    """
+
+    def __init__(self, threshold: float = 0.5, absolute: int = 32_768, relative: float = 1.5) -> None:
+        self.threshold, self.absolute, self.relative = threshold, absolute, relative
+
+    def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
+        """See Placement."""
+        loads = [instance.outstanding_tokens for instance in instances]
+        if max(loads) - min(loads) > self.absolute and max(loads) > self.relative * min(loads):
+            return Place(instances[loads.index(min(loads))])
+        held = [len(i.scheduler.cache.find_prefix(arrived)) * i.scheduler.cache.block_size for i in instances]
+        if max(held) >= self.threshold * arrived.prompt:
+            return Place(instances[held.index(max(held))])
+        return Place(instances[loads.index(min(loads))])
+
+
+def least(instances: Sequence[Instance]) -> Instance:
+    """The instance with the fewest outstanding tokens; of equal ones the first."""
+    return min(instances, key=lambda instance: (instance.outstanding_tokens, instance.index))
+
+
+ROUTERS: Mapping[str, Callable[[], Placement]] = {
+    "random": Random,
+    "round_robin": RoundRobin,
+    "least_outstanding": LeastOutstanding,
+    "prefix_aware": PrefixAware,
+}

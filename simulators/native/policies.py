@@ -1,0 +1,34 @@
+"""Scheduling policies by name, and the limits as each of them keeps them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from simulators.native.orca import Orca, RequestLevel
+from simulators.native.sarathi import Sarathi
+from simulators.native.scheduler import Limits, Scheduler
+from simulators.native.vllm_v0 import VllmV0
+from simulators.native.vllm_v1 import VllmV1
+
+POLICIES: Mapping[str, Callable[[Limits], Scheduler]] = {
+    "vllm_v1": VllmV1,
+    "vllm_v0": VllmV0,
+    "vllm_v0_swap": lambda limits: VllmV0(limits, preemption="swap"),
+    "sarathi": Sarathi,
+    "orca": Orca,
+    "orca_power_of_two": lambda limits: Orca(limits, reserve="power_of_two"),
+    "orca_max": lambda limits: Orca(limits, reserve="max"),
+    "request_level": RequestLevel,
+}
+
+
+def adapted(policy: str, limits: Limits) -> Limits:
+    """The limits as the policy's engine would have them: who decides one step at a time has one in flight and shares no prefixes, and who
+    computes whole prompts has a token budget for the longest (vLLM's rule until chunked prefill).
+    """
+    if policy == "vllm_v1":
+        return limits
+    limits = dataclasses.replace(limits, in_flight=1, prefix_caching=False, policy="fcfs")
+    if policy.startswith("vllm_v0"):
+        budget = max(limits.max_num_batched_tokens, limits.max_model_len)
+        limits = dataclasses.replace(limits, chunked_prefill=False, max_num_batched_tokens=budget)
+    return limits
