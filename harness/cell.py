@@ -201,9 +201,9 @@ class Cell:
         }
 
 
-def store(root: Path, run: Run, profile: Profile | None, log: Path) -> Path:
-    """Write the run's folder, with the engine's profile and its server's log in it; return it."""
-    files = {"server.log": log}
+def store(root: Path, run: Run, profile: Profile | None, log: Path | None) -> Path:
+    """Write the run's folder, with the engine's profile and its server's log in it, where there are any; return it."""
+    files = {} if log is None else {"server.log": log}
     with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
         if profile is not None:
             files |= {path.name: path for path in profile.write(Path(scratch) / "profile").iterdir()}

@@ -130,10 +130,11 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where results go, relative to the project's folder."""
+    """Where results go, relative to the project's folder (conf/paths/default.yaml says which is which)."""
 
     runs: str
     measured: str
     database: str
+    studies: str
     models: str
     logs: str

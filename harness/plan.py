@@ -1,4 +1,4 @@
-"""The plan of a campaign: groups of benches that share an engine, taken apart into steps that are measured and kept one by one.
+"""The plan of a campaign or a study: groups of benches that share an engine, taken apart into steps that are measured and kept one by one.
 
 A step is known by the hash of the settings that its result depends on, so that a finished one is recognised on any machine. Where things
 lie (an interpreter, a data folder) is not part of it.
@@ -7,16 +7,19 @@ lie (an interpreter, a data folder) is not part of it.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import product
 from typing import Any, Literal
 
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-Kind = Literal["profile", "capacity", "run"]
+Kind = Literal["profile", "capacity", "run", "recorded"]
 PLACES = ("engine.environment", "engine.python", "engine.port", "engine.env.PYTHONPATH", "workload.source.path")
 ENGINE = ("engine", "model", "hardware")  # what one server serves
 CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
@@ -27,19 +30,32 @@ OVERHEAD = 20.0  # s of a step beside what its settings say: prompts, a drained 
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """Benches on one engine. overrides: Hydra overrides of conf/bench.yaml for all; cells: more of them for each bench, in the order of
-    value.
+    value; several values of one setting (load.rho=0.3,0.6) make several benches, as they do in a Hydra multirun.
 
-    profile: whether the engine's step times are measured before the first of them.
+    profile: whether the engine's step times are measured before the first of them. at: the group whose engine's capacity load.rho is a
+    fraction of (None: its own), so that configurations are compared at one rate.
     """
 
     name: str
     overrides: Sequence[str]
     cells: Sequence[Sequence[str]]
     profile: bool = False
+    at: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name) or not self.cells:
             raise ValueError(f"campaign: a group needs a name of letters, digits, '.', '-', '_' and one or more cells, got {self.name!r}")
+
+    def benches(self) -> Iterator[list[str]]:
+        """The overrides of each bench beside the group's own: the cells with every sweep taken apart, the last one varying fastest."""
+        parser = OverridesParser.create()
+        for cell in self.cells:
+            parsed = parser.parse_overrides(list(cell))
+            choices = [
+                [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+                for o in parsed
+            ]
+            yield from map(list, product(*choices))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +63,8 @@ class Step:
     """One thing to measure. key: the hash that knows it; engine: that of its server. seconds: about how long it takes, its server running.
 
     needs: keys of steps whose results it takes (a run: the capacity, where its load is a fraction of it). after: keys of steps that come
-    first but that it can do without (a run: its engine's profile).
+    first but that it can do without (a run: its engine's profile). group: that it belongs to. cell: the hash of a run's settings but for
+    the number of the repeat ('' of all else). at: as in Group.
     """
 
     kind: Kind
@@ -56,6 +73,9 @@ class Step:
     engine: str
     seconds: float
     settings: DictConfig
+    group: str
+    cell: str = ""
+    at: str | None = None
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
@@ -68,50 +88,86 @@ class Step:
 def steps(groups: Sequence[Group], common: Sequence[str], overrides: Sequence[str]) -> list[Step]:
     """All steps in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say)."""
     found: dict[str, Step] = {}
+    known = {group.name: group for group in groups}
     for group in groups:
-        for cell in group.cells:
-            try:
-                settings = compose(config_name="bench", overrides=[*common, *group.overrides, *cell, *overrides])
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ValueError(f"campaign: group {group.name}, cell {list(cell)}: {error}") from error
-            for step in _of_bench(group, settings):
+        base = known.get(group.at or group.name)
+        if base is None:
+            raise ValueError(f"campaign: group {group.name}: at={group.at} names no group; known: {', '.join(known)}")
+        for cell in group.benches():
+            settings = _composed(group, [*common, *group.overrides, *cell, *overrides])
+            offered = settings if base is group else _composed(base, [*common, *base.overrides, *cell, *overrides])
+            for step in _of_bench(group, settings, base, offered):
                 found.setdefault(step.key, step)
     return list(found.values())
 
 
-def _of_bench(group: Group, settings: DictConfig) -> Iterator[Step]:
-    """The steps that one bench consists of."""
+def _composed(group: Group, overrides: list[str]) -> DictConfig:
+    try:
+        return compose(config_name="bench", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"campaign: group {group.name}: {' '.join(overrides)}: {error}") from error
+
+
+def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Step]:
+    """The steps that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
+    if settings.engine.get("_target_") == "harness.recorded.Recorded":
+        yield _recorded(group, settings)
+        return
     engine, workload, load = _key(settings, ENGINE), settings.workload.name, settings.load
     after: tuple[str, ...] = ()
     if group.profile:
         key = _key(settings, (*ENGINE, "profile", "client"), "profile")
         # one probe of each kind runs whatever the budget, and the probe under way at its end is finished
         seconds = 1.3 * settings.profile.budget + OVERHEAD
-        yield Step(kind="profile", name=f"{group.name}-profile", key=key, engine=engine, seconds=seconds, settings=settings)
+        name = f"{group.name}-profile"
+        yield Step(kind="profile", name=name, key=key, engine=engine, seconds=seconds, settings=settings, group=group.name)
         after = (key,)
     needs: tuple[str, ...] = ()
     if load.rho is not None and load.capacity is None:
-        key = _key(settings, CAPACITY, "capacity")
-        # the pilot and the fill take about as long as the stretch that is measured
-        seconds = 3 * settings.capacity.duration + OVERHEAD
-        name = f"{group.name}-{workload}-capacity"
-        yield Step(kind="capacity", name=name, key=key, engine=engine, seconds=seconds, settings=settings, after=after)
-        needs = (key,)
-    offered = f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
+        yield (capacity := _capacity(base, offered, after if base is group else ()))
+        needs = (capacity.key,)
+    of = {} if base is group else {"at": needs}  # the capacity that the load is a fraction of belongs to what is offered
+    named = f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
     yield Step(
         kind="run",
-        name=f"{group.name}-{workload}-{offered}-{settings.repeat}",
-        key=_key(settings, RUN, "run"),
+        name=f"{group.name}-{workload}-{named}-{settings.repeat}",
+        key=_key(settings, RUN, "run", of),
+        cell=_key(settings, RUN[:-1], "cell", of),
         engine=engine,
         seconds=1.3 * load.duration + OVERHEAD,
         settings=settings,
+        group=group.name,
+        at=group.at,
         needs=needs,
         after=after,
     )
 
 
-def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine") -> str:
-    """The hash of these parts of the settings, without what only says where things lie."""
+def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Step:
+    return Step(
+        kind="capacity",
+        name=f"{group.name}-{settings.workload.name}-capacity",
+        key=_key(settings, CAPACITY, "capacity"),
+        engine=_key(settings, ENGINE),
+        # the pilot and the fill take about as long as the stretch that is measured
+        seconds=3 * settings.capacity.duration + OVERHEAD,
+        settings=settings,
+        group=group.name,
+        after=after,
+    )
+
+
+def _recorded(group: Group, settings: DictConfig) -> Step:
+    """A run that is stored already: nothing to measure."""
+    run = settings.engine.run
+    if run is None:
+        raise ValueError(f"campaign: group {group.name}: engine=recorded needs engine.run, the run's id, as the newest one changes")
+    key = _hash({"kind": "recorded", "run": run})
+    return Step(kind="recorded", name=f"{group.name}-{run}", key=key, engine=key, seconds=1.0, settings=settings, group=group.name)
+
+
+def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more: Mapping[str, Any] | None = None) -> str:
+    """The hash of these parts of the settings, without what only says where things lie. more: what else belongs to it."""
     whole: Any = OmegaConf.to_container(settings, resolve=True)
     for place in PLACES:
         *path, name = place.split(".")
@@ -119,5 +175,16 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine") -> st
         for step in path:
             parent = parent.get(step, {})
         parent.pop(name, None)
-    content = {"kind": kind, "settings": {part: whole[part] for part in parts}}
+    return _hash({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def chosen(found: Sequence[Step], patterns: Sequence[str]) -> frozenset[str]:
+    """The keys of the steps whose names match one of the patterns (none: all), and of those that they need. Raises ValueError for none."""
+    keys = {step.key for step in found if not patterns or any(fnmatch(step.name, pattern) for pattern in patterns)}
+    if not keys:
+        raise ValueError(f"steps={list(patterns)}: no step is called so; known: {', '.join(step.name for step in found)}")
+    return frozenset(keys | {need for step in found if step.key in keys for need in step.needs})

@@ -29,6 +29,11 @@ class Recorded:
             raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
         return run, Profile.read(folder) if (folder / "profile.json").is_file() else None
 
+    def log(self) -> Path | None:
+        """The log of the server that it was measured on, where one is stored."""
+        path = self._folder() / "server.log"
+        return path if path.is_file() else None
+
     def _folder(self) -> Path:
         if self.run is not None and (Path(self.run) / "run.json").is_file():
             return Path(self.run)

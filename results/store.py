@@ -262,6 +262,17 @@ def _appearing(folder: Path, *, replace: bool) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        sync([scratch])
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
 def sync(paths: Iterable[Path]) -> None:
     """Wait until files and folders are on the disk. Raises OSError."""
     for path in paths:

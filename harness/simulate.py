@@ -1,0 +1,71 @@
+"""`python -m harness.simulate engine=recorded engine.run=RUN_ID simulator=[native]`: simulate a stored run; no database, no report.
+
+One job of a study. As a Hydra multirun it is many of them, wherever the launcher puts them:
+`python -m harness.simulate -m engine=recorded engine.run=A,B simulator=[vidur],[native] hydra/launcher=joblib`. What became of a job is
+kept beside the runs, so that whoever started it learns it however the job was run.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from harness import cli
+from harness.console import say
+from harness.recorded import Recorded
+from harness.simulation import Outcome, Simulation
+from results.store import write_text
+
+OUTCOMES = ".outcomes"  # hidden, so no run folder
+
+
+def run(cfg: DictConfig) -> int:
+    """Simulate; return the exit code: 0, or 1 when something failed."""
+    parts = {
+        field.name: instantiate(cfg[field.name], _convert_="all") for field in dataclasses.fields(Simulation) if field.name != "tracks"
+    }
+    simulation = Simulation(tracks=list(cfg.tracks), **parts)
+    recorded = instantiate(cfg.engine, _convert_="all")
+    if not isinstance(recorded, Recorded):
+        raise ValueError("harness.simulate takes stored runs: give engine=recorded engine.run=RUN_ID")
+    measured, profile = recorded.load()
+    outcome = simulation.run(measured, profile)
+    root = Path(simulation.paths.runs)
+    path = outcome_path(root, measured.run_id, cfg.simulators)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"key": key(cfg), **dataclasses.asdict(outcome)}, indent=1) + "\n")
+    for name, reason in outcome.failures.items():
+        say(f"FAILED: {measured.run_id}, {name}: {reason}", style="bold red")
+    return 1 if outcome.failures else 0
+
+
+def key(cfg: DictConfig) -> str:
+    """The hash of the settings that the outcome depends on beside the measured run."""
+    whole: Any = OmegaConf.to_container(cfg, resolve=True)
+    content = {part: whole[part] for part in ("simulators", "tracks", "calibration")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def outcome_path(root: Path, run_id: str, simulators: Iterable[str]) -> Path:
+    """Where the outcome of a job is kept. simulators: their names in conf/simulator."""
+    return root / OUTCOMES / f"{run_id}--{'+'.join(sorted(simulators))}.json"
+
+
+def read_outcome(root: Path, run_id: str, simulator: str, settings: str) -> Outcome | None:
+    """What became of a job with these settings (its key); None: it is still to be done."""
+    path = outcome_path(root, run_id, [simulator])
+    if not path.is_file():
+        return None
+    told = json.loads(path.read_text())
+    if told.pop("key") != settings:
+        return None
+    return Outcome(**told)
+
+
+if __name__ == "__main__":
+    cli.main("bench", run)

@@ -1,0 +1,96 @@
+"""A measured run's requests on every chosen simulator, in every chosen track that it has: what a bench and a study's jobs share."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.console import stage
+from harness.parts import Calibration, Paths, Simulator
+from results.profile import Profile
+from results.record import NotAvailable, Run, Track
+from results.store import write_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of each simulation. Keys are 'system:track'.
+
+    runs: the id of the run that was stored. unavailable: why it cannot be had here or for this run. failures: what went wrong.
+    """
+
+    runs: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """The simulators and how they are calibrated. The fields are those of conf/bench.yaml."""
+
+    simulators: Mapping[str, Simulator]
+    tracks: Sequence[Track]
+    calibration: Calibration
+    paths: Paths
+
+    def environments(self) -> list[str]:
+        """The environments that it needs."""
+        names = (self.calibration.environment, *(s.environment for s in self.simulators.values()))
+        return [name for name in dict.fromkeys(names) if name is not None]
+
+    def run(self, measured: Run, profile: Profile | None) -> Outcome:
+        """Simulate and store. profile: of the measured run's engine, where there is one."""
+        outcome = Outcome()
+        calibrated, lacking = self._calibrated(measured, profile)
+        for simulator in self.simulators.values():
+            for track in [t for t in self.tracks if t in simulator.tracks()]:
+                name = f"{simulator.system}:{track}"
+                with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+                    try:
+                        with stage("simulate", f"{simulator.system}, {track}"):
+                            if track != "calibrated":
+                                run = simulator.simulate(measured, track=track, profile=profile, scratch=Path(scratch))
+                            elif lacking is not None:
+                                raise lacking
+                            else:
+                                run = simulator.simulate(measured, track=track, profile=calibrated, scratch=Path(scratch))
+                                run = _calibrated_by(run, self.calibration.source, calibrated)
+                    except NotAvailable as error:
+                        outcome.unavailable[name] = str(error)
+                        continue
+                    except RuntimeError as error:
+                        log = f"{measured.run_id}--{simulator.system}-{track}"
+                        outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", log)
+                        continue
+                    log_file = Path(scratch) / "log"
+                    write_run(Path(self.paths.runs), run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
+                    outcome.runs[name] = run.run_id
+        return outcome
+
+    def _calibrated(self, measured: Run, profile: Profile | None) -> tuple[Profile | None, RuntimeError | None]:
+        """The profile that the calibrated track takes, or why there is none. Nothing is asked for when nothing is calibrated."""
+        if not any(track == "calibrated" and track in self.tracks for s in self.simulators.values() for track in s.tracks()):
+            return None, None
+        try:
+            with stage("calibration", self.calibration.source):
+                return self.calibration.profile(measured, profile), None
+        except RuntimeError as error:
+            return None, error
+
+    def _keep_log(self, error: RuntimeError, log: Path, name: str) -> str:
+        if not log.is_file():
+            return str(error)
+        kept = Path(self.paths.logs) / f"{name}.log"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, kept)
+        return str(error).replace(str(log), str(kept))
+
+
+def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:
+    """The run, its configuration saying where its step times are from."""
+    if profile is None:
+        return run
+    told = {"source": source, "profile": profile.profile_id, "is": profile.source, **profile.provenance}
+    return dataclasses.replace(run, config={**run.config, "simulator": {**run.config["simulator"], "step_times_from": told}})

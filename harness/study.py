@@ -1,0 +1,112 @@
+"""`python -m harness.study study=fidelity_cpu`: a grid of cells measured one after another, then every simulator on every cell.
+
+A point of the grid is known by the hash of its configuration: what is measured is not measured again, by whichever call. Measured runs
+carry `study` in their configuration (the study's name, the cell's hash, the point's: the cell with its repeat), simulated ones inherit
+it. Nothing is simulated while an engine is measured on this machine. Read `run` top to bottom.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from harness import cli
+from harness.console import say, stage
+from harness.jobs import Jobs
+from harness.measuring import Measuring
+from harness.parts import Paths
+from harness.plan import Group, Step, chosen, steps
+from harness.run_shelf import RunShelf
+from harness.standing import Standing
+from results import database
+from results.record import Track
+
+DO, RETRY = ("measure", "simulate"), ("invalid", "unavailable", "simulated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """groups: what to measure, in the order of value. common: Hydra overrides of conf/bench.yaml for all of them.
+
+    simulators: their names in conf/simulator, run on every valid cell in the tracks of `tracks` that they have. instead: workload to the
+    one that takes its place where its file is missing. start: about how long a server takes to start, s.
+    """
+
+    name: str
+    groups: Sequence[Group]
+    common: Sequence[str]
+    simulators: Sequence[str]
+    tracks: Sequence[Track]
+    start: float
+    instead: Mapping[str, str]
+
+    def steps(self, overrides: Sequence[str]) -> list[Step]:
+        """All steps in the order of value. Raises ValueError, in one line, for a study without a cell."""
+        if not self.groups:
+            raise ValueError(f"study {self.name} is empty: give it groups, each with one or more cells (conf/study/quick.yaml shows how)")
+        replaced = [f"workload={name}" for name in self.instead if not _there(name, overrides)]
+        for name in replaced:
+            say(f"{name}: its file is missing; {self._instead(name)} instead", style="yellow")
+        groups = [
+            Group(
+                name=group.name,
+                overrides=[self._instead(o) if o in replaced else o for o in group.overrides],
+                cells=[[self._instead(o) if o in replaced else o for o in bench] for bench in group.benches()],
+                profile=group.profile,
+                at=group.at,
+            )
+            for group in self.groups
+        ]
+        return steps(groups, [self._instead(o) if o in replaced else o for o in self.common], overrides)
+
+    def _instead(self, override: str) -> str:
+        return f"workload={self.instead[override.removeprefix('workload=')]}"
+
+
+def run(cfg: DictConfig) -> int:
+    """One call of the study; the exit code: 0, 1 when something failed, 2 when a measured run is INVALID, 3 when points are left."""
+    for name, known in (("do", DO), ("retry", RETRY)):
+        if wrong := set(cfg[name]) - set(known):
+            raise ValueError(f"{name}={list(cfg[name])}: {', '.join(sorted(wrong))} is none of {', '.join(known)}")
+    study: Study = instantiate(cfg.study, _convert_="all")
+    paths: Paths = instantiate(cfg.paths, _convert_="all")
+    overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
+    found = study.steps(overrides)
+    wanted = chosen(found, cfg.steps)
+    shelf = RunShelf(study=study.name, folder=Path(paths.studies) / study.name, runs=Path(paths.runs), again="invalid" in cfg.retry)
+    if cfg.show:
+        for step in found:
+            if step.key in wanted:
+                say(f"{step.name}  {step.key}  {'finished' if shelf.has(step) else f'about {step.seconds:.0f} s'}")
+        return 0
+    measuring = Measuring(steps=found, wanted=wanted, shelf=shelf, start=study.start, until=cfg.until)
+    if "measure" in cfg.do:
+        measuring.run()
+    points = [step for step in found if step.key in wanted]
+    standing = Standing(study=study.name, steps=points, measured=shelf.runs_of(points), failed=measuring.failed)
+    work = Jobs(simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=Path(paths.runs), retry=frozenset(cfg.retry))
+    if "simulate" in cfg.do:
+        standing.refuse_nothing_measured(paths.runs)
+        work.run(standing.valid_runs)
+    with stage("database", paths.database):
+        database.build([Path(paths.runs), Path(paths.measured)], Path(paths.database))
+    return standing.show({run_id: work.outcomes(run_id) for run_id in standing.valid_runs} if "simulate" in cfg.do else {})
+
+
+def _there(workload: str, overrides: Sequence[str]) -> bool:
+    """Whether a workload's file is there."""
+    settings = compose(config_name="bench", overrides=[f"workload={workload}", *(o for o in overrides if o.startswith("workload."))])
+    return Path(settings.workload.source.path).is_file()
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {name: value for name, value in values.items() if not name.startswith("_")}
+
+
+if __name__ == "__main__":
+    cli.main("study", run)
