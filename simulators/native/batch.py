@@ -35,6 +35,19 @@ class Batch:
         """All tokens computed in this step."""
         return self.prefill_tokens + self.decodes
 
+    @property
+    def work(self) -> tuple[float, ...]:
+        """What the device has to do in sum, in the order of step_law.WORK."""
+        return (
+            self.new_tokens,
+            len(self.sequences),
+            self.decodes,
+            self.decode_context,
+            self.prefill_tokens,
+            self.prefill_context,
+            self.prefill_pairs,
+        )
+
     def count(self, tokens: int, context: int) -> None:
         """Add the work of a sequence that computes `tokens` new tokens on top of `context`."""
         if tokens == 1 and context:

@@ -18,6 +18,7 @@ from scipy.optimize import nnls
 
 from results.profile import Profile
 from simulators.native.batch import Batch
+from simulators.native.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
 from simulators.system import SimulatorError
 
 Array = NDArray[np.float64]
@@ -49,34 +50,23 @@ class Measured:
         self._range = [float(m) for m in work.max(axis=0)]
         self._kinds = {str(k) for k in fitted["kind"]}
         self._residuals = {"fitted": self._errors(fitted), "held_out": self._errors(held_out)}
+        self.law = self._law()
+        self._unseen: list[tuple[float, ...]] = []  # work of steps that `describe` has not counted yet
         self._steps = 0
         self._beyond: Counter[str] = Counter()
         self._largest: dict[str, float] = {}
-        # for `seconds`: plain numbers, the pieces of g from the last to the first
-        fixed, *rest = (float(c) for c in self._coefficients)
-        self._fixed, self._linear = fixed, rest[len(self._knots) :]
-        slopes, starts = rest[: len(self._knots)], [0.0, *self._knots[:-1]]
-        self._pieces = [(start, self._g(start), slope) for start, slope in zip(starts, slopes, strict=True)][::-1]
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
-        work = (batch.new_tokens, len(batch.sequences), batch.decode_context, batch.prefill_context, batch.prefill_pairs)
-        self._count(batch, work)
-        tokens = work[0]
-        start, base, slope = next(piece for piece in self._pieces if piece[0] < tokens)
-        by_sequence, by_decode, by_prefill, by_pair = self._linear
-        return (
-            self._fixed
-            + base
-            + slope * (tokens - start)
-            + by_sequence * work[1]
-            + by_decode * work[2]
-            + by_prefill * work[3]
-            + by_pair * work[4]
-        )
+        work = batch.work
+        self._unseen.append(work)
+        return self.law.seconds(work)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
+        if self._unseen:
+            self.note(np.array(self._unseen, dtype=np.float64))
+            self._unseen = []
         fixed, *rest = (float(c) for c in self._coefficients)
         return {
             "step_time": "measured",
@@ -92,17 +82,32 @@ class Measured:
             "beyond": {name: {"steps": self._beyond[name], "largest_multiple": x} for name, x in self._largest.items()},
         }
 
-    def _count(self, batch: Batch, work: tuple[float, ...]) -> None:
-        """Note when a composition lies beyond what the profile has seen."""
-        self._steps += 1
-        beyond = [(name, x / limit if limit else float(x)) for name, x, limit in zip(FEATURES, work, self._range, strict=True) if x > limit]
-        if batch.decodes and batch.prefill_tokens and "mixed" not in self._kinds:
-            beyond.append(("mixed", 1.0))
-        if beyond:
-            self._beyond["steps"] += 1
-            for name, multiple in beyond:
-                self._beyond[name] += 1
-                self._largest[name] = max(self._largest.get(name, 0.0), multiple)
+    def note(self, works: Array) -> None:
+        """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
+        self._steps += len(works)
+        anywhere = np.zeros(len(works), dtype=bool)
+        for name, limit in zip(FEATURES, self._range, strict=True):
+            self._count(name, works[:, WORK.index(name)] / (limit or 1.0), limit=1.0 if limit else 0.0, anywhere=anywhere)
+        if "mixed" not in self._kinds:
+            mixed = (works[:, DECODES] > 0) & (works[:, PREFILL_TOKENS] > 0)
+            self._count("mixed", mixed.astype(np.float64), limit=0.0, anywhere=anywhere)
+        self._beyond["steps"] += int(anywhere.sum())
+
+    def _count(self, name: str, multiples: Array, *, limit: float, anywhere: NDArray[np.bool_]) -> None:
+        beyond = multiples > limit
+        if beyond.any():
+            anywhere |= beyond
+            self._beyond[name] += int(beyond.sum())
+            self._largest[name] = max(self._largest.get(name, 0.0), float(multiples.max()))
+
+    def _law(self) -> StepLaw:
+        """The fitted coefficients as a law; the pieces of g from the last to the first."""
+        fixed, *rest = (float(c) for c in self._coefficients)
+        slopes, starts = rest[: len(self._knots)], [0.0, *self._knots[:-1]]
+        return StepLaw(
+            linear=row(fixed, **dict(zip(FEATURES[1:], rest[len(self._knots) :], strict=True))),
+            pieces=tuple((start, self._g(start), slope) for start, slope in zip(starts, slopes, strict=True))[::-1],
+        )
 
     def _design(self, work: Array) -> Array:
         """Columns: 1, the tokens within each piece of g, the other features."""

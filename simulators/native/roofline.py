@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulators.native.batch import Batch
 from simulators.native.shape import Shape
+from simulators.native.step_law import Row, StepLaw, row
 from simulators.system import SimulatorError
 
 
@@ -73,15 +77,29 @@ class Roofline:
         if tensor_parallel > 1 and device.link_bandwidth is None:
             raise SimulatorError(f"native: tensor parallelism needs interconnect_gb_s of hardware {device.name}; add it to conf/hardware")
         self.shape, self.device, self.efficiency, self.tensor_parallel = shape, device, efficiency, tensor_parallel
+        latency, by_token = self._all_reduce()
+        self.law = StepLaw(
+            linear=row(
+                efficiency.step + shape.layers * (efficiency.layer + 2 * latency),
+                new_tokens=shape.layers * 2 * by_token,
+            ),
+            terms=(
+                *(self._product("new_tokens", inputs, outputs, times=shape.layers) for inputs, outputs in shape.layer_matrices),
+                self._attention({"prefill_pairs"}, {"prefill_context", "prefill_tokens"}),
+                self._attention({"decode_context", "decodes"}, {"decode_context", "decodes"}),  # reads all its context, itself included
+                self._product("sequences", shape.hidden, shape.vocab, times=1),
+            ),
+        )
         self._steps = 0
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
         self._steps += 1
-        layer = self.matrices(batch.new_tokens) + self.prefill_attention(batch) + self.decode_attention(batch)
-        layer += 2 * self.all_reduce(batch.new_tokens) + self.efficiency.layer
-        head = self.gemm(len(batch.sequences), self.shape.hidden, self.shape.vocab)
-        return self.efficiency.step + self.shape.layers * layer + head
+        return self.law.seconds(batch.work)
+
+    def note(self, works: NDArray[np.float64]) -> None:
+        """See StepTime."""
+        self._steps += len(works)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
@@ -94,42 +112,37 @@ class Roofline:
             "steps": self._steps,
         }
 
-    def gemm(self, tokens: int, inputs: int, outputs: int) -> float:
-        """Seconds of one product of a (tokens, inputs) matrix with weights (inputs, outputs) spread over the devices."""
+    def _product(self, tokens: str, inputs: int, outputs: int, *, times: int) -> tuple[Row, Row]:
+        """(arithmetic, traffic) of a (tokens, inputs) matrix times weights (inputs, outputs) spread over the devices; so many of it.
+
+        tokens: the part of a step's work that they are.
+        """
         weights = inputs * outputs / self.tensor_parallel
-        moved = self.shape.dtype_bytes * (weights + tokens * (inputs + outputs / self.tensor_parallel))
-        return max(
-            2 * tokens * weights / (self.device.flops * self.efficiency.gemm_flops),
-            moved / (self.device.memory_bandwidth * self.efficiency.gemm_bytes),
+        flops = self.device.flops * self.efficiency.gemm_flops
+        bandwidth = self.device.memory_bandwidth * self.efficiency.gemm_bytes
+        element, moved = self.shape.dtype_bytes, inputs + outputs / self.tensor_parallel
+        return (
+            row(**{tokens: times * 2 * weights / flops}),
+            row(times * element * weights / bandwidth, **{tokens: times * element * moved / bandwidth}),
         )
 
-    def matrices(self, tokens: int) -> float:
-        """Seconds of one layer's four matrix products."""
-        return sum(self.gemm(tokens, inputs, outputs) for inputs, outputs in self.shape.layer_matrices)
+    def _attention(self, pairs: set[str], read: set[str]) -> tuple[Row, Row]:
+        """(arithmetic, traffic) of all layers' attention.
 
-    def prefill_attention(self, batch: Batch) -> float:
-        """Seconds of one layer's attention over the batch's chunks."""
-        return self._attention(batch.prefill_pairs, batch.prefill_context + batch.prefill_tokens)
+        pairs: what a step has of a query and a key, each 2 products of head_dim for every head. read: tokens whose keys and values are.
+        """
+        shape, device, share = self.shape, self.device, self.efficiency
+        flops = shape.layers * 4 * shape.heads * shape.head_dim / self.tensor_parallel
+        moved = shape.kv_bytes_per_token / self.tensor_parallel
+        return (
+            row(**dict.fromkeys(pairs, flops / (device.flops * share.attention_flops))),
+            row(**dict.fromkeys(read, moved / (device.memory_bandwidth * share.attention_bytes))),
+        )
 
-    def decode_attention(self, batch: Batch) -> float:
-        """Seconds of one layer's attention of the batch's decoding sequences: each new token reads all its context, itself included."""
-        read = batch.decode_context + batch.decodes
-        return self._attention(read, read)
-
-    def all_reduce(self, tokens: int) -> float:
-        """Seconds of one ring all-reduce of the activations: 2 (tp - 1) / tp of them cross every link. 0 on one device."""
+    def _all_reduce(self) -> tuple[float, float]:
+        """(seconds, seconds per token) of one ring all-reduce: 2 (tp - 1) / tp of the activations cross every link. 0 on one device."""
         tp = self.tensor_parallel
         if tp == 1 or self.device.link_bandwidth is None:
-            return 0.0
-        crossing = 2 * (tp - 1) / tp * tokens * self.shape.hidden * self.shape.dtype_bytes
-        return self.efficiency.all_reduce + crossing / (self.device.link_bandwidth * self.efficiency.link)
-
-    def _attention(self, pairs: float, kv_tokens: float) -> float:
-        """pairs: of a query and a key, each 2 products of head_dim for every head. kv_tokens: whose keys and values are read."""
-        shape = self.shape
-        flops = 4 * pairs * shape.heads * shape.head_dim / self.tensor_parallel
-        read = kv_tokens * shape.kv_bytes_per_token / shape.layers / self.tensor_parallel
-        return max(
-            flops / (self.device.flops * self.efficiency.attention_flops),
-            read / (self.device.memory_bandwidth * self.efficiency.attention_bytes),
-        )
+            return 0.0, 0.0
+        crossing = 2 * (tp - 1) / tp * self.shape.hidden * self.shape.dtype_bytes
+        return self.efficiency.all_reduce, crossing / (self.device.link_bandwidth * self.efficiency.link)

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulators.native.batch import Batch
+from simulators.native.step_law import StepLaw
 
 
 class StepTime(Protocol):
@@ -11,6 +15,15 @@ class StepTime(Protocol):
 
     def seconds(self, batch: Batch) -> float:
         """How long the device takes for a batch that is not empty."""
+        ...
+
+    @property
+    def law(self) -> StepLaw | None:
+        """The same as numbers, for the compiled engine; None when a batch's sums do not tell its time."""
+        ...
+
+    def note(self, works: NDArray[np.float64]) -> None:
+        """Steps were timed by `law`: their work, one row each, columns as in step_law.WORK. For `describe`."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

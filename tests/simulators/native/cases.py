@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulators.native.batch import Batch
 from simulators.native.engine import run
 from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits
+from simulators.native.step_law import StepLaw, row
 from simulators.native.vllm_v1 import VllmV1
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace
@@ -25,8 +27,15 @@ class Linear:
     fixed: float
     per_token: float = 0.0
 
+    @property
+    def law(self) -> StepLaw:
+        return StepLaw(linear=row(self.fixed, new_tokens=self.per_token))
+
     def seconds(self, batch: Batch) -> float:
         return self.fixed + self.per_token * batch.new_tokens
+
+    def note(self, works: NDArray[np.float64]) -> None:
+        pass
 
     def describe(self) -> Mapping[str, Any]:
         return {}
