@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulators.native.batch import Batch
 from simulators.native.step_time import StepTime
 
@@ -17,10 +20,15 @@ class Swapping:
         if seconds_per_token < 0:
             raise ValueError(f"seconds_per_token must be >= 0, got {seconds_per_token}")
         self.inner, self.seconds_per_token = inner, seconds_per_token
+        self.law = None  # what is swapped is no part of a law
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
         return self.inner.seconds(batch) + batch.swapped * self.seconds_per_token
+
+    def note(self, works: NDArray[np.float64]) -> None:
+        """See StepTime."""
+        self.inner.note(works)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
