@@ -10,13 +10,14 @@ class KVCache:
     """num_blocks blocks of block_size tokens; with prefix_caching full blocks can be found again by what they hold.
 
     A block is entered in the prefix cache as soon as the step that fills it is scheduled, so that a request admitted in the same step
-    finds it (the device computes in order).
+    finds it (the device computes in order). kept_tokens: see Limits; older tokens' places are written over.
     """
 
-    def __init__(self, *, num_blocks: int, block_size: int, prefix_caching: bool) -> None:
+    def __init__(self, *, num_blocks: int, block_size: int, prefix_caching: bool, kept_tokens: int | None = None) -> None:
         self.block_size = block_size
         self.prefix_caching = prefix_caching
         self.pool = BlockPool(num_blocks)
+        self._most = sys.maxsize if kept_tokens is None else -(-kept_tokens // block_size) + 1  # blocks of a sequence
 
     @property
     def used_blocks(self) -> int:
@@ -24,8 +25,8 @@ class KVCache:
         return self.pool.size - self.pool.free
 
     def blocks_for(self, tokens: int) -> int:
-        """Blocks that `tokens` tokens fill or begin."""
-        return -(-tokens // self.block_size)
+        """Blocks that the first `tokens` tokens of a sequence fill or begin, as far as they are kept."""
+        return min(-(-tokens // self.block_size), self._most)
 
     def find_prefix(self, sequence: Sequence) -> list[int]:
         """The blocks that already hold the sequence's beginning; never all of it: its last token must be computed to go on."""
@@ -51,7 +52,7 @@ class KVCache:
         self.pool.hold(prefix)
         new = self.blocks_for(context + tokens) - len(prefix)
         sequence.blocks = prefix + self.pool.take(new)
-        sequence.room = len(sequence.blocks) * self.block_size
+        self._set_room(sequence)
         self._set_named(sequence, len(prefix))
         self.remember(sequence, context + tokens)
         return True
@@ -67,7 +68,7 @@ class KVCache:
             if needed > self.pool.free:
                 return False
             sequence.blocks += self.pool.take(needed)
-            sequence.room = len(sequence.blocks) * self.block_size
+            self._set_room(sequence)
         self.remember(sequence, min(after, sequence.total))
         return True
 
@@ -85,6 +86,10 @@ class KVCache:
         sequence.blocks = []
         sequence.room = 0
         self._set_named(sequence, 0)
+
+    def _set_room(self, sequence: Sequence) -> None:
+        blocks = len(sequence.blocks)
+        sequence.room = blocks * self.block_size if blocks < self._most else sys.maxsize
 
     def _set_named(self, sequence: Sequence, blocks: int) -> None:
         sequence.named = blocks

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from results.record import EngineLimits
+from simulators.native.effects.effects import Effects
 from simulators.native.roofline import Device
 from simulators.native.scheduler import Limits
 from simulators.native.shape import Shape
@@ -32,11 +33,20 @@ class Defaults:
         if not 0 < self.memory_utilization <= 1:
             raise ValueError(f"shipped.memory_utilization must be in (0, 1], got {self.memory_utilization}")
 
-    def limits(self, shape: Shape, device: Device, *, tensor_parallel: int, max_model_len: int) -> Limits:
+    def limits(
+        self,
+        shape: Shape,
+        device: Device,
+        *,
+        tensor_parallel: int,
+        max_model_len: int,
+        effects: Effects = Effects(),  # noqa: B008 - frozen
+    ) -> Limits:
         """The limits of such an engine. Raises SimulatorError when the model does not fit, and says by how much."""
-        weights = shape.weight_bytes / tensor_parallel
+        weights = shape.weight_bytes * (1 - effects.weights_on_host) / tensor_parallel
         room = device.memory * self.memory_utilization - self.activations - weights
-        block = self.block_size * shape.kv_bytes_per_token / tensor_parallel
+        room += effects.host_bytes(shape, device, room)
+        block = self.block_size * shape.kv_bytes_per_device(tensor_parallel)
         needed = -(-max_model_len // self.block_size) * block
         if room < needed:
             raise SimulatorError(

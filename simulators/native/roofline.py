@@ -20,13 +20,22 @@ from simulators.system import SimulatorError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Peak rates of one device: FLOP/s of dense 16-bit matrix products, bytes/s of its memory and of its link to the others."""
+    """Peak rates of one device: FLOP/s of dense 16-bit matrix products, bytes/s of its memory and of its link to the others.
+
+    fp8_flops, int8_flops: of products in these formats, None: it has no such units. gemm_flops: of the model's own products (None: 16-bit).
+    host_memory, host_bandwidth: bytes of the host's memory for it, bytes/s of one direction of the link to that.
+    """
 
     name: str
     flops: float
     memory_bandwidth: float
     memory: float
     link_bandwidth: float | None
+    fp8_flops: float | None = None
+    int8_flops: float | None = None
+    gemm_flops: float | None = None
+    host_memory: float | None = None
+    host_bandwidth: float | None = None
 
     @classmethod
     def from_hardware(cls, hardware: Mapping[str, Any]) -> "Device":
@@ -43,6 +52,10 @@ class Device:
             memory_bandwidth=1e9 * hardware["memory_bandwidth_gb_s"],
             memory=1e9 * hardware["memory_gb"],
             link_bandwidth=None if link is None else 0.5e9 * link,  # conf/hardware counts both directions together
+            fp8_flops=_scaled(hardware.get("fp8_tflops"), 1e12),
+            int8_flops=_scaled(hardware.get("int8_tops"), 1e12),
+            host_memory=_scaled(hardware.get("host_memory_gb"), 1e9),
+            host_bandwidth=_scaled(hardware.get("host_link_gb_s"), 0.5e9),
         )
 
 
@@ -68,6 +81,10 @@ class Efficiency:
                 raise ValueError(f"roofline.{name} must be >= 0 s, got {getattr(self, name)}")
 
 
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else scale * value
+
+
 class Roofline:
     """A StepTime computed from sizes. Raises SimulatorError when tensor parallelism does not divide the heads or has no link."""
 
@@ -84,10 +101,11 @@ class Roofline:
                 new_tokens=shape.layers * 2 * by_token,
             ),
             terms=(
-                *(self._product("new_tokens", inputs, outputs, times=shape.layers) for inputs, outputs in shape.layer_matrices),
-                self._attention({"prefill_pairs"}, {"prefill_context", "prefill_tokens"}),
-                self._attention({"decode_context", "decodes"}, {"decode_context", "decodes"}),  # reads all its context, itself included
-                self._product("sequences", shape.hidden, shape.vocab, times=1),
+                *(self._layer_product(inputs, outputs) for inputs, outputs in shape.layer_matrices),
+                self._attention(shape.prefill_pair_flops, {"prefill_pairs"}, {"prefill_context", "prefill_tokens"}),
+                # reads all its context, itself included
+                self._attention(shape.decode_pair_flops, {"decode_context", "decodes"}, {"decode_context", "decodes"}),
+                self._product("sequences", shape.hidden, shape.vocab, device.flops, shape.dtype_bytes),
             ),
         )
         self._steps = 0
@@ -112,28 +130,33 @@ class Roofline:
             "steps": self._steps,
         }
 
-    def _product(self, tokens: str, inputs: int, outputs: int, *, times: int) -> tuple[Row, Row]:
+    def _layer_product(self, inputs: int, outputs: int) -> tuple[Row, Row]:
+        """(arithmetic, traffic) of one of a layer's matrix products, in all layers."""
+        peak = self.device.flops if self.device.gemm_flops is None else self.device.gemm_flops
+        return self._product("new_tokens", inputs, outputs, peak, self.shape.bytes_per_weight, times=self.shape.layers)
+
+    def _product(self, tokens: str, inputs: int, outputs: int, peak: float, weight: float, *, times: int = 1) -> tuple[Row, Row]:
         """(arithmetic, traffic) of a (tokens, inputs) matrix times weights (inputs, outputs) spread over the devices; so many of it.
 
-        tokens: the part of a step's work that they are.
+        tokens: the part of a step's work that they are. peak: FLOP/s. weight: bytes of one.
         """
         weights = inputs * outputs / self.tensor_parallel
-        flops = self.device.flops * self.efficiency.gemm_flops
+        flops = peak * self.efficiency.gemm_flops
         bandwidth = self.device.memory_bandwidth * self.efficiency.gemm_bytes
-        element, moved = self.shape.dtype_bytes, inputs + outputs / self.tensor_parallel
+        moved = self.shape.dtype_bytes * (inputs + outputs / self.tensor_parallel)
         return (
             row(**{tokens: times * 2 * weights / flops}),
-            row(times * element * weights / bandwidth, **{tokens: times * element * moved / bandwidth}),
+            row(times * weight * weights / bandwidth, **{tokens: times * moved / bandwidth}),
         )
 
-    def _attention(self, pairs: set[str], read: set[str]) -> tuple[Row, Row]:
+    def _attention(self, pair: int, pairs: set[str], read: set[str]) -> tuple[Row, Row]:
         """(arithmetic, traffic) of all layers' attention.
 
-        pairs: what a step has of a query and a key, each 2 products of head_dim for every head. read: tokens whose keys and values are.
+        pair: FLOPs of a query and a key. pairs: what a step has of those. read: tokens whose keys and values are.
         """
         shape, device, share = self.shape, self.device, self.efficiency
-        flops = shape.layers * 4 * shape.heads * shape.head_dim / self.tensor_parallel
-        moved = shape.kv_bytes_per_token / self.tensor_parallel
+        flops = shape.layers * pair / self.tensor_parallel
+        moved = shape.kv_bytes_per_device(self.tensor_parallel)
         return (
             row(**dict.fromkeys(pairs, flops / (device.flops * share.attention_flops))),
             row(**dict.fromkeys(read, moved / (device.memory_bandwidth * share.attention_bytes))),

@@ -16,7 +16,7 @@ class Limits:
     longer prefill no more goes into one step, as long as there are other requests (0: no such limit). policy: order of the waiting queue.
     watermark: share of the blocks to be left free when a request is admitted beside others. reserve_full_prompt: admit a request only
     when all its prompt would fit. in_flight: steps scheduled before the first of them must have ended: 2 is asynchronous scheduling,
-    more a pipeline.
+    more a pipeline. kept_tokens: of a context, as much as is kept in the KV cache (and a block that is being written); None: all of it.
     """
 
     kv_blocks: int
@@ -31,8 +31,11 @@ class Limits:
     watermark: float = 0.0
     reserve_full_prompt: bool = True
     in_flight: int = 1
+    kept_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        if self.kept_tokens is not None and (self.kept_tokens < 1 or self.prefix_caching):
+            raise ValueError(f"kept_tokens must be >= 1, and rules prefix caching out; got {self.kept_tokens}")
         for name in ("kv_blocks", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "in_flight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -49,7 +52,8 @@ class Limits:
         if end > self.max_model_len:
             return f"{end} tokens are more than max_model_len {self.max_model_len}"
         room = self.kv_blocks * self.block_size
-        if end - 1 > room:  # the last token is never read again, so its KV is never made
+        needed = end - 1 if self.kept_tokens is None else min(end - 1, self.kept_tokens + self.block_size)
+        if needed > room:  # the last token is never read again, so its KV is never made
             return f"{end - 1} tokens do not fit the KV cache of {room} tokens"
         if not self.chunked_prefill and end - 1 > self.max_num_batched_tokens:
             return f"{end - 1} tokens are more than max_num_batched_tokens {self.max_num_batched_tokens}, and chunked prefill is off"

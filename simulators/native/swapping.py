@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simulators.native.batch import Batch
 from simulators.native.step_time import StepTime
+from simulators.native.wrapped import Wrapped
 
 
-class Swapping:
+class Swapping(Wrapped):
     """A StepTime: another one's, and behind it the step's swapped tokens over the link (vLLM 0.4 blocks the step on its copies).
 
     seconds_per_token: bytes of a token's KV over the bytes/s of one direction of the link to the host.
@@ -19,16 +17,12 @@ class Swapping:
     def __init__(self, inner: StepTime, *, seconds_per_token: float) -> None:
         if seconds_per_token < 0:
             raise ValueError(f"seconds_per_token must be >= 0, got {seconds_per_token}")
-        self.inner, self.seconds_per_token = inner, seconds_per_token
-        self.law = None  # what is swapped is no part of a law
+        super().__init__(inner)
+        self.seconds_per_token = seconds_per_token
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
         return self.inner.seconds(batch) + batch.swapped * self.seconds_per_token
-
-    def note(self, works: NDArray[np.float64]) -> None:
-        """See StepTime."""
-        self.inner.note(works)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""

@@ -20,7 +20,9 @@ class Synchronous:
         if limits.in_flight != 1:
             raise ValueError(f"this policy decides a step when the one before has ended: in_flight must be 1, got {limits.in_flight}")
         self.limits = limits
-        self.cache = KVCache(num_blocks=limits.kv_blocks, block_size=limits.block_size, prefix_caching=False)
+        self.cache = KVCache(
+            num_blocks=limits.kv_blocks, block_size=limits.block_size, prefix_caching=False, kept_tokens=limits.kept_tokens
+        )
         self.waiting = FirstComeFirstServed()
         self.running: list[Sequence] = []
         self.watermark = int(limits.watermark * limits.kv_blocks)  # blocks

@@ -21,7 +21,12 @@ class VllmV1:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.cache = KVCache(num_blocks=limits.kv_blocks, block_size=limits.block_size, prefix_caching=limits.prefix_caching)
+        self.cache = KVCache(
+            num_blocks=limits.kv_blocks,
+            block_size=limits.block_size,
+            prefix_caching=limits.prefix_caching,
+            kept_tokens=limits.kept_tokens,
+        )
         self.waiting: Waiting = ByPriority() if limits.policy == "priority" else FirstComeFirstServed()
         self.running: list[Sequence] = []
         self._watermark = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block

@@ -78,7 +78,7 @@ class Rig:
         limits, step_time = dataclasses.replace(self.limits, **changes), self.step_time()
         if arrangement is None:
             return serve(trace, limits, step_time, frontend=Frontend(), policy=policy)
-        kv = self.shape.kv_bytes_per_token // self.tensor_parallel
+        kv = self.shape.kv_bytes_per_token
         return arrangement.serve(trace, limits, step_time, frontend=Frontend(), policy=policy, kv_bytes_per_token=kv)
 
 

@@ -50,7 +50,14 @@ class Arrangement:
             raise ValueError(f"arrangement {self.kind} moves KV between instances: link_gb_s must be > 0, got {self.link_gb_s}")
 
     def serve(
-        self, trace: Trace, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str = "vllm_v1", kv_bytes_per_token: int = 0
+        self,
+        trace: Trace,
+        limits: Limits,
+        step_time: StepTime,
+        *,
+        frontend: Frontend,
+        policy: str = "vllm_v1",
+        kv_bytes_per_token: float = 0.0,
     ) -> Served:
         """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
 
@@ -76,7 +83,7 @@ class Arrangement:
             migrations=cluster.migrations,
         )
 
-    def cluster(self, limits: Limits, step_time: StepTime, *, policy: str = "vllm_v1", kv_bytes_per_token: int = 0) -> Cluster:
+    def cluster(self, limits: Limits, step_time: StepTime, *, policy: str = "vllm_v1", kv_bytes_per_token: float = 0.0) -> Cluster:
         """The engines, idle."""
         instances = [
             Instance(index=i, scheduler=POLICIES[policy](limits), step_time=step_time, in_flight=limits.in_flight)
