@@ -17,7 +17,7 @@ from analysis.stats import Values
 from results.database import connect
 
 LIMITS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
-TRACKS = ("shipped", "matched", "calibrated")
+TRACKS = ("shipped", "matched", "calibrated")  # those that are scored: the oracle is a diagnosis
 Key = tuple[str, str | None]  # (metric, stat)
 
 REQUESTS = """
@@ -59,6 +59,8 @@ class RunRow:
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     limits: Mapping[str, Any]
+    study: str | None = None
+    cell: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
         known = runs(connection)
         measured = _chosen(database, known, measured_run_id)
         simulated = sorted(
-            (run for run in known.values() if run.measured_run_id == measured.run_id),
+            (run for run in known.values() if run.measured_run_id == measured.run_id and run.track in TRACKS),
             key=lambda run: (run.system, TRACKS.index(str(run.track)), run.run_id),
         )
         ids = [measured.run_id, *(run.run_id for run in simulated)]

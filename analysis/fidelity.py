@@ -55,15 +55,16 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
       measured and simulated as run_metrics has them; error = simulated / measured - 1, with a paired bootstrap interval.
     - ttft, tpot, e2e with the stats 'mape' (error: a fraction, with its interval), 'ks' (error: the distance, 0 to 1),
       'wasserstein_s' (error: seconds) and 'wasserstein' (error: the same over the measured mean).
-    noise: relative standard deviation over the valid repeats of the measured run (`_cell`), NULL for fewer than two.
+    noise: relative standard deviation over the valid repeats of the measured run (`runs.cell`), NULL for fewer than two.
     Pairs whose measured run is invalid are scored too, so that one can look into them: runs.valid says that they do not count.
     """
     with data.open_database(database, read_only=False) as connection:
         runs = data.runs(connection)
+        connection.execute("DELETE FROM run_values; INSERT INTO run_values SELECT * FROM run_metrics")
         metrics = data.metric_values(connection, list(runs))
         scores: list[Score] = []
         refused: dict[str, str] = {}
-        for simulated in [run for run in runs.values() if run.kind == "simulated"]:
+        for simulated in [run for run in runs.values() if run.kind == "simulated" and run.track in data.TRACKS]:
             reason = _refusal(runs, simulated)
             if reason is None:
                 scores += _pair_scores(connection, runs[str(simulated.measured_run_id)], simulated, runs, metrics, bootstrap)
@@ -144,23 +145,11 @@ def _distances(measured: Values, simulated: Values, bootstrap: Bootstrap) -> Ite
 
 def _noise(runs: Mapping[str, RunRow], measured: RunRow, metrics: Metrics) -> dict[Key, float | None]:
     """The noise floor of each statistic over the valid repeats of a measured run; {} when it has none."""
-    repeats = [run.run_id for run in runs.values() if run.kind == "measured" and run.valid and _cell(run) == _cell(measured)]
+    repeats = [run.run_id for run in runs.values() if run.kind == "measured" and run.valid and run.cell == measured.cell]
     if len(repeats) < 2:
         return {}
     values = {key: [metrics[repeat].get(key) for repeat in repeats] for key in KEYS}
     return {key: relative_spread([value for value in of_repeats if value is not None]) for key, of_repeats in values.items()}
-
-
-def _cell(run: RunRow) -> tuple[object, ...]:
-    """Measured runs that agree in all of this are repeats of one another. The rate may differ: at equal rho, capacity is measured anew."""
-    settings = (
-        run.limits["max_num_seqs"],
-        run.limits["max_num_batched_tokens"],
-        run.limits["chunked_prefill"],
-        run.limits["prefix_caching"],
-    )
-    asked = tuple(run.config.get(part) for part in ("workload", "load", "seed"))
-    return run.system, run.version, run.model, run.hardware, run.workload, run.tensor_parallel, settings, asked
 
 
 def _pool(connection: duckdb.DuckDBPyConnection, run: RunRow, requests: Values) -> Pool | None:

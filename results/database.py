@@ -1,10 +1,11 @@
 """The DuckDB database: derived from the run folders, rebuilt whole at any time, replaced in one step.
 
-The tables are in schema.sql, every metric in metrics.sql, the other tools' definitions in dialects.sql; all three are executed into the
-file, so that any DuckDB client sees the same views.
+The tables are in schema.sql, every metric in metrics.sql, the other tools' definitions in dialects.sql, a study's views in study.sql; all
+are executed into the file, so that any DuckDB client sees the same views.
 """
 
 import filecmp
+import hashlib
 import json
 import math
 import uuid
@@ -16,10 +17,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from results.cells import cell_of, study_of
 from results.store import StoreError, check_files, read_meta, run_folders, sync
 
 COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
-SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql"))
+SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql", "study.sql"))
 
 
 class DatabaseError(RuntimeError):
@@ -40,6 +42,7 @@ def build(roots: Sequence[Path], database: Path) -> int:
         with duckdb.connect(scratch) as connection:
             for path in SQL_FILES:
                 connection.execute(path.read_text(encoding="utf-8"))
+            connection.execute("INSERT INTO plumbline VALUES (?)", [_schema()])
             if runs:
                 _fill(connection, runs)
             connection.execute("CHECKPOINT")  # closing would write the rest too, but keep silent when it cannot
@@ -56,15 +59,31 @@ def build(roots: Sequence[Path], database: Path) -> int:
 
 
 def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
-    """Open the database. Raises DatabaseError when it does not exist, is none, or another process holds it."""
+    """Open the database. Raises DatabaseError when it does not exist, is none, another process holds it, or it is of another version."""
     if not database.is_file():
         raise DatabaseError(f"{database}: no such database; build it with `python -m results build` (or `make database`)")
     try:
-        return duckdb.connect(database, read_only=read_only)
+        connection = duckdb.connect(database, read_only=read_only)
     except (duckdb.IOException, duckdb.ConnectionException) as error:
         if _is_locked(error):
             raise DatabaseError(f"{database}: another process has it open ({_one_line(error)}); close that one and try again") from error
         raise DatabaseError(f"{database}: cannot be opened ({_one_line(error)}); build it anew with `python -m results build`") from error
+    try:
+        made_by = connection.execute("SELECT schema FROM plumbline").fetchone()
+    except duckdb.CatalogException:
+        made_by = None
+    if made_by != (_schema(),):
+        connection.close()
+        raise DatabaseError(
+            f"{database}: made by another version of Plumbline, whose tables and views are others; build it anew from the run folders "
+            "with `python -m results build` (or `make database`)"
+        )
+    return connection
+
+
+def _schema() -> str:
+    """Digest of all SQL that a database is made with."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in SQL_FILES)).hexdigest()[:12]
 
 
 def _read_metas(roots: Sequence[Path]) -> dict[Path, dict[str, Any]]:
@@ -95,7 +114,8 @@ def _check_replaceable(database: Path) -> None:
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Path, Mapping[str, Any]]) -> None:
-    rows = pa.Table.from_pylist([_run_row(folder, meta) for folder, meta in runs.items()])
+    cells = {str(meta["run_id"]): cell_of(meta) for meta in runs.values() if meta["kind"] == "measured"}
+    rows = pa.Table.from_pylist([_run_row(folder, meta, cells) for folder, meta in runs.items()])
     connection.register("run_rows", rows)
     connection.execute("INSERT INTO runs BY NAME SELECT * FROM run_rows")
     connection.unregister("run_rows")
@@ -112,13 +132,15 @@ def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Path, Mapping[str
     )
 
 
-def _run_row(folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+def _run_row(folder: Path, meta: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, Any]:
     fields = {k: v for k, v in meta.items() if k not in ("limits", "slo", "window", "rows", "schema_version", "config", "provenance")}
     window = meta["window"] or (None, None)
     return {
         **fields,
         **meta["limits"],
         **{f"slo_{name}": limit for name, limit in meta["slo"].items()},
+        "study": study_of(meta),
+        "cell": cells.get(meta["run_id"] if meta["kind"] == "measured" else str(meta["measured_run_id"])),
         "started_at": _utc(folder, meta["started_at"]),
         "window_start": window[0],
         "window_end": window[1],

@@ -12,7 +12,7 @@ import pandas as pd
 from workloads.trace import Request, Trace
 
 Kind = Literal["measured", "simulated"]
-Track = Literal["shipped", "matched", "calibrated"]
+Track = Literal["shipped", "matched", "calibrated", "oracle"]
 
 
 class NotAvailable(RuntimeError):
@@ -75,7 +75,8 @@ class Run:
     """One replay of one trace on one system: what was asked, what the system resolved it to, what came out.
 
     system: vllm, sglang, vidur, ... version: the system's own. track, measured_run_id: of a simulated run: how it was calibrated
-    and which run it is held against (None: none, a prediction on its own). rho: offered load as a fraction of measured capacity;
+    (oracle: on the measured run itself, so a diagnosis and never a score) and which run it is held against (None: none, a prediction
+    on its own). rho: offered load as a fraction of measured capacity;
     rate: offered requests/s.
     valid, invalid_reason: the gates' verdict. window: (start, end) of the measurement, by arrival, both ends included.
     started_at: UTC, ISO 8601. wall_s: seconds the replay or the simulation took. config: JSON-able; its keys: engine, model (the

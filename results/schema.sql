@@ -1,12 +1,17 @@
 -- The tables of results/plumbline.duckdb, filled from the run folders by results/database.py. Times are float seconds since the
--- trace's start; unknown is NULL, never 0. Everything derived from these rows is a view: metrics.sql, dialects.sql.
+-- trace's start; unknown is NULL, never 0. Everything derived from these rows alone is a view: metrics.sql, dialects.sql, study.sql.
+-- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/fidelity.py, score).
+
+CREATE TABLE plumbline (
+    schema VARCHAR NOT NULL              -- digest of the SQL that made this file: another one's columns and views are others
+);
 
 CREATE TABLE runs (
     run_id VARCHAR PRIMARY KEY,
     kind VARCHAR NOT NULL,               -- 'measured' or 'simulated'
     system VARCHAR NOT NULL,             -- vllm, sglang, vidur, ...
     version VARCHAR,                     -- the system's own
-    track VARCHAR,                       -- shipped, matched, calibrated; NULL when measured
+    track VARCHAR,                       -- shipped, matched, calibrated, or oracle (a diagnosis, no score); NULL when measured
     measured_run_id VARCHAR,             -- the run that a simulated one is held against, if any
     workload VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
@@ -14,6 +19,8 @@ CREATE TABLE runs (
     rho DOUBLE,                          -- offered load / measured capacity
     rate DOUBLE,                         -- requests per second asked for
     repeat INTEGER NOT NULL,
+    study VARCHAR,                       -- the study that the run is part of, if any
+    cell VARCHAR,                        -- runs that differ in nothing but the repeat have the same; a simulated run's is its measured one's
     trace_sha256 VARCHAR NOT NULL,
     valid BOOLEAN NOT NULL,
     invalid_reason VARCHAR,
@@ -66,7 +73,11 @@ CREATE TABLE trace_requests (
     num_blocks BIGINT NOT NULL           -- leading prompt blocks that it may share with others
 );
 
--- Filled by analysis/fidelity.py. error: (simulated - measured) / measured; noise: the spread between repeats, relative.
+-- What the view run_metrics says of every run, kept: the study's views ask for it often, and it takes a pass over all tokens.
+CREATE TABLE run_values (run_id VARCHAR NOT NULL, metric VARCHAR NOT NULL, stat VARCHAR, value DOUBLE);
+
+-- One row per pair and statistic. error: (simulated - measured) / measured; noise: the spread between repeats of the measured run,
+-- relative; NULL without repeats. analysis/fidelity.py says which metrics and stats there are, and how the interval is made.
 CREATE TABLE fidelity (
     measured_run_id VARCHAR NOT NULL,
     simulated_run_id VARCHAR NOT NULL,
@@ -80,4 +91,64 @@ CREATE TABLE fidelity (
     error_low DOUBLE,
     error_high DOUBLE,
     noise DOUBLE
+);
+
+-- The same on a part of the requests: 'unsaturated', those that arrived before the measured run's change point, and 'saturated'.
+-- Only of pairs whose measured run has both.
+CREATE TABLE fidelity_parts (
+    measured_run_id VARCHAR NOT NULL,
+    simulated_run_id VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    track VARCHAR NOT NULL,
+    part VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    stat VARCHAR,
+    measured DOUBLE,
+    simulated DOUBLE,
+    error DOUBLE,
+    error_low DOUBLE,
+    error_high DOUBLE,
+    noise DOUBLE
+);
+
+-- Where a run's queue begins to grow for good; analysis/saturation.py has the rule. One row per run.
+CREATE TABLE saturation (
+    run_id VARCHAR NOT NULL,
+    change_point DOUBLE,                 -- s; NULL: nowhere
+    requests BIGINT NOT NULL,            -- that arrive from there on
+    growth DOUBLE,                       -- requests in the system at the last arrival more than at the change point
+    saturated BOOLEAN NOT NULL,          -- most requests arrive behind it: the run is on the far side of the knee
+    capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not saturated
+);
+
+-- Why a simulator errs: signed seconds that lead from its mean latency in `track` to the measured one; analysis/attribution.py says
+-- what each part is. simulated + the sum of the values = measured.
+CREATE TABLE attribution (
+    measured_run_id VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    track VARCHAR NOT NULL,              -- the track that it starts from
+    metric VARCHAR NOT NULL,
+    stat VARCHAR NOT NULL,
+    position INTEGER NOT NULL,           -- order of the parts, from 1
+    part VARCHAR NOT NULL,               -- kv_capacity, step_times, scheduling, frontend, unexplained
+    value DOUBLE NOT NULL,
+    simulated DOUBLE NOT NULL,
+    measured DOUBLE NOT NULL
+);
+
+-- What choosing a configuration by a simulator costs: one row per simulator, axis, setting of all other axes, and metric;
+-- analysis/rankings.py says how. regret: how much worse, relative, the simulator's choice measures than the best choice.
+CREATE TABLE rankings (
+    study VARCHAR,
+    system VARCHAR NOT NULL,
+    track VARCHAR NOT NULL,
+    axis VARCHAR NOT NULL,               -- engine, max_num_batched_tokens, replicas, ...
+    setting VARCHAR NOT NULL,            -- what the compared cells have in common, in words
+    metric VARCHAR NOT NULL,
+    stat VARCHAR,
+    cells INTEGER NOT NULL,              -- compared with each other
+    kendall_tau DOUBLE,                  -- NULL when all are equal on one side
+    regret DOUBLE,
+    measured_best VARCHAR NOT NULL,
+    simulated_best VARCHAR NOT NULL
 );

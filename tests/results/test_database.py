@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from results import database
 from results.database import DatabaseError
 from results.store import run_folders, write_run
 from tests.results.conftest import Build
-from tests.runs import make_pair, make_run
+from tests.runs import make_pair, make_run, make_simulated
 
 TABLES = ("runs", "requests", "tokens", "telemetry", "trace_requests", "fidelity")
 
@@ -25,6 +26,36 @@ TABLES = ("runs", "requests", "tokens", "telemetry", "trace_requests", "fidelity
 def dump(path: Path) -> dict[str, list[Any]]:
     with database.connect(path) as connection:
         return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+
+
+def test_a_simulated_run_has_the_study_and_the_cell_of_its_measured_run_and_repeats_share_theirs(built: Build) -> None:
+    labelled = make_run("labelled", seed=3)
+    labelled = dataclasses.replace(labelled, config={**labelled.config, "study": {"name": "quick", "cell": "0123456789ab", "point": "x"}})
+    trace = make_run().trace
+    plain = [make_run(f"plain-{i}", trace=trace, repeat=i) for i in range(2)]
+    other = dataclasses.replace(make_run("other", trace=trace), limits=dataclasses.replace(plain[0].limits, max_num_seqs=7))
+    orphan = dataclasses.replace(make_simulated(plain[0]), run_id="orphan", measured_run_id="gone")
+    runs = (labelled, make_simulated(labelled), *plain, make_simulated(plain[1]), other, orphan)
+    found = {run_id: (study, cell) for run_id, study, cell in built(*runs).execute("SELECT run_id, study, cell FROM runs").fetchall()}
+    assert found["labelled"] == found["labelled--vidur-calibrated"] == ("quick", "0123456789ab")
+    assert found["plain-0"] == found["plain-1"] == found["plain-1--vidur-calibrated"]
+    assert found["plain-0"][0] is None
+    assert len(found["plain-0"][1]) == 12
+    assert len({found[run_id][1] for run_id in ("labelled", "plain-0", "other")}) == 3
+    assert found["orphan"] == (None, None)
+
+
+def test_a_database_of_another_version_is_refused_in_one_line_and_built_anew(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "x.duckdb"
+    for older in ("CREATE TABLE runs (run_id VARCHAR)", "CREATE TABLE plumbline (schema VARCHAR); INSERT INTO plumbline VALUES ('0')"):
+        with duckdb.connect(path) as connection:
+            connection.execute(older)
+        with pytest.raises(DatabaseError, match=r"x\.duckdb: made by another version of Plumbline.*python -m results build") as caught:
+            database.connect(path)
+        assert "\n" not in str(caught.value)
+        assert database.build([root], path) == 4
+        database.connect(path).close()
+        path.unlink()
 
 
 @pytest.fixture
