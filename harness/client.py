@@ -31,11 +31,13 @@ _SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the 
 class Replay:
     """What came of one replay.
 
-    records: one per request, in the trace's order. started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from
-    there to the last answer. cpu_s: CPU seconds of this process in that time.
+    records: one per request, in the trace's order. ended: when the last byte of each request's answer was read, whatever it said (s since
+    second 0; None: no answer). started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from there to the last
+    answer. cpu_s: CPU seconds of this process in that time.
     """
 
     records: tuple[RequestRecord, ...]
+    ended: tuple[float | None, ...]
     started_at: str
     epoch: float
     wall_s: float
@@ -93,7 +95,15 @@ class Client:
         with _quiet_interpreter(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(session.run())
             records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
-        return Replay(records=records, started_at=session.started_at, epoch=session.epoch, wall_s=session.wall_s, cpu_s=session.cpu_s)
+            ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
+        return Replay(
+            records=records,
+            ended=ended,
+            started_at=session.started_at,
+            epoch=session.epoch,
+            wall_s=session.wall_s,
+            cpu_s=session.cpu_s,
+        )
 
     def _address(self, url: str) -> tuple[Address, bytes]:
         """Where to connect, and the head that all requests share."""

@@ -14,9 +14,10 @@ from results.profile import SAMPLE_COLUMNS
 class Observation:
     """One raw observation.
 
-    kind, prefill_context, batch, context: as in results.profile. new_tokens: also of a frontend observation, the prompt's length.
-    seconds: prefill: TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its first
-    prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT, a step in it.
+    kind, prefill_context, batch, context: as in results.profile; also 'refusal'. new_tokens: also of a frontend or refusal observation, the
+    prompt's length. seconds: prefill: TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its
+    first prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT, a step in it; refusal: until a
+    prompt that is too long was turned away.
     step: seconds of that step, by the stream's own period (frontend only).
     handover: seconds per sequence of handing a step's tokens over (decode only).
     """
@@ -57,13 +58,13 @@ class FrontendCost:
     def fit(cls, observations: Iterable[Observation]) -> "FrontendCost":
         """fixed: the 1-token prompts' median TTFT less their median step (a median of differences would take in the noise of both).
 
-        per_token: the median of what longer (cached) prompts add per token; 0 where none were probed.
+        per_token: the slope between the median times of the shortest and the longest refused prompts; 0 where there are no two lengths.
         """
-        seen = [o for o in observations if o.kind == "frontend"]
-        step = _median(o.step for o in seen if o.new_tokens == 1) or 0.0
-        fixed = (_median(o.seconds for o in seen if o.new_tokens == 1) or 0.0) - step
-        per_token = _median((o.seconds - o.step - fixed) / (o.new_tokens - 1) for o in seen if o.new_tokens > 1) or 0.0
-        return cls(fixed=max(0.0, fixed), per_token=max(0.0, per_token), step=step)
+        seen = list(observations)
+        fronts = [o for o in seen if o.kind == "frontend"]
+        step = _median(o.step for o in fronts) or 0.0
+        fixed = (_median(o.seconds for o in fronts) or 0.0) - step
+        return cls(fixed=max(0.0, fixed), per_token=max(0.0, _slope([o for o in seen if o.kind == "refusal"])), step=step)
 
     def of(self, prompt: int) -> float:
         """Seconds for a prompt of so many tokens."""
@@ -74,7 +75,7 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
     """The samples of a Profile, one row per observation, with a column `observed` for the seconds before anything was taken off.
 
     Prefill: less the front-end, and where earlier chunks are in it less the median of prompts that are just those chunks (an observation
-    whose earlier chunks were never timed alone is left out). Frontend: only 1-token prompts, the fixed cost. Noise below 0 becomes 0.
+    whose earlier chunks were never timed alone is left out). Frontend: the fixed cost. Refusals: none. Noise below 0 becomes 0.
     """
     steps: dict[int, list[float]] = {0: [0.0]}  # seconds of all steps of a prompt, by its length
     for o in (o for s in sightings for o in s.observations if o.kind == "prefill" and not o.cached):
@@ -91,9 +92,9 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
                     continue
                 seconds -= frontend.of(o.prefill_context + new) + before[earlier]
             elif o.kind == "frontend":
-                if new > 1:
-                    continue
                 seconds, new = seconds - frontend.step, 0
+            elif o.kind == "refusal":
+                continue
             rows.append((o.kind, new, o.prefill_context, o.batch, o.context, max(0.0, seconds), sighting.repeat, o.held_out, o.seconds))
     return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "observed"])
 
@@ -111,6 +112,7 @@ def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame,
     return {
         "frontend_fixed": frontend.fixed,
         "frontend_per_prompt_token": frontend.per_token,
+        "refusals": sum(o.kind == "refusal" for s in sightings for o in s.observations),
         "handover_per_sequence": _median(o.handover for s in sightings for o in s.observations if o.handover is not None),
         "probes": probes,
         "probes_not_run": sorted(set(range(probes)) - {s.probe for s in sightings}),
@@ -120,6 +122,15 @@ def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame,
         "below_zero": int((frame["time"] == 0).sum()),
         "relative_iqr": {str(kind): float(iqr) for kind, iqr in by_kind.items()},
     }
+
+
+def _slope(refusals: Sequence[Observation]) -> float:
+    """Seconds per token, from the medians of the shortest and the longest prompts."""
+    lengths = sorted({o.new_tokens for o in refusals})
+    if len(lengths) < 2:
+        return 0.0
+    short, long = (float(np.median([o.seconds for o in refusals if o.new_tokens == n])) for n in (lengths[0], lengths[-1]))
+    return (long - short) / (lengths[-1] - lengths[0])
 
 
 def _median(values: Iterable[float]) -> float | None:

@@ -17,8 +17,8 @@ from harness.shots import Gun, Shot
 from harness.steps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times
 from results.record import RequestRecord
 
-SHOTS = 9  # requests of a front-end probe with a 1-token prompt, one after another; these tell the smallest prefill, too
-LONG_SHOTS = 3  # of one with a longer prompt
+SHOTS = 9  # requests of a front-end probe, one after another; these tell the smallest prefill, too
+REFUSALS = 3  # prompts of each length that are to be refused
 TAIL = 8  # tokens that a front-end probe decodes, for its own period
 PREFILL_TOKENS = 512  # a prefill probe goes on until it has sent as many, but fires at most
 PREFILL_SHOTS = 5
@@ -35,29 +35,41 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Frontend:
-    """The fixed cost of a request outside the steps: TTFT of a step of one token, less what such a step takes.
+    """The fixed cost of a request outside the steps: TTFT of a prompt of one token, less what its step takes.
 
-    prompt: tokens; above 1 the prefix cache must hold all but the last of them, so the prompt is sent once before. Of one token, the TTFTs
-    are those of the smallest prefill, too: both medians come from the same shots, so that noise cannot push them past each other.
+    The TTFTs are those of the smallest prefill, too: both medians come from the same shots, so that noise cannot push them past each other.
     """
-
-    prompt: int
 
     def run(self, gun: Gun) -> list[Observation]:
         """Probe several times."""
-        if self.prompt > 1:
-            gun.put(1, self.prompt)
-        return [o for _ in range(SHOTS if self.prompt == 1 else LONG_SHOTS) for o in self._shoot(gun)]
+        return [o for _ in range(SHOTS) for o in self._shoot(gun)]
 
     def _shoot(self, gun: Gun) -> list[Observation]:
-        tokens = gun.fresh(1) if self.prompt == 1 else gun.pooled(0, self.prompt)
-        (record,) = gun.fire([Shot(prompt=tokens, output=TAIL)])
+        (record,) = gun.fire([Shot(prompt=gun.fresh(1), output=TAIL)])
         step = period([token_times(record)])
-        if step is None or record.first_token is None or record.sent is None or not _held(record, self.prompt - 1):
+        if step is None or record.first_token is None or record.sent is None:
             return []
         ttft = record.first_token - record.sent
-        seen = [Observation(kind="frontend", new_tokens=self.prompt, seconds=ttft, step=step)]
-        return [*seen, Observation(kind="prefill", new_tokens=1, seconds=ttft)] if self.prompt == 1 else seen
+        return [
+            Observation(kind="frontend", new_tokens=1, seconds=ttft, step=step),
+            Observation(kind="prefill", new_tokens=1, seconds=ttft),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """What a prompt's tokens cost outside the steps: how long it takes to refuse prompts that are too long, of the lengths in `prompts`.
+
+    They are received, parsed and checked like any other, and no step is computed. (A prompt that the prefix cache holds does not tell: the
+    step of its last token may still cost more the longer it is. SGLang's torch_native attention recomputes all of the prefix.)
+    """
+
+    prompts: Sequence[int]
+
+    def run(self, gun: Gun) -> list[Observation]:
+        """Probe several times; [] when the server refuses none of them."""
+        took = [(n, gun.refused(n)) for _ in range(REFUSALS) for n in self.prompts]
+        return [Observation(kind="refusal", new_tokens=n, seconds=seconds) for n, seconds in took if seconds is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 What separates a step from the front-end (HTTP, tokenising, queues, hand-over of the answer):
 - the gaps between a stream's tokens hold no front-end, however late each token comes through: `harness.steps` turns them into the time
   of a decode step (b sequences that decode together), and of a mixed step (a prompt injected beside them);
-- a prompt of one token costs the same step as decoding one token, so its TTFT less that stream's own period is the front-end. A longer
-  prompt that the prefix cache holds but for its last token says the same of long prompts (parsing them takes time too);
+- a prompt of one token costs the same step as decoding one token, so its TTFT less that stream's own period is the front-end. What each
+  further token of a prompt costs there (parsing it takes time) is told by prompts that are too long: they are parsed and refused, and
+  no step is computed. What is no front-end by that is a step's;
 - a prefill of n tokens is the TTFT of a prompt never seen before, on an idle engine, less the front-end; beyond the engine's token
   budget it is several steps: the last one is had alone where a prefix cache can hold the rest, else as a difference of two TTFTs.
 Under asynchronous scheduling a step's time is its period: what one more step adds to a stream.
@@ -24,7 +25,7 @@ from typing import Any
 
 from harness.client import Client
 from harness.observations import FrontendCost, Sighting, diagnostics, samples
-from harness.probes import SLACK, TAIL, Decode, Frontend, Mixed, Prefill, Probe
+from harness.probes import SLACK, Decode, Frontend, Mixed, Prefill, Probe, Refusal
 from harness.shots import Gun, Progress, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
@@ -32,11 +33,13 @@ from results.record import EngineLimits
 
 ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
+TOO_LONG = (1.02, 3.0)  # lengths of prompts that the engine must refuse, of the longest that it takes
 SOURCE = (
-    "HTTP probes of an otherwise idle engine. frontend: TTFT of 1-token prompts less their streams' own period (medians). prefill: TTFT of "
-    "a never-seen prompt less the front-end; beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a "
-    "difference of TTFTs). decode: Theil-Sen slopes of the token times, each of a few steps, while a batch steps down. mixed: how far an "
-    "injected prompt displaces the decoders' token times, plus a period."
+    "HTTP probes of an otherwise idle engine. frontend: TTFT of 1-token prompts less their streams' own period (medians); per prompt "
+    "token, the slope of the time in which prompts that are too long are refused. prefill: TTFT of a never-seen prompt less the front-end; "
+    "beyond max_num_batched_tokens its last chunk, the rest in the prefix cache (without one: a difference of TTFTs). decode: Theil-Sen "
+    "slopes of the token times, each of a few steps, while a batch steps down. mixed: how far an injected prompt displaces the decoders' "
+    "token times, plus a period."
 )
 
 
@@ -154,8 +157,8 @@ class Profiler:
         chunk = limits.max_num_batched_tokens or longest
         whole, later = list(self._prefills(min(chunk, longest))), list(self._chunks(chunk, longest, block))
         decodes, mixes = list(self._decodes(limits, longest)), list(self._mixes(limits, longest))
-        long = [Frontend(prompt=n) for n in ([_one_past(longest - TAIL, block)] if block else []) if n > 1]
-        return [Frontend(prompt=1), *whole, *decodes[:1], *mixes[-1:], *decodes[1:], *later, *mixes[:-1], *long]
+        too_long = [Refusal(prompts=[round(x * limits.max_model_len) for x in TOO_LONG])] if limits.max_model_len else []
+        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *decodes[1:], *later, *mixes[:-1]]
 
     def _prefills(self, whole: int) -> Iterator[Prefill]:
         """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token."""

@@ -66,6 +66,15 @@ class Gun:
     def _random(self, seed: list[int], length: int) -> NDArray[np.int64]:
         return np.random.default_rng(seed).integers(min(RESERVED, self.vocab_size - 2), self.vocab_size, length)
 
+    def refused(self, length: int) -> float | None:
+        """Seconds until the server has turned away a fresh prompt of so many tokens; None when it did not do that."""
+        request = Request(request_id=0, arrival=0.0, input_tokens=length, output_tokens=1)
+        replay = self.client.replay(self.endpoint, Trace(name="refusal", requests=(request,)), [self.fresh(length)])
+        (record,), (ended,) = replay.records, replay.ended
+        if record.error is None or record.first_token is not None or record.sent is None or ended is None:
+            return None
+        return ended - record.sent
+
     def fire(self, shots: Sequence[Shot]) -> tuple[RequestRecord, ...]:
         """Send the shots and return their records, in order. Raises EngineError when one of them failed."""
         order = sorted(range(len(shots)), key=lambda i: shots[i].arrival)

@@ -31,22 +31,28 @@ class Law:
     """step(new, context, batch) = base + per_token * new + per_context * context + per_sequence * batch, in seconds.
 
     new: tokens computed in the step, context: tokens in the KV cache before it, batch: sequences in it, summed over the whole step.
-    frontend: seconds per request before the scheduler sees it. refuse: answer every request with an error inside HTTP 200.
+    per_recomputed: seconds more per token of context that belongs to a prompt, not to a sequence that decodes (as if it were recomputed).
+    frontend: seconds per request before the scheduler sees it. parse: seconds per prompt token before that, of refused prompts, too.
+    prefix_caching: prompts that were served once are found again, by blocks. refuse: answer every request with an error inside HTTP 200.
     """
 
     base: float = 0.020
     per_token: float = 20e-6
     per_context: float = 2e-6
     per_sequence: float = 0.001
+    per_recomputed: float = 0.0
     frontend: float = 0.010
+    parse: float = 0.0
     max_num_seqs: int = 8
     max_num_batched_tokens: int = 512
     max_model_len: int = 2048
+    prefix_caching: bool = False
     refuse: bool = False
 
-    def step(self, *, new: int, context: float, batch: int) -> float:
+    def step(self, *, new: int, context: float, batch: int, recomputed: float = 0.0) -> float:
         """Seconds of one step."""
-        return self.base + self.per_token * new + self.per_context * context + self.per_sequence * batch
+        work = self.per_token * new + self.per_context * context + self.per_recomputed * recomputed
+        return self.base + work + self.per_sequence * batch
 
     def capacity(self, lengths: list[tuple[int, int]]) -> float:
         """Requests/s at saturation for (input, output) lengths, every prompt within one step: all slots are always taken, a request
@@ -61,6 +67,9 @@ class Law:
         return per_step / (
             self.base + self.per_sequence * self.max_num_seqs + per_step * (self.per_token * tokens + self.per_context * context)
         )
+
+
+BLOCK = 16  # tokens
 
 
 @dataclass(eq=False)
@@ -83,6 +92,16 @@ class Toy:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.work = asyncio.Event()
+        self.cached: set[tuple[int, ...]] = set()  # beginnings of prompts, whole blocks
+
+    def remember(self, prompt: list[int]) -> int:
+        """Tokens of the prompt that the prefix cache holds, never all of them; from now on it holds the whole prompt."""
+        if not self.law.prefix_caching:
+            return 0
+        begins = [tuple(prompt[:n]) for n in range(BLOCK, len(prompt) + 1, BLOCK)]
+        found = sum(begin in self.cached for begin in begins[: (len(prompt) - 1) // BLOCK])
+        self.cached.update(begins)
+        return found * BLOCK
 
     def schedule(self) -> dict[Sequence, int]:
         """New tokens per sequence: the running ones first, then waiting ones while slots and the token budget last."""
@@ -93,7 +112,7 @@ class Toy:
         while self.waiting and budget and len(self.running) < self.law.max_num_seqs:
             sequence = self.waiting.popleft()
             self.running.append(sequence)
-            step[sequence] = min(budget, sequence.prompt)
+            step[sequence] = min(budget, sequence.prompt - sequence.computed)
             budget -= step[sequence]
         return {sequence: new for sequence, new in step.items() if new}
 
@@ -107,7 +126,12 @@ class Toy:
                 await self.work.wait()
                 end = clock()
             step = self.schedule()
-            end += self.law.step(new=sum(step.values()), context=sum(s.computed + max(0, s.generated - 1) for s in step), batch=len(step))
+            end += self.law.step(
+                new=sum(step.values()),
+                context=sum(s.computed + max(0, s.generated - 1) for s in step),
+                batch=len(step),
+                recomputed=sum(s.computed for s in step if not s.generated),
+            )
             await asyncio.sleep(end - clock())
             for sequence, new in step.items():
                 self.advance(sequence, new)
@@ -129,11 +153,13 @@ class Toy:
         if self.law.refuse:
             await response.write(event({"error": {"message": "out of luck", "code": 500}}))
             return response
+        await asyncio.sleep(self.law.parse * len(body["prompt"]))
         if len(body["prompt"]) + body["max_tokens"] > self.law.max_model_len:
             await response.write(event({"error": {"message": "longer than max_model_len", "code": 400}}))
             return response
         await asyncio.sleep(self.law.frontend)
-        sequence = Sequence(prompt=len(body["prompt"]), output=body["max_tokens"], tokens=asyncio.Queue())
+        cached = self.remember(body["prompt"])
+        sequence = Sequence(prompt=len(body["prompt"]), output=body["max_tokens"], tokens=asyncio.Queue(), computed=cached)
         self.waiting.append(sequence)
         self.work.set()
         try:
@@ -145,8 +171,9 @@ class Toy:
                 await response.write(event({"choices": [{"index": 0, "text": f"t{index} ", "finish_reason": reason}], **counts}))
         finally:
             sequence.gone = True
-        usage = {"prompt_tokens": sequence.prompt, "completion_tokens": sequence.output}
-        await response.write(event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
+        final = {"prompt_tokens": sequence.prompt, "completion_tokens": sequence.output}
+        whole = {**final, "prompt_tokens_details": {"cached_tokens": cached}}
+        await response.write(event({"choices": [], "usage": whole}) + b"data: [DONE]\n\n")
         return response
 
 
@@ -184,12 +211,12 @@ def endpoint(law: Law, port: int) -> Endpoint:
     """The toy at `port`, its limits as the law has them."""
     limits = EngineLimits(
         kv_tokens=law.max_num_seqs * law.max_model_len,
-        block_size=16,
+        block_size=BLOCK,
         max_num_seqs=law.max_num_seqs,
         max_num_batched_tokens=law.max_num_batched_tokens,
         max_model_len=law.max_model_len,
         chunked_prefill=True,
-        prefix_caching=False,
+        prefix_caching=law.prefix_caching,
     )
     return Endpoint(url=f"http://127.0.0.1:{port}", served_model="toy", system="toy", version="1", limits=limits)
 

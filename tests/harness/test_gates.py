@@ -31,7 +31,12 @@ def good(request: Request, **changes: object) -> RequestRecord:
 
 def replay_of(trace: Trace, change: Callable[[Request], dict[str, object]] = lambda _: {}, *, cpu_s: float = 1.0) -> Replay:
     return Replay(
-        records=tuple(good(r, **change(r)) for r in trace), started_at="2026-01-01T00:00:00+00:00", epoch=0.0, wall_s=10.4, cpu_s=cpu_s
+        records=tuple(good(r, **change(r)) for r in trace),
+        ended=tuple(r.arrival + 0.4 for r in trace),
+        started_at="2026-01-01T00:00:00+00:00",
+        epoch=0.0,
+        wall_s=10.4,
+        cpu_s=cpu_s,
     )
 
 

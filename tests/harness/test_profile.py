@@ -14,10 +14,11 @@ from harness.profile import Profiler
 from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
-from tests.toy_engine import Law, toy_engine
+from tests.toy_engine import Law, judge, toy_engine
 
 # times so long, and different enough, that what a busy machine adds to them is little
 LAW = Law(base=0.03, per_token=1e-4, per_context=2e-5, per_sequence=0.005, frontend=0.02, max_num_seqs=4)
+RECOMPUTES = dataclasses.replace(LAW, per_context=1e-5, per_recomputed=1e-4, parse=3e-5, prefix_caching=True)
 PROFILER = Profiler(
     budget=0.0,
     repeats=2,
@@ -118,8 +119,8 @@ def test_without_time_one_probe_of_each_kind_is_run() -> None:
         profile = few.measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
     assert set(profile.samples["kind"]) == {"frontend", "prefill", "decode", "mixed"}
     assert set(profile.samples["repeat"]) == {0}
-    assert profile.provenance["probe_runs"] == 4
-    assert len(profile.provenance["probes_not_run"]) == profile.provenance["probes"] - 4
+    assert profile.provenance["probe_runs"] == 5  # the last of them: prompts to refuse
+    assert len(profile.provenance["probes_not_run"]) == profile.provenance["probes"] - 5
 
 
 @dataclass
@@ -179,8 +180,36 @@ def test_a_chunk_is_what_it_adds_to_the_chunks_before_it() -> None:
     assert frame["time"].tolist() == pytest.approx([0.2, 0.15, 0.3])  # no base was timed for the third; the fourth needs none
 
 
-def test_long_prompts_tell_what_a_prompt_token_costs_outside_the_steps() -> None:
-    seen = [Observation(kind="frontend", new_tokens=n, seconds=0.03 + 2e-6 * (n - 1), step=0.02) for n in (1, 1001, 4001)]
+@pytest.fixture(scope="module")
+def recomputed() -> Iterator[Profile]:
+    """Of an engine that has a prefix cache, and computes with all of a prompt's cached beginning whenever it computes on it."""
+    few = dataclasses.replace(PROFILER, prefill=[128], held_out_prefill=[], decode_batches=[1], held_out_batches=[], decode_contexts=[32])
+    with toy_engine(RECOMPUTES) as endpoint:
+        yield dataclasses.replace(few, budget=600.0).measure(endpoint, client(), model={"vocab_size": 5000}, hardware="toy")
+
+
+def test_what_a_cached_prefix_costs_a_step_is_no_front_end(recomputed: Profile) -> None:
+    per_token = recomputed.provenance["frontend_per_prompt_token"]
+    judge(abs(per_token / RECOMPUTES.parse - 1) < 0.25, f"{per_token} s a token instead of {RECOMPUTES.parse}")
+    assert recomputed.provenance["refusals"] == 12
+
+
+def test_what_a_cached_prefix_costs_is_in_the_steps(recomputed: Profile) -> None:
+    points = recomputed.points()
+    chunks = points[(points["kind"] == "prefill") & (points["prefill_context"] > 0)]
+    assert set(chunks["prefill_context"]) == {512, 1024}
+    for new, context, seconds in zip(chunks["new_tokens"], chunks["prefill_context"], chunks["time"], strict=True):
+        expected = RECOMPUTES.step(new=new, context=context, batch=1, recomputed=context)
+        judge(abs(seconds / expected - 1) < 0.1, f"{seconds} s instead of {expected} s for {new} tokens after {context}")
+
+
+def test_an_engine_that_refuses_nothing_has_no_cost_per_prompt_token() -> None:
+    assert FrontendCost.fit([Observation(kind="refusal", new_tokens=5000, seconds=0.01)]).per_token == 0
+
+
+def test_refused_prompts_tell_what_a_prompt_token_costs_outside_the_steps() -> None:
+    seen = [Observation(kind="frontend", new_tokens=1, seconds=0.03, step=0.02)]
+    seen += [Observation(kind="refusal", new_tokens=n, seconds=0.005 + 2e-6 * n) for n in (1000, 4000, 2000)]
     assert FrontendCost.fit(seen) == FrontendCost(
         fixed=pytest.approx(0.01),  # type: ignore[arg-type]
         per_token=pytest.approx(2e-6),  # type: ignore[arg-type]
