@@ -15,7 +15,7 @@ SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latent:
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): all heads share one cached vector a token. Sizes in elements.
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): all heads share one cached vector a token. In elements.
 
     rank: of the compressed keys and values; rope: of the key part beside it that carries positions; nope, value: of a head's other key
     part and of its value; query_rank: of the compressed query (None: it is not).
