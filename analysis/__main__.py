@@ -10,10 +10,13 @@ from analysis import tables
 from analysis.data import AnalysisError, compare
 from analysis.fidelity import score
 from analysis.report import Report
+from analysis.study.report import StudyReport
 from results.database import DatabaseError
 
 DATABASE = Path("results/plumbline.duckdb")
 OUT = Path("results/report.html")
+STUDY_OUT = Path("results/study.html")
+ALL = ""  # what --study without a name means
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(options: argparse.Namespace) -> str:
     """Write the page; return the verdict and where the page is."""
-    summary = Report(database=options.database, out=options.out).write(options.run)
+    if options.study is not None:
+        study = StudyReport(database=options.database, out=options.out or STUDY_OUT).write(options.study or None)
+        return f"{study.verdict}\nreport: {study.path}"
+    summary = Report(database=options.database, out=options.out or OUT).write(options.run)
     return f"{summary.verdict}\nreport: {summary.path}"
 
 
@@ -57,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reporter = commands.add_parser("report", help="score, and write one self-contained HTML page")
-    reporter.add_argument("--out", type=Path, default=OUT, help=f"the page ({OUT})")
+    reporter.add_argument("--out", type=Path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
+    reporter.add_argument(
+        "--study", metavar="NAME", nargs="?", const=ALL, help="on a study instead of one run; without a name: on all runs"
+    )
     tabler = commands.add_parser("table", help="score, and print measured beside simulated")
     tabler.add_argument("--format", choices=("md", "csv", "latex"), default="md", help="Markdown, CSV (full precision) or LaTeX (booktabs)")
     for command in (reporter, tabler):

@@ -18,6 +18,11 @@ from analysis.plots import Series
 from analysis.tables import NOT_VALID
 
 FOLDER = Path(__file__).parent / "page"
+DEFINITIONS = (
+    "TTFT and E2E count from the time at which the trace says that a request arrives, so that a late client or a queue hides nothing. "
+    "TPOT is the mean time per output token after the first. Failed requests have no latency and are never good. Error is simulated "
+    "over measured, less one."
+)
 NEAR, OFF = 0.05, 0.20  # |error| up to which a cell is tinted near, and off; far beyond
 
 
@@ -55,15 +60,28 @@ def page(
         scorecard=scorecard,
         figures="\n".join(_section(section, key) for section in sections if section.drawings),
         details=details,
-        footer=(
-            "TTFT and E2E count from the time at which the trace says that a request arrives, so that a late client or a queue hides "
-            "nothing. TPOT is the mean time per output token after the first. Failed requests have no latency and are never good. "
-            "Error is simulated over measured, less one."
-        ),
-        plotly=get_plotlyjs().replace("</script", "<\\/script"),
+        footer=DEFINITIONS,
+        plotly=inline_script(get_plotlyjs()),
         data="\n".join(_json_block(drawing) for drawing in drawings),
+        theme=(FOLDER / "theme.js").read_text(),
         script=(FOLDER / "report.js").read_text(),
     )
+
+
+def inline_script(code: str) -> str:
+    """Code that may stand in a script element."""
+    return code.replace("</script", "<\\/script")
+
+
+def write(out: Path, text: str) -> None:
+    """Replace the file in one step; a full disk leaves the old one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(out)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float, unavailable: Mapping[str, str]) -> str:
@@ -133,7 +151,7 @@ def key(series: Sequence[Series]) -> str:
     items = [
         f'<li><button type="button" aria-pressed="true" data-series="{escape(one.name)}"><svg width="30" height="10" aria-hidden="true">'
         f'<line x1="1" y1="5" x2="29" y2="5" stroke="{one.color}" stroke-width="{one.line["width"]}" '
-        f'stroke-dasharray="{_DASHARRAYS[one.line["dash"]]}"/></svg>{escape(one.name)}</button></li>'
+        f'stroke-dasharray="{DASHARRAYS[one.line["dash"]]}"/></svg>{escape(one.name)}</button></li>'
         for one in series
     ]
     return f'<ul class="key" aria-label="Runs; press to hide or show">{"".join(items)}</ul>'
@@ -175,7 +193,7 @@ def not_modelled(run: RunRow) -> str:
     return ", ".join([*lacks, *partly]) or "nothing"
 
 
-_DASHARRAYS = {"solid": "none", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}
+DASHARRAYS = {"solid": "none", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}
 
 
 def _score_cell(score: Score | None, *, valid: bool) -> str:

@@ -1,6 +1,5 @@
 """The report: score the database, say the answer, write one HTML page. Read `Report.write` first; page.py has the HTML."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -68,7 +67,7 @@ class Report:
             key=page.key(plots.series_of(_drawn(comparison))),
             details=_details(comparison, reasons, out.parent),
         )
-        _write(out, html)
+        page.write(out, html)
         table = tables.as_text(tables.comparison(values, comparison.scores), valid=measured.valid)
         return Summary(table=table, verdict=answer, path=out)
 
@@ -210,14 +209,3 @@ def _run_details(run: RunRow, folder: Path, comparison: Comparison) -> str:
     config = run.config if run.kind == "measured" else {"simulator": run.config.get("simulator", {})}
     tables_ = [page.facts(facts, "The run"), page.facts(config, "Configuration"), page.facts(run.provenance, "Provenance")]
     return page.folder_link(run, folder) + "".join(tables_)
-
-
-def _write(out: Path, text: str) -> None:
-    """Replace the file in one step; a full disk leaves the old one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(out)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -4,9 +4,8 @@ const plots = [...document.querySelectorAll(".plot")];
 const touch = !matchMedia("(hover: hover)").matches;
 
 function colours(layout) {
-  const style = getComputedStyle(document.documentElement);
-  const [text, muted, grid] = ["--text", "--muted", "--grid"].map((name) => style.getPropertyValue(name).trim());
-  const update = { "font.color": muted, "hoverlabel.bgcolor": style.getPropertyValue("--page").trim(), "hoverlabel.font.color": text };
+  const [text, muted, grid, page] = ["--text", "--muted", "--grid", "--page"].map(colour);
+  const update = { "font.color": muted, "hoverlabel.bgcolor": page, "hoverlabel.font.color": text };
   for (const axis of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
     update[`${axis}.gridcolor`] = grid;
   }
@@ -38,6 +37,6 @@ function toggle(name, shown) {
 document.querySelectorAll(".key button").forEach((button) => {
   button.addEventListener("click", () => toggle(button.dataset.series, button.getAttribute("aria-pressed") === "false"));
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+document.addEventListener("themechange", recolour);
 matchMedia("print").addEventListener("change", recolour);
 Promise.all(plots.map(draw)).then(() => { document.documentElement.dataset.drawn = String(plots.length); });

@@ -5,11 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from analysis.stats import Bootstrap
+from analysis.study.report import StudyReport
 from results import database
+from results.database import connect
 from results.record import Run
 from results.store import write_run
+from tests.studies import build_study, make_study
 
 MakeDatabase = Callable[..., Path]
+
+# A made-up cause for half of what a simulator is off by, the rest unexplained: what the figure needs, and it adds up.
+CAUSES = """
+DELETE FROM attribution;
+INSERT INTO attribution
+SELECT measured_run_id, system, track, metric, stat, position, part, share * (measured - simulated), simulated, measured
+FROM fidelity
+CROSS JOIN (VALUES (1, 'step_times', 0.75), (2, 'scheduling', -0.25), (3, 'unexplained', 0.5)) AS parts (position, part, share)
+WHERE track = 'matched' AND metric IN ('ttft', 'tpot', 'e2e') AND stat = 'mean' AND measured IS NOT NULL AND simulated IS NOT NULL;
+"""
 
 
 @pytest.fixture
@@ -23,3 +37,15 @@ def make_database(tmp_path: Path) -> MakeDatabase:
         return tmp_path / "plumbline.duckdb"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def study_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tests/studies.py's study with two workloads and two loads; its database, plumbline.duckdb, lies beside it."""
+    folder = tmp_path_factory.mktemp("study")
+    runs = make_study(workloads=("azure_conv_like", "mooncake_like"), loads=(0.4, 1.6), num_requests=30)
+    report = StudyReport(database=build_study(folder, runs), out=folder / "study.html", bootstrap=Bootstrap(resamples=100))
+    report.write("handmade")
+    with connect(Path(report.database), read_only=False) as connection:
+        connection.execute(CAUSES)
+    return report.write_scored("handmade").path

@@ -1,0 +1,172 @@
+"""The verdict of a study in plain words, computed from the scores and never rosier than they are. trust.py has the rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import names
+from analysis.data import Key
+from analysis.study.data import Simulator, Study
+from analysis.study.trust import CARE, MANY, TRUST, Record, nearest, records
+
+OVERALL: tuple[Key, ...] = (("ttft", "p50"), ("tpot", "p50"), ("output_throughput", None))
+LATENCIES: tuple[Key, ...] = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"), ("e2e", "p50"))
+QUESTIONS: tuple[Key, ...] = (*LATENCIES, ("output_throughput", None), ("goodput", None))
+ECHO: Key = ("output_throughput", None)  # below saturation it is what is offered, and no test of a simulator
+BELOW = "below saturation"
+RULE = (
+    f"Trust: 9 of 10 cells (of fewer than {MANY}: all) lie within {TRUST * 100:g} %, their confidence intervals included; with care: "
+    f"within {CARE * 100:g} %; beyond that, or where none covers half of the cells: not. Typical is the median of |error| over the cells. "
+    "Throughput is judged where cells are saturated: below, every simulator puts out what is offered."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Whom to trust for one statistic in one part of the cells. grade: as trust.Record has it, 'unknown' when nothing was scored.
+
+    nearest: the simulator's record, None when there is none; others: the next one and the furthest, in words.
+    """
+
+    question: str
+    part: str
+    cells: int
+    grade: str
+    nearest: Record | None
+    others: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer in one sentence, and what it rests on in a few more."""
+
+    headline: str
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.headline, *self.reasons])
+
+
+def verdict(study: Study) -> Verdict:
+    """Which simulator comes nearest, what it can be trusted for, and which ones not to trust."""
+    valid = study.valid_cells
+    lost = len(study.cells) - len(valid)
+    left_out = (f"{_count(lost, 'cell')} without a valid run: left out.",) if lost else ()
+    if valid.empty:
+        headline = f"INVALID: none of the {_count(len(study.cells), 'measured cell')} has a valid run, so no simulator can be judged."
+        return Verdict(headline=headline)
+    where = f"Over {_count(len(valid), 'measured cell')} on {_and(list(dict.fromkeys(map(names.system, valid['system']))))}"
+    if not study.simulators:
+        return Verdict(headline=f"{where}, nothing was simulated: there is no simulator to judge.", reasons=left_out)
+    best = nearest(study, OVERALL)
+    if best is None:
+        return Verdict(
+            headline=f"{where}, no simulator covers half of the cells: none can be trusted on what was measured.", reasons=left_out
+        )
+    graded = [(part, len(cells), _grades(study, part, cells, best)) for part, cells in parts(study)]
+    reasons = tuple(_trusted(part, cells, by_grade) for part, cells, by_grade in graded)
+    said = "" if any("trust" in by_grade for *_, by_grade in graded) else ", and is not to be trusted without care for anything"
+    among = f"comes nearest of {len(study.simulators)} simulators and tracks" if len(study.simulators) > 1 else "is the only simulator"
+    return Verdict(headline=f"{where}, {names.system(*best)} {among}{said}.", reasons=(*reasons, *_not_trusted(study), *left_out))
+
+
+def parts(study: Study) -> list[tuple[str, pd.DataFrame]]:
+    """The valid cells below saturation, and the saturated ones; those of which it is unknown apart. No part is empty."""
+    valid = study.valid_cells
+    saturated = valid["saturated"].astype("boolean")
+    found = ((BELOW, saturated.eq(False)), ("saturated", saturated.eq(True)), ("saturation unknown", saturated.isna()))
+    return [(part, valid[here.fillna(False).astype(bool)]) for part, here in found if here.fillna(False).any()]
+
+
+def answers(study: Study) -> list[Answer]:
+    """For each statistic and part of the cells: the nearest simulator, how far it is off, and how the others do."""
+    return [
+        _answer(key, part, len(cells), records(study, key, cells)) for key in QUESTIONS for part, cells in parts(study) if _tests(key, part)
+    ]
+
+
+def side(record: Record) -> str:
+    """Whether it leans: too high or too low, when the median signed error is nearly as large as the typical one."""
+    if record.typical == 0 or abs(record.lean) < 0.8 * record.typical:
+        return "to either side" if record.cells > 1 and record.typical > 0 else ""
+    return "too high" if record.lean > 0 else "too low"
+
+
+def _tests(key: Key, part: str) -> bool:
+    return key != ECHO or part != BELOW
+
+
+def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) -> str:
+    """What the nearest simulator is good for in one part of the cells."""
+    unknown = all(record.multiple is None for records in by_grade.values() for record in records)
+    said = [
+        f"{lead} {_and([f'{_said(one.key)} ({_typical(one, unknown)}{_worst(one)})' for one in by_grade[grade]], word)}"
+        for grade, lead, word in (("trust", "trust it for", "and"), ("care", "with care for", "and"), ("not", "not for", "or"))
+        if grade in by_grade
+    ]
+    repeats = ". Nothing was repeated there: the noise floor is unknown" if unknown and said else ""
+    return f"{part.capitalize()} ({_count(cells, 'cell')}): {'; '.join(said) or 'it gives nothing to compare'}{repeats}."
+
+
+def _grades(study: Study, part: str, cells: pd.DataFrame, simulator: Simulator) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for key in QUESTIONS:
+        if _tests(key, part):
+            for record in records(study, key, cells):
+                if record.simulator == simulator:
+                    found.setdefault(record.grade, []).append(record)
+    return found
+
+
+def _not_trusted(study: Study) -> tuple[str, ...]:
+    """Simulators that are beyond use for every latency, over all cells."""
+    grades: dict[Simulator, set[str]] = {}
+    for key in LATENCIES:
+        for record in records(study, key):
+            grades.setdefault(record.simulator, set()).add(record.grade)
+    bad = [names.system(*simulator) for simulator in study.simulators if grades.get(simulator) == {"not"}]
+    return (f"Not to be trusted for any latency: {_and(bad)}.",) if bad else ()
+
+
+def _answer(key: Key, part: str, cells: int, found: Sequence[Record]) -> Answer:
+    question = names.metric(*key)
+    if not found:
+        return Answer(question=question, part=part, cells=cells, grade="unknown", nearest=None, others="")
+    first, *rest = found
+    others = [f"next {_other(rest[0])}" if len(rest) > 1 else _other(rest[0])] if rest else []
+    others += [f"furthest {_other(rest[-1])}"] if len(rest) > 1 else []
+    grade = first.grade if first.covers else "not"
+    return Answer(question=question, part=part, cells=cells, grade=grade, nearest=first, others=", ".join(others))
+
+
+def _other(record: Record) -> str:
+    return f"{names.system(*record.simulator)} {names.percent(record.lean)}"
+
+
+def _typical(record: Record, unknown: bool) -> str:
+    multiple = "" if unknown else ", noise unknown" if record.multiple is None else f", {record.multiple:.1f} × noise"
+    return f"typically {_size(record.typical)}{multiple}"
+
+
+def _worst(record: Record) -> str:
+    return f", at worst {_size(record.worst)}" if record.grade == "not" else ""
+
+
+def _size(error: float) -> str:
+    return names.percent(error, sign=False)
+
+
+def _said(key: Key) -> str:
+    """A metric inside a sentence."""
+    name = names.metric(*key)
+    return name if name[:2].isupper() else name[0].lower() + name[1:]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _and(parts: Sequence[str], word: str = "and") -> str:
+    *first, last = parts
+    return f"{', '.join(first)} {word} {last}" if first else last
