@@ -1,6 +1,7 @@
 """Native in the bench and on the command line: runs in, runs out, one line when it cannot."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from omegaconf import OmegaConf
 
 from results.record import EngineLimits, Run
 from results.store import read_run, write_run
+from simulators.native.compare import Candidate, front
 from simulators.native.native import Native
 from simulators.native.resolve import limits_of
+from simulators.native.settings import deployment, settings, slo, trace_at
 from simulators.system import SimulatorError
 from tests.runs import LIMITS, make_run, make_trace
 from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
@@ -143,7 +146,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
     write_csv(make_trace(30), tmp_path / "trace.csv")
-    done = cli(tmp_path / "trace.csv", "--model", "llama_3_1_8b", "--hardware", "h200", "--rate", 20, "--out", tmp_path / "runs")
+    done = cli(f"trace={tmp_path}/trace.csv", "model=llama_3_1_8b", "hardware=h200", "rate=20", f"out={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     assert "ttft" in done.stdout and "30 requests in" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
@@ -154,24 +157,70 @@ def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
 def test_a_profile_on_the_command_line(tmp_path: Path) -> None:
     write_csv(make_trace(30), tmp_path / "trace.csv")
     dataclasses.replace(profile(), limits=LIMITS).write(tmp_path / "profile")
-    done = cli(tmp_path / "trace.csv", "--model", "tiny", "--hardware", "cpu", "--profile", tmp_path / "profile", "--max-num-seqs", 4)
+    profiled = f"profile={tmp_path}/profile"
+    done = cli(f"trace={tmp_path}/trace.csv", "model=tiny", "hardware=cpu", profiled, "limits.max_num_seqs=4")
     assert done.returncode == 0, done.stderr
     assert "held-out points" in done.stdout and "ttft" in done.stdout
+
+
+def test_capacity_on_the_command_line() -> None:
+    """Between what it says holds and what it says does not, the database's own SLO attainment crosses the share."""
+    words = ("model=tiny", "hardware=cpu", "limits.max_num_seqs=4", "workload=fixed", "duration=20")
+    done = cli("capacity", *words)
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"up to ([\d.e+]+) requests/s on 1 device\(s\), no longer at ([\d.e+]+)", done.stdout)
+    assert told, done.stdout
+    holds, fails = map(float, told.groups())
+    assert 0 < holds < fails <= 1.03 * holds
+    cfg = settings([*words])
+    kept, lost = (deployment(cfg).metrics(trace_at(cfg)(rate), slo(cfg))["slo_attainment", None] for rate in (0.98 * holds, 1.02 * fails))
+    assert kept is not None and lost is not None and kept >= 0.9 > lost
+
+
+def test_settings_against_each_other(tmp_path: Path) -> None:
+    swept = "effects.kv=[null,fp8,int2]"
+    done = cli("compare", "model=tiny", "hardware=cpu", "workload=fixed", "limits.max_num_seqs=4", "duration=20", swept, f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"effects.kv={kv} ") == 1 for kv in ("null", "fp8", "int2"))
+    assert done.stdout.count("effects.kv must be one of") == 1 and "*" in done.stdout
+    assert "plotly" in (tmp_path / "compare.html").read_text()
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    made = [
+        Candidate(label=f"{rate}, {tpot}", devices=1, rate=rate, latencies={("tpot", "p50"): tpot})
+        for rate, tpot in ((1, 0.1), (2, 0.2), (3, 0.4), (2, 0.3), (0.5, 0.1), (3, 0.5))
+    ]
+    assert [c.label for c in front(made)] == ["1, 0.1", "2, 0.2", "3, 0.4"]
+    double = Candidate(label="two devices", devices=2, rate=3.9, latencies={("tpot", "p50"): 0.2})
+    assert double not in front([*made, double])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("missing.csv", "--model", "tiny", "--hardware", "h200"), "missing.csv"),
-        (("TRACE", "--model", "tinny", "--hardware", "h200"), "did you mean tiny?"),
-        (("TRACE", "--model", "tiny", "--hardware", "h200", "--rate", "-1"), "--rate -1.0 requests/s: it must be above 0"),
-        (("TRACE", "--model", "tiny", "--hardware", "h200", "--max-num-seqs", "0"), "max_num_seqs must be >= 1"),
-        (("TRACE", "--model", "tiny", "--hardware", "h200", "--profile", "nowhere"), "nowhere/profile.json"),
-        (("TRACE", "--model", "tiny"), "--hardware"),
+        (("trace=missing.csv", "model=tiny", "hardware=h200"), "missing.csv"),
+        (("TRACE", "model=tinny", "hardware=h200"), "did you mean tiny?"),
+        (("TRACE", "model=tiny", "hardware=h200", "rate=-1"), "rate -1 requests/s: it must be above 0"),
+        (("TRACE", "model=tiny", "hardware=h200", "limits.max_num_seqs=0"), "max_num_seqs must be >= 1"),
+        (("TRACE", "model=tiny", "hardware=h200", "profile=nowhere"), "nowhere/profile.json"),
+        (("TRACE", "model=tiny"), "these settings have no value: hardware"),
+        (("TRACE", "model=tiny", "hardwar=h200"), "no setting is called 'hardwar'; did you mean hardware?"),
+        (("TRACE", "h200"), "'h200' is no setting; give KEY=VALUE"),
+        (("guess", "model=tiny"), "'guess' is no command; there are predict, capacity, compare"),
+        (("TRACE", "model=tiny", "hardware=h200", "policy=fifo"), "policy must be one of vllm_v1"),
+        (("TRACE", "model=tiny", "hardware=h200", "arrangement.kind=ring"), "arrangement.kind must be replicas"),
+        (
+            ("TRACE", "model=llama_3_1_8b", "hardware=h200", "policy=orca", "arrangement.kind=llumnix", "arrangement.instances=2"),
+            "got orca",
+        ),
+        (("TRACE", "model=llama_3_1_8b", "hardware=a100", "effects.weights=fp8"), "a100 has no fp8 arithmetic"),
+        (("capacity", "TRACE", "model=tiny", "hardware=h200"), "too short for a queue to build up"),
+        (("capacity", "TRACE", "model=tiny", "hardware=h200", "slo.ttft=null", "slo.tpot=null"), "the SLO has no limit"),
     ],
 )
 def test_bad_command_lines_end_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     write_csv(make_trace(5), tmp_path / "trace.csv")
-    done = cli(*(tmp_path / "trace.csv" if a == "TRACE" else a for a in arguments))
+    done = cli(*(f"trace={tmp_path}/trace.csv" if a == "TRACE" else a for a in arguments))
     assert done.returncode == 1 and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
