@@ -11,18 +11,39 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness import launchers
+from harness.system import EngineError
+
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
+INTERRUPTED = 130
 
 
-def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str] = ()) -> None:
-    """Compose conf/<root>.yaml with the command line and `overrides`, do `action`, exit with the code it returns."""
+class JobError(RuntimeError):
+    """A job of a multirun that ended with an exit code other than 0; it has said why. Any launcher brings an exception back."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str] = (), *, measures: bool = True) -> None:
+    """Compose conf/<root>.yaml with the command line and `overrides`, do `action`, exit with the code it returns.
+
+    In a multirun: once per job, by the chosen launcher, exit with the first code that is not 0. measures: whether jobs measure engines.
+    """
     signal.signal(signal.SIGTERM, _interrupt)  # what is terminated cleans up as what is interrupted does
-    wrong = check_choices(root, sys.argv[1:])
+    wrong = check_choices(root, sys.argv[1:]) or launchers.refusal(sys.argv[1:], measures=measures)
+    try:
+        wrong = wrong or launchers.go_where_it_is(sys.argv[1:])
+    except EngineError as error:
+        wrong = str(error)
     if wrong is not None:
         sys.exit(fail(wrong))
     sys.argv += overrides
@@ -31,13 +52,25 @@ def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)
     def job(cfg: DictConfig) -> None:
         nonlocal code
+        settings = HydraConfig.get()
+        os.chdir(settings.runtime.cwd)  # a worker on another machine starts elsewhere
         code = _guarded(cfg, action)
+        if settings.mode == RunMode.MULTIRUN and code != 0:
+            raise KeyboardInterrupt if code == INTERRUPTED else JobError(code)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     try:
         job()
+    except JobError as error:
+        code = error.code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except (HydraException, OmegaConfBaseException) as error:
         code = fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
+    except Exception as error:  # a launcher's own: a cluster that is not there, a Slurm that is not installed
+        if (launcher := launchers.chosen(sys.argv[1:])) == "basic":
+            raise
+        code = fail(f"hydra/launcher={launcher}: {cause(error)}")
     sys.exit(code)
 
 
@@ -78,7 +111,7 @@ def _guarded(cfg: DictConfig, action: Callable[[DictConfig], int]) -> int:
     except InstantiationException as error:
         return fail(cause(error))
     except KeyboardInterrupt:
-        return fail("interrupted; nothing half-written was left, finished runs are kept", code=130)
+        return fail("interrupted; nothing half-written was left, finished runs are kept", code=INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return fail(f"the disk is full: {error.filename or error}; free some space, then run again")

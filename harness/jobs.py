@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from hydra import compose
@@ -80,9 +81,15 @@ class Jobs:
         """One Hydra multirun over runs and simulators."""
         hydra = HydraConfig.get()
         launcher = [o for o in hydra.overrides.hydra if o.startswith(("hydra/launcher=", "hydra.launcher.", "+hydra.launcher."))]
+        if any(o.startswith("hydra.launcher.ray.init.address=") for o in launcher):
+            launcher.append(
+                "+hydra.launcher.ray.init.object_store_memory=null"
+            )  # the launcher's own; refused by a cluster that runs already
         folders = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
         sweep = [f"engine.run={','.join(runs)}", f"simulator={','.join(f'[{s}]' for s in simulators)}"]
         settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *launcher]
+        for run_id, simulator in product(runs, simulators):  # so that what is read afterwards is of these jobs
+            simulate.outcome_path(self.runs, run_id, [simulator]).unlink(missing_ok=True)
         with subprocess.Popen([sys.executable, "-m", "harness.simulate", "-m", *folders, *sweep, *settings]) as process:
             try:
                 process.wait()

@@ -68,4 +68,4 @@ def read_outcome(root: Path, run_id: str, simulator: str, settings: str) -> Outc
 
 
 if __name__ == "__main__":
-    cli.main("bench", run)
+    cli.main("bench", run, measures=False)

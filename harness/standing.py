@@ -41,7 +41,7 @@ class Standing:
         for name in ("cell", "hash"):
             table.add_column(name, no_wrap=True)
         for name in ("valid", "INVALID", "failed", "left", "simulated"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", min_width=len(name))
         for (name, cell), points in self._cells().items():
             valid, invalid, failed, left = self._count(points)
             runs = [self.measured[p.key].run_id for p in points if p.key in self.measured]
