@@ -3,11 +3,14 @@
 Times are float seconds since the trace's start unless a name says otherwise. Unknown is None, never 0 or -1.
 """
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workloads.trace import Request, Trace
 
@@ -41,6 +44,15 @@ class RequestRecord:
     cached_tokens: int | None = None
     token_times: tuple[float, ...] | None = None
     error: str | None = None
+
+
+class Records(Sequence[RequestRecord]):
+    """RequestRecords that are not held as objects, but made when asked for (record_table.py)."""
+
+    @property
+    @abstractmethod
+    def request_ids(self) -> NDArray[np.int64]:
+        """Their ids, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +104,7 @@ class Run:
     model: str
     hardware: str
     trace: Trace
-    records: tuple[RequestRecord, ...]
+    records: Sequence[RequestRecord]
     limits: EngineLimits
     started_at: str
     wall_s: float
@@ -111,7 +123,7 @@ class Run:
 
     def __post_init__(self) -> None:
         asked = [r.request_id for r in self.trace]
-        got = [r.request_id for r in self.records]
+        got = self.records.request_ids.tolist() if isinstance(self.records, Records) else [r.request_id for r in self.records]
         if sorted(asked) != sorted(got):
             missing = sorted(set(asked) - set(got))[:5]
             raise ValueError(

@@ -10,9 +10,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.record import SLO, EngineLimits, RequestRecord, Run
+from results.record_table import COLUMNS, RecordTable
 from workloads.files import read_parquet, write_parquet
 from workloads.trace import TraceError
 
@@ -33,17 +33,7 @@ _TIMES = ("arrival", "sent", "scheduled", "first_token", "finished")
 _RUN_ID = pa.field("run_id", pa.dictionary(pa.int32(), pa.string()), nullable=False)
 SCHEMAS = {
     # num_token_times: rows of this request in tokens.parquet; NULL when the system shows no token times, 0 when there were none
-    "requests": pa.schema(
-        [
-            _RUN_ID,
-            pa.field("request_id", pa.int64(), nullable=False),
-            pa.field("arrival", pa.float64(), nullable=False),
-            *(pa.field(name, pa.float64()) for name in _TIMES[1:]),
-            *(pa.field(name, pa.int64()) for name in ("input_tokens", "output_tokens", "cached_tokens")),
-            pa.field("error", pa.string()),
-            pa.field("num_token_times", pa.int64()),
-        ]
-    ),
+    "requests": pa.schema([_RUN_ID, *COLUMNS, pa.field("num_token_times", pa.int64())]),
     "tokens": pa.schema(
         [
             _RUN_ID,
@@ -82,8 +72,9 @@ def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, 
     extra = dict(files or {})
     replace = replace and run.kind == "simulated"
     _check_names(folder, run, extra, replace=replace)
-    tables = _tables(folder, run)
-    meta = _meta_text(folder, run, {name: table.num_rows for name, table in tables.items()})
+    records = RecordTable.of(run.records)
+    tables = _tables(folder, run, records)
+    meta = _meta_text(folder, run, {"tokens": pc.sum(records.num_token_times).as_py() or 0, **{n: t.num_rows for n, t in tables.items()}})
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _appearing(folder, replace=replace) as scratch:
@@ -91,6 +82,7 @@ def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, 
             write_parquet(run.trace, scratch / "trace.parquet")
             for name, table in tables.items():
                 pq.write_table(table, scratch / f"{name}.parquet", compression="zstd")
+            _write_tokens(folder, run.run_id, records, scratch / "tokens.parquet")
             for name, source in extra.items():
                 shutil.copyfile(source, scratch / name)
     except OSError as error:
@@ -181,24 +173,30 @@ def _meta_text(folder: Path, run: Run, rows: Mapping[str, int]) -> str:
         raise StoreError(f"{folder}: config or provenance is not plain JSON: {error}; hand in dicts, lists, strings and numbers") from error
 
 
-def _tables(folder: Path, run: Run) -> dict[str, pa.Table]:
-    columns: dict[str, Sequence[Any]] = {f: [getattr(r, f) for r in run.records] for f in SCHEMAS["requests"].names[1:-1]}
-    shown = [r.token_times for r in run.records]
-    columns["num_token_times"] = [None if times is None else len(times) for times in shown]
-    counts = [n or 0 for n in columns["num_token_times"]]
-    tokens = {
-        "request_id": np.repeat(np.array(columns["request_id"], dtype=np.int64), counts),
-        "token_index": np.concatenate([np.arange(n, dtype=np.int32) for n in counts] or [np.empty(0, dtype=np.int32)]),
-        "time": np.fromiter(chain.from_iterable(times or () for times in shown), dtype=np.float64, count=sum(counts)),
-    }
-    parts: dict[str, Mapping[str, Any]] = {"requests": columns, "tokens": tokens}
+def _tables(folder: Path, run: Run, records: RecordTable) -> dict[str, pa.Table]:
+    """All but the tokens."""
+    columns = {f.name: records.columns[f.name].combine_chunks() for f in COLUMNS}
+    parts: dict[str, Mapping[str, Any]] = {"requests": columns | {"num_token_times": records.num_token_times}}
     if run.telemetry is not None:
         parts["telemetry"] = _telemetry_columns(folder, run.telemetry)
-    tables = {name: _table(run.run_id, part, SCHEMAS[name]) for name, part in parts.items()}
-    for name, column in [*(("requests", c) for c in _TIMES), ("tokens", "time")]:
-        if not pc.all(pc.is_finite(tables[name][column].drop_null()), min_count=0).as_py():
-            raise StoreError(f"{folder}: {column} of a record is NaN or infinite; an unknown time is None")
-    return tables
+    for name in _TIMES:
+        _check_finite(folder, name, columns[name])
+    return {name: _table(run.run_id, part, SCHEMAS[name]) for name, part in parts.items()}
+
+
+def _write_tokens(folder: Path, run_id: str, records: RecordTable, path: Path) -> None:
+    """tokens.parquet, piece by piece: a large run's token times are never in memory together."""
+    with pq.ParquetWriter(path, SCHEMAS["tokens"], compression="zstd") as writer:
+        pieces = iter(()) if records.token_times is None else records.token_times.pieces()
+        for record, index, time in pieces:
+            _check_finite(folder, "a token's time", pa.array(time))
+            columns = {"request_id": records.request_ids[record], "token_index": index, "time": time}
+            writer.write_table(_table(run_id, columns, SCHEMAS["tokens"]))
+
+
+def _check_finite(folder: Path, name: str, column: pa.Array) -> None:
+    if not pc.all(pc.is_finite(column.drop_null()), min_count=0).as_py():
+        raise StoreError(f"{folder}: {name} of a record is NaN or infinite; an unknown time is None")
 
 
 def _telemetry_columns(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:

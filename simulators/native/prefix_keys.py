@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulators.native.sequence import Sequence
-from workloads.trace import Request, Trace
+from workloads.trace import Trace
 
 SPAN = 1 << 32  # keys of one owner: more than a sequence has blocks
+NONE: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def make_sequences(trace: Trace, *, block_size: int, delay: float = 0.0) -> Iterator[Sequence]:
@@ -14,25 +18,29 @@ def make_sequences(trace: Trace, *, block_size: int, delay: float = 0.0) -> Iter
     Two sequences have equal keys for their block i exactly when their first (i + 1) * block_size tokens are the same by the trace:
     within the prompts' common leading blocks. What comes after (the rest of the prompt, the output) is nobody else's.
     """
-    owners: dict[tuple[int, int], int] = {}  # (owner of the prefix before, trace block) -> owner of the longer prefix; 0 is the empty one
-    for index, request in enumerate(trace):
+    for index, (request, keys) in enumerate(zip(trace, shared_keys(trace, block_size), strict=True)):
         yield Sequence(
             index=index,
             arrival=request.arrival + delay,
             prompt=request.input_tokens,
             output=request.output_tokens,
-            shared_keys=_shared_keys(request, trace.block_size, block_size, owners),
+            shared_keys=keys.tolist(),
             own_key=-(index + 1) * SPAN,
         )
 
 
-def _shared_keys(request: Request, trace_block: int | None, block_size: int, owners: dict[tuple[int, int], int]) -> tuple[int, ...]:
-    if not request.blocks or trace_block is None:
-        return ()
-    prefixes, owner = [], 0
-    for block in request.blocks:
-        owner = owners.setdefault((owner, block), len(owners) + 1)
-        prefixes.append(owner)
-    shared_tokens = min(len(prefixes) * trace_block, request.input_tokens)
-    ends = range(block_size, shared_tokens + 1, block_size)
-    return tuple(prefixes[(end - 1) // trace_block] * SPAN + i for i, end in enumerate(ends))
+def shared_keys(trace: Trace, block_size: int) -> Iterator[NDArray[np.int64]]:
+    """Of each request the keys of the full blocks that other prompts may share, from its first block on; keys are above 0."""
+    owners: dict[tuple[int, int], int] = {}  # (owner of the prefix before, trace block) -> owner of the longer prefix; 0 is the empty one
+    for request in trace:
+        if not request.blocks or trace.block_size is None:
+            yield NONE
+            continue
+        prefixes, owner = [], 0
+        for block in request.blocks:
+            owner = owners.setdefault((owner, block), len(owners) + 1)
+            prefixes.append(owner)
+        shared_tokens = min(len(prefixes) * trace.block_size, request.input_tokens)
+        places = np.arange(shared_tokens // block_size)
+        last_tokens = (places + 1) * block_size - 1
+        yield np.array(prefixes)[last_tokens // trace.block_size] * SPAN + places

@@ -46,9 +46,8 @@ class Limits:
         if self.long_prefill_token_threshold < 0:
             raise ValueError(f"long_prefill_token_threshold must be >= 0, got {self.long_prefill_token_threshold}")
 
-    def refusal(self, sequence: Sequence) -> str | None:
-        """Why this request could never be served, or None. A server turns it away at once."""
-        end = sequence.prompt + sequence.output
+    def refusal(self, end: int) -> str | None:
+        """Why a request of so many tokens, prompt and output, could never be served, or None. A server turns it away at once."""
         if end > self.max_model_len:
             return f"{end} tokens are more than max_model_len {self.max_model_len}"
         room = self.kv_blocks * self.block_size

@@ -1,16 +1,22 @@
 """serve: a trace through an engine, and a record per request out of it."""
 
+import dataclasses
 import time
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from typing import Literal
 
 from results.record import RequestRecord
 from simulators.native.engine import run
+from simulators.native.fast.obstacle import compiled_obstacle
 from simulators.native.policies import POLICIES, adapted
 from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
 from workloads.trace import Request, Trace
+
+COMPILED_FROM = 20_000  # output tokens of a trace: the readable engine takes about as long for them as loading the compiled one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,36 +37,60 @@ class Served:
     transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
     """
 
-    records: tuple[RequestRecord, ...]
+    records: Many[RequestRecord]
     steps: int
     preemptions: int
     end: float
     peak_kv_blocks: int
-    seconds: float
+    seconds: float = 0.0
     transfers: int = 0
     migrations: int = 0
 
 
-def serve(trace: Trace, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str = "vllm_v1") -> Served:
+def serve(
+    trace: Trace,
+    limits: Limits,
+    step_time: StepTime,
+    *,
+    frontend: Frontend,
+    policy: str = "vllm_v1",
+    engine: Literal["any", "readable", "compiled"] = "any",
+    token_times: bool = True,
+) -> Served:
     """Simulate the trace on one engine. Requests that the engine would turn away get a record with the reason as its error.
 
-    Deterministic: the same input gives the same records, bit for bit. Raises SimulatorError.
+    engine: the compiled one (fast/) gives the same to the last bit; any: that one for all but small traces, where it has what is asked for.
+    token_times: whether records have them.
+    Deterministic: the same input gives the same records, bit for bit. Raises SimulatorError, ValueError for what `compiled` cannot serve.
     """
     begin = time.perf_counter()
     limits = adapted(policy, limits)
+    obstacle = compiled_obstacle(limits, step_time, policy)
+    if engine == "compiled" and obstacle:
+        raise ValueError(f"the compiled engine does not have {obstacle}; take the readable one")
+    if engine == "compiled" or (engine == "any" and not obstacle and sum(r.output_tokens for r in trace) >= COMPILED_FROM):
+        from simulators.native.fast.serve import serve_compiled  # here, since importing it takes longer than a small trace
+
+        served = serve_compiled(trace, limits, step_time, frontend, token_times=token_times)
+    else:
+        served = _serve_readable(trace, limits, step_time, frontend, policy, token_times=token_times)
+    return dataclasses.replace(served, seconds=time.perf_counter() - begin)
+
+
+def _serve_readable(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, token_times: bool) -> Served:
     scheduler: Scheduler = POLICIES[policy](limits)
     queue = Queue(trace, limits, frontend)
     steps, end, peak = 0, 0.0, 0
     for step in run(queue.accepted, scheduler, step_time, in_flight=limits.in_flight):
         steps, end = steps + 1, step.end
         peak = max(peak, scheduler.cache.used_blocks)
+    records = queue.records()
     return Served(
-        records=queue.records(),
+        records=records if token_times else tuple(dataclasses.replace(r, token_times=None) for r in records),
         steps=steps,
         preemptions=queue.preemptions,
         end=end,
         peak_kv_blocks=peak,
-        seconds=time.perf_counter() - begin,
     )
 
 
@@ -72,7 +102,7 @@ class Queue:
         self._sequences = list(make_sequences(trace, block_size=limits.block_size))
         for sequence in self._sequences:
             sequence.arrival += frontend.before + frontend.before_per_token * sequence.prompt
-        self._refusals = {s.index: reason for s in self._sequences if (reason := limits.refusal(s)) is not None}
+        self._refusals = {s.index: reason for s in self._sequences if (reason := limits.refusal(s.end)) is not None}
         self.accepted = sorted((s for s in self._sequences if s.index not in self._refusals), key=lambda s: (s.arrival, s.index))
 
     @property

@@ -41,20 +41,18 @@ def row(constant: float = 0.0, **rates: float) -> Row:
 
 def law_seconds(work: Any, linear: Any, pieces: Any, terms: Any) -> float:
     """A StepLaw's seconds. Takes sequences or arrays: `fast/` compiles this very function."""
-    total = along(linear, work)
+    total: float = linear[0]
+    for part in range(len(work)):
+        total += linear[part + 1] * work[part]
     tokens = work[0]
     for piece in pieces:
         if piece[0] < tokens:
             total += piece[1] + piece[2] * (tokens - piece[0])
             break
     for term in terms:
-        total += max(along(term[0], work), along(term[1], work))
-    return total
-
-
-def along(rates: Any, work: Any) -> float:
-    """rates . (1, work)."""
-    total: float = rates[0]
-    for part in range(len(work)):
-        total += rates[part + 1] * work[part]
+        one, other = term[0][0], term[1][0]
+        for part in range(len(work)):
+            one += term[0][part + 1] * work[part]
+            other += term[1][part + 1] * work[part]
+        total += max(one, other)
     return total

@@ -1,0 +1,91 @@
+"""RecordTable: many RequestRecords as columns, for runs of a million requests. Read one by one they are RequestRecords as ever."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from results.record import Records, RequestRecord
+from results.token_times import TokenTimes
+
+COLUMNS = pa.schema(
+    [
+        pa.field("request_id", pa.int64(), nullable=False),
+        pa.field("arrival", pa.float64(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in ("sent", "scheduled", "first_token", "finished")),
+        *(pa.field(name, pa.int64()) for name in ("input_tokens", "output_tokens", "cached_tokens")),
+        pa.field("error", pa.string()),
+    ]
+)
+PIECE = 1 << 14  # records made at once
+
+
+class RecordTable(Records):
+    """columns: as COLUMNS, unknown is NULL. token_times: None when no record has any. shown: whether each record has token times (all)."""
+
+    def __init__(self, columns: pa.Table, token_times: TokenTimes | None, shown: NDArray[np.bool_] | None = None) -> None:
+        self.columns = columns.cast(COLUMNS)
+        self.token_times = token_times
+        self._shown = np.full(len(columns), token_times is not None) if shown is None else shown
+
+    @classmethod
+    def of(cls, records: Sequence[RequestRecord]) -> "RecordTable":
+        """These records. Raises pyarrow's errors for values of another type."""
+        if isinstance(records, RecordTable):
+            return records
+        columns = [pa.array([getattr(r, f.name) for r in records], type=f.type, from_pandas=False) for f in COLUMNS]
+        shown = np.array([r.token_times is not None for r in records], dtype=bool)
+        return cls(pa.table(columns, schema=COLUMNS), TokenTimes.of(records), shown)
+
+    @property
+    def request_ids(self) -> NDArray[np.int64]:
+        """See Records."""
+        ids: NDArray[np.int64] = self.columns["request_id"].to_numpy()
+        return ids
+
+    @cached_property
+    def num_token_times(self) -> pa.Array:
+        """Of each record; NULL when it shows none."""
+        counts = np.zeros(len(self), np.int64) if self.token_times is None else self.token_times.counts
+        return pa.array(counts, mask=~self._shown)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        for first in range(0, len(self), PIECE):
+            yield from self._made(first, min(first + PIECE, len(self)))
+
+    @overload
+    def __getitem__(self, place: int) -> RequestRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[RequestRecord]: ...
+    def __getitem__(self, place: int | slice) -> RequestRecord | Sequence[RequestRecord]:
+        if isinstance(place, slice):
+            return tuple(self[i] for i in range(*place.indices(len(self))))
+        (record,) = self._made(*slice(place, place + 1 or None).indices(len(self))[:2])
+        return record
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _made(self, first: int, last: int) -> list[RequestRecord]:
+        if first >= last:
+            raise IndexError(f"there are {len(self)} records")
+        rows: list[dict[str, Any]] = self.columns.slice(first, last - first).to_pylist()
+        if self.token_times is None:
+            return [RequestRecord(**row) for row in rows]
+        times = self.token_times.between(first, last).tolist()
+        counts = self.num_token_times.slice(first, last - first).to_pylist()
+        made, start = [], 0
+        for row, count in zip(rows, counts, strict=True):
+            made.append(RequestRecord(**row, token_times=None if count is None else tuple(times[start : start + count])))
+            start += count or 0
+        return made

@@ -1,0 +1,70 @@
+"""TokenTimes: when each token of many requests came, without a number for each: a batch's requests get theirs at the same times."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.record import RequestRecord
+
+PIECE = 1 << 20  # token times made at once, unless one request has more
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTimes:
+    """Token times of records 0 to n - 1, as runs: `length` consecutive times of `clock` from `start`, and `shift` seconds later.
+
+    records: n. record: whose each run is, ascending, a record's runs in order of time.
+    """
+
+    records: int
+    clock: Floats
+    record: Integers
+    start: Integers
+    length: Integers
+    shift: float = 0.0
+
+    @classmethod
+    def of(cls, records: Sequence[RequestRecord]) -> "TokenTimes":
+        """Those of records that hold them themselves."""
+        counts = np.array([len(r.token_times or ()) for r in records], dtype=np.int64)
+        times = chain.from_iterable(r.token_times or () for r in records)
+        return cls(
+            records=len(records),
+            clock=np.fromiter(times, dtype=np.float64, count=int(counts.sum())),
+            record=np.arange(len(records)),
+            start=np.cumsum(counts) - counts,
+            length=counts,
+        )
+
+    @property
+    def counts(self) -> Integers:
+        """Tokens of each record."""
+        return np.bincount(self.record, weights=self.length, minlength=self.records).astype(np.int64)
+
+    def between(self, first: int, last: int) -> Floats:
+        """The times of records `first` to `last` - 1, one after the other."""
+        runs = slice(*np.searchsorted(self.record, [first, last]))
+        length = self.length[runs]
+        before = np.cumsum(length) - length
+        places = np.repeat(self.start[runs] - before, length) + np.arange(length.sum())
+        times: Floats = self.clock[places]
+        return times + self.shift if self.shift else times
+
+    def pieces(self) -> Iterator[tuple[Integers, Integers, Floats]]:
+        """(record, token's place in it, time) of all tokens, in pieces."""
+        counts = self.counts
+        ends = np.cumsum(counts)
+        first = 0
+        while first < self.records:
+            before = ends[first] - counts[first]
+            last = max(first + 1, int(np.searchsorted(ends, before + PIECE, side="right")))
+            some = counts[first:last]
+            starts = np.repeat(ends[first:last] - some - before, some)
+            yield np.repeat(np.arange(first, last), some), np.arange(some.sum()) - starts, self.between(first, last)
+            first = last

@@ -1,0 +1,74 @@
+"""A new engine's arrays."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.native import engine as readable
+from simulators.native.fast.records import BATCH, BLOCK, CLOCK, FOUND, LEVEL, LIMITS, NONE, RUN, SEQUENCE, Array, Engine, Pool, no_work
+from simulators.native.scheduler import Limits
+from simulators.native.step_law import StepLaw
+
+LOGGED = 1 << 14  # steps, and runs of tokens, between two looks at the logs
+
+
+def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw) -> Engine:
+    """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the scheduler."""
+    slots = max(1, min(limits.max_num_seqs, len(sequences)))
+    longest = int(sequences["end"].max(initial=0)) + limits.in_flight
+    clock = np.zeros(1, CLOCK)
+    clock["known"], clock["slots"] = len(sequences), slots
+    return Engine(
+        clock=clock,
+        limits=_limits(limits),
+        sequences=sequences,
+        shared_keys=shared_keys,
+        waiting=np.zeros(len(sequences) + 1, np.int64),
+        running=np.zeros(slots, np.int64),
+        free_slots=np.arange(slots)[::-1].copy(),
+        blocks=np.zeros((slots, -(-longest // limits.block_size) + 1), np.int32),
+        pool=_pool(limits.kv_blocks),
+        batches=np.zeros(limits.in_flight, BATCH),
+        samplers=np.zeros((limits.in_flight, slots), np.int64),
+        scheduled=np.zeros(slots, np.int64),
+        tokens=np.zeros(slots, np.int64),
+        linear=np.array(law.linear),
+        pieces=np.array(law.pieces),
+        terms=np.array(law.terms).reshape(-1, 2, len(law.linear)),
+        ends=np.zeros(LOGGED),
+        works=no_work(LOGGED),
+        runs=np.zeros(LOGGED + 2 * slots, RUN),
+    )
+
+
+def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Array:
+    """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each reaches the scheduler, ascending."""
+    made = np.zeros(len(arrival), SEQUENCE)
+    made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
+    for name in ("scheduled", "first_token", "finished"):
+        made[name] = np.nan
+    for name in ("last", "slot", "cached", "run_start"):
+        made[name] = NONE
+    return made
+
+
+def _limits(limits: Limits) -> Array:
+    made = np.zeros(1, LIMITS)
+    for name in LIMITS.names or ():
+        if hasattr(limits, name):
+            made[name] = getattr(limits, name)
+    made["watermark"] = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block
+    made["livelock"] = readable.LIVELOCK
+    return made
+
+
+def _pool(size: int) -> Pool:
+    """All free, in a ring with block number `size` as its two ends; room in the table for twice as many keys."""
+    blocks = np.zeros(size + 1, BLOCK)
+    blocks["next"] = np.roll(np.arange(size + 1), -1)
+    blocks["previous"] = np.roll(np.arange(size + 1), 1)
+    blocks["newer"] = blocks["older"] = NONE
+    found = np.zeros(1 << (2 * size).bit_length(), FOUND)
+    found["oldest"] = NONE
+    level = np.zeros(1, LEVEL)
+    level["free"] = size
+    return Pool(blocks=blocks, found=found, level=level)

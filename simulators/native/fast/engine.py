@@ -1,0 +1,72 @@
+"""See engine.py of the readable engine: take what has arrived, schedule a step, let it take its time, hand its tokens back."""
+
+from collections.abc import Callable
+
+from simulators.native.fast import vllm_v1
+from simulators.native.fast.compiled import DIGEST, compiled, kept
+from simulators.native.fast.records import Engine
+from simulators.native.step_law import law_seconds
+
+DONE, WAITS, FULL, LIVELOCK = range(4)  # why `advance` stopped: all is finished; nothing more before `until`; a log is full; see below
+
+_seconds = compiled(law_seconds)
+
+
+@compiled
+def _schedule(e: Engine) -> None:
+    """Schedule the next step, and log its work and when it will have ended."""
+    clock = e.clock[0]
+    start = max(clock.now, clock.device_free)
+    count, preempted = vllm_v1.schedule(e, start)
+    if count:
+        start = clock.device_free = start + _seconds(e.works[clock.logged], e.linear, e.pieces, e.terms)
+    batch = e.batches[clock.steps % len(e.batches)]
+    clock.fruitless = 0 if batch.samplers else clock.fruitless + 1
+    if count or preempted:
+        clock.counted += 1
+        clock.peak = max(clock.peak, len(e.pool.blocks) - 1 - e.pool.level[0].free)
+    batch.end = e.ends[clock.logged] = start
+    clock.logged += 1
+    clock.steps += 1
+
+
+def _make(digest: int) -> Callable[[Engine, float], int]:
+    def advance(e: Engine, until: float) -> int:
+        """Go on until second `until` (what happens then is left to the next call) or until a log is full; says why it stopped.
+
+        LIVELOCK: more steps than limits.livelock, one after the other, in which nobody got a token.
+        """
+        _ = digest
+        clock, limits = e.clock[0], e.limits[0]
+        room = len(e.runs) - 2 * len(e.running)  # a step ends two runs of each sampler at most
+        while clock.now < until:
+            if clock.logged == len(e.ends) or clock.runs > room:
+                return FULL
+            while clock.following < clock.known and e.sequences[clock.following].arrival <= clock.now:
+                e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = clock.following
+                clock.waiting += 1
+                clock.following += 1
+            under_way = clock.steps - clock.finished
+            if under_way < limits.in_flight and clock.running + clock.waiting > 0:
+                _schedule(e)
+                if clock.fruitless > limits.livelock:
+                    return LIVELOCK
+            elif under_way:
+                end = e.batches[clock.finished % len(e.batches)].end
+                if end >= until:
+                    return WAITS
+                clock.now = max(clock.now, end)
+                vllm_v1.finish(e, clock.finished, clock.now)
+                clock.finished += 1
+            elif clock.following < clock.known:
+                if e.sequences[clock.following].arrival >= until:
+                    return WAITS
+                clock.now = e.sequences[clock.following].arrival
+            else:
+                return DONE
+        return WAITS
+
+    return kept(advance)
+
+
+advance = _make(DIGEST)

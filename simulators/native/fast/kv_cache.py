@@ -1,0 +1,122 @@
+"""See kv_cache.py of the readable engine."""
+
+from simulators.native.fast import block_pool
+from simulators.native.fast.compiled import compiled
+from simulators.native.fast.records import NONE, Engine
+
+SPAN = 1 << 32  # see prefix_keys.py
+NEVER = 2**31 - 1
+
+
+@compiled
+def key_of(e: Engine, index: int, place: int) -> int:
+    """Sequence.key."""
+    s = e.sequences[index]
+    if place < s.shared_count:
+        shared: int = e.shared_keys[s.shared + place]
+        return shared
+    return -(index + 1) * SPAN + place
+
+
+@compiled
+def find_prefix(e: Engine, index: int) -> int:
+    """How many blocks of the sequence's beginning are still there; they are put down in the row of the next free slot.
+
+    Never all of it: its last token must be computed to go on.
+    """
+    s, slot = e.sequences[index], e.free_slots[e.clock[0].slots - 1]
+    found = 0
+    if e.limits[0].prefix_caching:
+        while found < (s.total - 1) // e.limits[0].block_size:
+            block = block_pool.find(e.pool, key_of(e, index, found))
+            if block == NONE:
+                break
+            e.blocks[slot, found] = block
+            found += 1
+    return found
+
+
+@compiled
+def admit(e: Engine, index: int, prefix: int, tokens: int, spare: int) -> bool:
+    """Give a waiting sequence the next free slot, the prefix found for it, and room for `tokens` more.
+
+    False, and nothing done, when there are too few blocks: `spare` must stay free afterwards.
+    """
+    s, clock, block_size = e.sequences[index], e.clock[0], e.limits[0].block_size
+    slot = e.free_slots[clock.slots - 1]
+    context = prefix * block_size
+    free = e.pool.level[0].free - spare
+    for place in range(prefix):  # a found block leaves the free queue too
+        free -= e.pool.blocks[e.blocks[slot, place]].references == 0
+    least = max(context + tokens, s.total) if e.limits[0].reserve_full_prompt else context + tokens
+    if -(-least // block_size) - prefix > free:
+        return False
+    clock.slots -= 1
+    s.slot = slot
+    for place in range(prefix):
+        block_pool.hold(e.pool, e.blocks[slot, place])
+    s.held = prefix
+    _take(e, index, context + tokens)
+    _set_named(e, index, prefix)
+    remember(e, index, context + tokens)
+    return True
+
+
+@compiled
+def extend(e: Engine, index: int, after: int) -> bool:
+    """Make room for a running sequence's first `after` tokens; False, and nothing done, when there are too few free blocks."""
+    s = e.sequences[index]
+    if after > s.room:
+        if -(-after // e.limits[0].block_size) - s.held > e.pool.level[0].free:
+            return False
+        _take(e, index, after)
+    remember(e, index, min(after, s.total))
+    return True
+
+
+@compiled
+def remember(e: Engine, index: int, tokens: int) -> None:
+    """Give the full blocks of the sequence's first `tokens` tokens their keys; list those that others may ask for."""
+    s = e.sequences[index]
+    if tokens >= s.next_name:
+        full = tokens // e.limits[0].block_size
+        for place in range(s.named, full):
+            block = e.blocks[s.slot, place]
+            e.pool.blocks[block].key = key_of(e, index, place)
+            if place < s.shared_count:
+                block_pool.list_key(e.pool, block)
+        _set_named(e, index, full)
+
+
+@compiled
+def release(e: Engine, index: int, returning: bool) -> None:
+    """Take slot and blocks from a sequence, the last ones first. returning: it will ask for them again, so they are listed."""
+    s = e.sequences[index]
+    if returning:
+        for place in range(s.shared_count, s.named):
+            block = e.blocks[s.slot, place]
+            if not e.pool.blocks[block].listed:
+                block_pool.list_key(e.pool, block)
+    for place in range(s.held - 1, -1, -1):
+        block_pool.give_back(e.pool, e.blocks[s.slot, place])
+    e.free_slots[e.clock[0].slots] = s.slot
+    e.clock[0].slots += 1
+    s.slot = NONE
+    s.held = s.room = 0
+    _set_named(e, index, 0)
+
+
+@compiled
+def _take(e: Engine, index: int, tokens: int) -> None:
+    s, block_size = e.sequences[index], e.limits[0].block_size
+    for place in range(s.held, -(-tokens // block_size)):
+        e.blocks[s.slot, place] = block_pool.take(e.pool)
+        s.held += 1
+    s.room = s.held * block_size
+
+
+@compiled
+def _set_named(e: Engine, index: int, blocks: int) -> None:
+    s = e.sequences[index]
+    s.named = blocks
+    s.next_name = (blocks + 1) * e.limits[0].block_size if e.limits[0].prefix_caching else NEVER

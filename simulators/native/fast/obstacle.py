@@ -1,0 +1,36 @@
+"""What the compiled engine does not have, so that the readable one serves it. Imported without compiling anything."""
+
+import dataclasses
+
+from simulators.native.scheduler import Limits
+from simulators.native.step_time import StepTime
+
+KNOWN = {  # of a Limits; anything else must be as by default
+    "kv_blocks",
+    "block_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "chunked_prefill",
+    "prefix_caching",
+    "long_prefill_token_threshold",
+    "watermark",
+    "reserve_full_prompt",
+    "in_flight",
+}
+LARGEST = 2**31 - 1  # of what it counts in 32 bits
+
+
+def compiled_obstacle(limits: Limits, step_time: StepTime, policy: str) -> str | None:
+    """What is asked for that the compiled engine does not have, or None."""
+    if policy != "vllm_v1":
+        return f"the policy {policy}"
+    if step_time.law is None:
+        return "step times that a batch's sums do not tell"
+    for field in dataclasses.fields(Limits):
+        value = getattr(limits, field.name)
+        if field.name not in KNOWN and value != field.default:
+            return f"{field.name}={value}"
+        if field.name in KNOWN and value > LARGEST:
+            return f"{field.name} above {LARGEST}"
+    return None

@@ -1,0 +1,139 @@
+"""What the compiled engine holds, as arrays of records: the fields of the readable engine's objects, under the same names.
+
+NONE stands for no block, no sequence, no row. Sequences are numbered in the order in which they reach the scheduler.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.native.step_law import WORK
+
+NONE = -1
+
+# Sequence, and of its tokens since the last gap: the step that made the first (run_start) and their number (run_length)
+SEQUENCE = np.dtype(
+    [
+        ("arrival", np.float64),
+        ("scheduled", np.float64),  # NaN: not yet
+        ("first_token", np.float64),
+        ("finished", np.float64),
+        ("shared", np.int64),  # where its shared keys begin in Engine.shared_keys
+        ("last", np.int64),  # number of the step it was last part of
+        ("run_start", np.int64),
+        ("run_length", np.int32),
+        ("shared_count", np.int32),
+        ("total", np.int32),
+        ("computed", np.int32),
+        ("promised", np.int32),
+        ("end", np.int32),
+        ("room", np.int32),
+        ("named", np.int32),
+        ("next_name", np.int32),
+        ("held", np.int32),  # how many blocks it has: blocks[slot, :held]
+        ("slot", np.int32),  # NONE: not running
+        ("cached", np.int32),  # NONE: not yet admitted
+        ("preemptions", np.int32),
+    ],
+    align=True,
+)
+# A KV block. A free one is part of the free queue (next, previous); one that can be found is part of its key's chain (newer, older).
+BLOCK = np.dtype(
+    [
+        ("key", np.int64),  # 0: nothing is known of its content
+        ("references", np.int32),
+        ("next", np.int32),
+        ("previous", np.int32),
+        ("newer", np.int32),
+        ("older", np.int32),
+        ("listed", np.int32),  # whether it can be found under its key
+    ],
+    align=True,
+)
+# A row of the table of keys; it is free when the block is NONE
+FOUND = np.dtype([("key", np.int64), ("oldest", np.int64)], align=True)
+# Batch, of those under way: a ring, one row for each step that may be
+BATCH = np.dtype([("end", np.float64), ("samplers", np.int32)], align=True)
+# Tokens that a sequence got from consecutive steps, one from each
+RUN = np.dtype([("sequence", np.int64), ("start", np.int64), ("length", np.int64)], align=True)
+# Limits, as numbers
+LIMITS = np.dtype(
+    [
+        ("block_size", np.int32),
+        ("max_num_seqs", np.int32),
+        ("max_num_batched_tokens", np.int32),
+        ("long_prefill_token_threshold", np.int32),
+        ("watermark", np.int32),  # blocks
+        ("in_flight", np.int32),
+        ("livelock", np.int32),
+        ("chunked_prefill", np.bool_),
+        ("prefix_caching", np.bool_),
+        ("reserve_full_prompt", np.bool_),
+    ],
+    align=True,
+)
+# Of the pool
+LEVEL = np.dtype([("free", np.int64)], align=True)
+# What changes all the time. steps: those scheduled so far, so the number of the next one; counted: of these, those that did something.
+# known: sequences that may arrive, of all in the array; following: the first of them that has not. logged, runs: rows filled.
+CLOCK = np.dtype(
+    [
+        ("now", np.float64),
+        ("device_free", np.float64),
+        ("known", np.int64),
+        ("following", np.int64),
+        ("steps", np.int64),
+        ("counted", np.int64),
+        ("finished", np.int64),
+        ("preemptions", np.int64),
+        ("fruitless", np.int64),
+        ("waiting", np.int64),  # sequences in the waiting queue, a ring that begins at `head`
+        ("head", np.int64),
+        ("running", np.int64),
+        ("slots", np.int64),  # free ones: free_slots[:slots]
+        ("peak", np.int64),
+        ("logged", np.int64),
+        ("runs", np.int64),
+    ],
+    align=True,
+)
+
+Array = NDArray[Any]
+
+
+class Pool(NamedTuple):
+    """The KV cache's blocks."""
+
+    blocks: Array  # BLOCK; one more than there are, both ends of the free queue
+    found: Array  # FOUND: hash table with open addressing
+    level: Array  # LEVEL, one row
+
+
+class Engine(NamedTuple):
+    """One engine. The arrays of the last two lines are logs: who lets it go on takes what they hold and sets `logged` and `runs` to 0."""
+
+    clock: Array  # CLOCK, one row
+    limits: Array  # LIMITS, one row
+    sequences: Array  # SEQUENCE
+    shared_keys: Array  # int64: keys of blocks that prompts share
+    waiting: Array  # int64 ring: sequences
+    running: Array  # int64: sequences, in the order of admission
+    free_slots: Array  # int64
+    blocks: Array  # int32 (slot, place): the blocks of running sequences
+    pool: Pool
+    batches: Array  # BATCH: steps under way
+    samplers: Array  # int64 (row of batches, place): sequences that get a token
+    scheduled: Array  # int64: sequences of the step being made; tokens: of each
+    tokens: Array
+    linear: Array  # StepLaw, as arrays
+    pieces: Array
+    terms: Array
+    ends: Array  # float64: when each step ended; works: float64 (step, part of WORK), its work (0 sequences: it did nothing)
+    works: Array
+    runs: Array  # RUN
+
+
+def no_work(rows: int) -> Array:
+    """Work of so many steps, zero."""
+    return np.zeros((rows, len(WORK)))

@@ -1,0 +1,205 @@
+"""See vllm_v1.py of the readable engine; first come, first served only."""
+
+from simulators.native.fast import kv_cache
+from simulators.native.fast.compiled import compiled
+from simulators.native.fast.records import NONE, Engine
+from simulators.native.step_law import DECODE_CONTEXT, DECODES, NEW_TOKENS, PREFILL_CONTEXT, PREFILL_PAIRS, PREFILL_TOKENS, SEQUENCES
+
+NO_LIMIT = 2**31 - 1
+
+
+@compiled
+def schedule(e: Engine, start: float) -> tuple[int, int]:
+    """Decide the next step, which begins at `start`, and log its work. Returns its sequences and how many it preempted.
+
+    Its samplers and their number are in the ring of steps under way, at the step's number.
+    """
+    clock, limits = e.clock[0], e.limits[0]
+    alone = clock.running + clock.waiting <= 1  # then a long prefill keeps nobody waiting
+    longest = limits.long_prefill_token_threshold if limits.long_prefill_token_threshold and not alone else NO_LIMIT
+    count, budget, preempted = _schedule_running(e, limits.max_num_batched_tokens, longest)
+    if not preempted:
+        count = _schedule_waiting(e, count, budget, longest, start)
+    _commit(e, count)
+    return count, preempted
+
+
+@compiled
+def finish(e: Engine, step: int, now: float) -> None:
+    """The step has ended at `now`: its samplers have one more token each."""
+    sequences, samplers = e.sequences, e.samplers
+    row = step % len(samplers)
+    completed = False
+    for place in range(e.batches[row].samplers):
+        index = samplers[row, place]
+        s = sequences[index]
+        if s.total == s.end:
+            continue  # with more than two steps under way one is scheduled too many, and its token dropped
+        s.total += 1
+        if step == s.run_start + s.run_length:
+            s.run_length += 1
+        else:
+            _begin_run(e, index, step, now)
+        complete = s.total == s.end
+        if s.slot != NONE:
+            s.promised -= 1
+            known = s.computed - s.promised
+            if known >= s.next_name:
+                kv_cache.remember(e, index, known)
+            if complete:
+                kv_cache.release(e, index, False)
+                completed = True
+        elif complete:  # preempted while its last token was under way
+            _remove(e, index)
+        if complete:
+            s.finished = now
+            _log_run(e, index)
+    if completed:
+        kept = 0
+        for place in range(e.clock[0].running):
+            if sequences[e.running[place]].slot != NONE:
+                e.running[kept] = e.running[place]
+                kept += 1
+        e.clock[0].running = kept
+
+
+@compiled
+def _schedule_running(e: Engine, budget: int, longest: int) -> tuple[int, int, int]:
+    """Continue running sequences, in order; when blocks run out, preempt the newest. Returns sequences, budget left, preempted."""
+    clock, running, sequences = e.clock[0], e.running, e.sequences
+    scheduled, tokens_of = e.scheduled, e.tokens
+    count = preempted = index = 0
+    while index < clock.running and budget > 0:
+        sequence = running[index]
+        s = sequences[sequence]
+        if s.promised and s.computed + 2 - s.promised >= s.end:
+            index += 1  # its last token is under way
+            continue
+        tokens = s.total + s.promised - s.computed
+        if tokens != 1:
+            tokens = min(tokens, longest, budget)
+        after = s.computed + tokens
+        while (after > s.room or after >= s.next_name) and not kv_cache.extend(e, sequence, after):
+            clock.running -= 1
+            victim = running[clock.running]
+            _preempt(e, victim)
+            preempted += 1
+            if victim == sequence:
+                return count, budget, preempted
+        scheduled[count], tokens_of[count] = sequence, tokens
+        count += 1
+        budget -= tokens
+        index += 1
+    return count, budget, preempted
+
+
+@compiled
+def _schedule_waiting(e: Engine, count: int, budget: int, longest: int, start: float) -> int:
+    """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks. Returns the step's sequences."""
+    clock, limits = e.clock[0], e.limits[0]
+    skipped = 0
+    while skipped < clock.waiting and budget > 0 and clock.running < limits.max_num_seqs:
+        sequence = e.waiting[(clock.head + skipped) % len(e.waiting)]
+        s = e.sequences[sequence]
+        if s.last >= clock.finished:
+            skipped += 1  # preempted with a token still under way: it needs that token first
+            continue
+        prefix = kv_cache.find_prefix(e, sequence)
+        cached = prefix * limits.block_size
+        tokens = min(s.total - cached, longest)
+        if tokens > budget and not limits.chunked_prefill:
+            break
+        tokens = min(tokens, budget)
+        if not kv_cache.admit(e, sequence, prefix, tokens, limits.watermark if clock.running else 0):
+            break
+        _pop(e, skipped)
+        e.running[clock.running] = sequence
+        clock.running += 1
+        s.computed = cached
+        if s.cached == NONE:
+            s.scheduled, s.cached = start, cached
+        e.scheduled[count], e.tokens[count] = sequence, tokens
+        count += 1
+        budget -= tokens
+    return count
+
+
+@compiled
+def _commit(e: Engine, count: int) -> None:
+    """Count the scheduled tokens as computed, promise the tokens that they generate, and sum up the step's work."""
+    sequences, scheduled, tokens_of, samplers, work = e.sequences, e.scheduled, e.tokens, e.samplers, e.works[e.clock[0].logged]
+    step = e.clock[0].steps
+    row = step % len(samplers)
+    sampling = decodes = decode_context = prefill_tokens = prefill_context = 0
+    prefill_pairs = 0.0
+    for place in range(count):
+        sequence, tokens = scheduled[place], tokens_of[place]
+        s = sequences[sequence]
+        context = s.computed
+        s.computed = context + tokens
+        s.last = step
+        if s.computed >= s.total + s.promised:
+            s.promised += 1
+            samplers[row, sampling] = sequence
+            sampling += 1
+        if tokens == 1 and context:  # see Batch.count
+            decodes += 1
+            decode_context += context
+        else:
+            prefill_tokens += tokens
+            prefill_context += context
+            prefill_pairs += tokens * (context + 0.5 * (tokens + 1))
+    e.batches[row].samplers = sampling
+    work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
+    work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
+    work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
+
+
+@compiled
+def _preempt(e: Engine, victim: int) -> None:
+    """Take its blocks; it waits again, first in the queue, and its tokens are to be computed anew."""
+    s = e.sequences[victim]
+    kv_cache.release(e, victim, True)
+    s.computed = s.promised = 0
+    s.preemptions += 1
+    clock = e.clock[0]
+    clock.head = (clock.head - 1) % len(e.waiting)
+    e.waiting[clock.head] = victim
+    clock.waiting += 1
+
+
+@compiled
+def _pop(e: Engine, place: int) -> None:
+    """Take out of the waiting queue the one at this place; those before it stay before the rest."""
+    clock, size = e.clock[0], len(e.waiting)
+    for i in range(place, 0, -1):
+        e.waiting[(clock.head + i) % size] = e.waiting[(clock.head + i - 1) % size]
+    clock.head = (clock.head + 1) % size
+    clock.waiting -= 1
+
+
+@compiled
+def _remove(e: Engine, sequence: int) -> None:
+    """Take this one out of the waiting queue, wherever it is."""
+    place = 0
+    while e.waiting[(e.clock[0].head + place) % len(e.waiting)] != sequence:
+        place += 1
+    _pop(e, place)
+
+
+@compiled
+def _begin_run(e: Engine, index: int, step: int, now: float) -> None:
+    """Its first token, or the first after a gap."""
+    s = e.sequences[index]
+    if s.run_length:
+        _log_run(e, index)
+    else:
+        s.first_token = now
+    s.run_start, s.run_length = step, 1
+
+
+@compiled
+def _log_run(e: Engine, index: int) -> None:
+    s, run = e.sequences[index], e.runs[e.clock[0].runs]
+    run.sequence, run.start, run.length = index, s.run_start, s.run_length
+    e.clock[0].runs += 1
