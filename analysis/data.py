@@ -86,6 +86,13 @@ class Score:
         return self.metric, self.stat
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartScore(Score):
+    """A row of the table `fidelity_parts`: a Score over the requests of one part of a run."""
+
+    part: str
+
+
 class AnalysisError(RuntimeError):
     """Nothing to analyse, or not the run that was asked for; the message says what, where, and what to do."""
 

@@ -1,173 +1,197 @@
-"""Holds every simulated run against the run it simulates and fills the table `fidelity`. What is compared, and how, is in `score`."""
+"""Scores a database: fills the tables of schema.sql from `run_values` on. Read `score` first; pairs.py scores one pair."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from analysis import data
-from analysis.data import Key, RunRow, Score
-from analysis.stats import (
-    STATS,
-    Bootstrap,
-    Estimate,
-    Pool,
-    Values,
-    ks_distance,
-    mape,
-    relative_error,
-    relative_error_of_pools,
-    relative_error_of_total,
-    relative_spread,
-    wasserstein_distance,
-)
+from analysis.attribution import attributions
+from analysis.data import Key, PartScore, RunRow, Score
+from analysis.pairs import KEYS, Scorer, scores_of
+from analysis.rankings import rankings
+from analysis.requests import Requests, read_requests, read_tokens
+from analysis.resampling import Resamples
+from analysis.saturation import Saturation, capacity_window, saturation
+from analysis.stats import Bootstrap, Estimate, relative_spread
 
-LATENCIES = ("ttft", "tpot", "e2e")
-RATES = ("output_throughput", "request_rate", "goodput", "slo_attainment")
-KEYS: tuple[Key, ...] = (*((metric, stat) for metric in (*LATENCIES, "itl") for stat in STATS), *((rate, None) for rate in RATES))
-
-# One row per request: its latencies, and what it adds to each rate of metrics.sql (all rates are over the same window).
-CONTRIBUTIONS = """
-SELECT
-    request_id, in_window, ttft, tpot, e2e,
-    CASE WHEN NOT failed THEN tokens_inside(first_token, finished, output_tokens, window_start, window_end) ELSE 0 END AS output_throughput,
-    NOT failed AND finished BETWEEN window_start AND window_end AS request_rate,
-    good AND in_window AS goodput,
-    good AND in_window AS slo_attainment
-FROM request_metrics JOIN requests USING (run_id, request_id) JOIN windows USING (run_id)
-WHERE run_id = ?
-ORDER BY request_id
-"""
-GAPS = "SELECT request_id, itl FROM itl WHERE run_id = ? AND in_window ORDER BY request_id, token_index"
+CAPACITY: Key = ("capacity", None)
+PARTS = ("unsaturated", "saturated")
+REFUSALS = "SELECT simulated_run_id, refusal FROM pairs WHERE refusal IS NOT NULL AND track <> 'oracle' ORDER BY simulated_run_id"
 
 Metrics = Mapping[str, Mapping[Key, float | None]]  # run_id to what run_metrics says
 
 
 def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:  # noqa: B008 - frozen
-    """Fill the table `fidelity` anew, for every simulated run; return why, by run_id, for those that were refused.
+    """Score every simulated run anew; return why, by run_id, for those that were refused.
 
-    A pair is scored when both runs hold the same requests (equal trace_sha256); otherwise it is refused. Rows per pair:
+    A pair is scored when both runs hold the same requests (equal trace_sha256); otherwise it is refused. Rows of `fidelity` per pair:
     - ttft, tpot, e2e, itl at mean, p50, p90, p95, p99, and output_throughput, request_rate, goodput, slo_attainment (stat NULL):
-      measured and simulated as run_metrics has them; error = simulated / measured - 1, with a paired bootstrap interval.
+      measured and simulated as run_metrics has them; error = simulated / measured - 1, with a paired block-bootstrap interval.
     - ttft, tpot, e2e with the stats 'mape' (error: a fraction, with its interval), 'ks' (error: the distance, 0 to 1),
       'wasserstein_s' (error: seconds) and 'wasserstein' (error: the same over the measured mean).
-    noise: relative standard deviation over the valid repeats of the measured run (`runs.cell`), NULL for fewer than two.
+    - capacity, where both runs are saturated: requests/s served over the seconds in which both are (see saturation.py).
+    noise: relative standard deviation over the valid repeats of the measured run (equal `cell`), NULL for fewer than two.
+    `fidelity_parts` has latencies and SLO attainment of the requests before and behind the measured run's change point.
     Pairs whose measured run is invalid are scored too, so that one can look into them: runs.valid says that they do not count.
+    The track oracle is no score: only `attribution` knows it.
     """
     with data.open_database(database, read_only=False) as connection:
-        runs = data.runs(connection)
         connection.execute("DELETE FROM run_values; INSERT INTO run_values SELECT * FROM run_metrics")
+        refused = {row["simulated_run_id"]: row["refusal"] for row in data.rows(connection, REFUSALS)}
+        runs, requests = data.runs(connection), read_requests(connection)
         metrics = data.metric_values(connection, list(runs))
-        scores: list[Score] = []
-        refused: dict[str, str] = {}
-        for simulated in [run for run in runs.values() if run.kind == "simulated" and run.track in data.TRACKS]:
-            reason = _refusal(runs, simulated)
-            if reason is None:
-                scores += _pair_scores(connection, runs[str(simulated.measured_run_id)], simulated, runs, metrics, bootstrap)
-            else:
-                refused[simulated.run_id] = reason
-        _replace(connection, scores)
+        saturations = {run: saturation(of["arrival"], of["first_token"]) for run, of in requests.items()}
+        study = _Study(
+            connection, runs, requests, metrics, saturations, Scorer(connection=connection, requests=requests, bootstrap=bootstrap)
+        )
+        pairs = [
+            (runs[str(run.measured_run_id)], run)
+            for run in runs.values()
+            if run.kind == "simulated" and run.track in data.TRACKS and run.run_id not in refused
+        ]
+        pairs.sort(key=lambda pair: (pair[0].run_id, pair[1].run_id))
+        tables: dict[str, Sequence[Any]] = {
+            "saturation": list(study.saturation_rows()),
+            "fidelity": [row for pair in pairs for row in study.scores(*pair)],
+            "fidelity_parts": [row for pair in pairs for row in study.parts(*pair)],
+            "attribution": list(attributions(runs, requests, metrics)),
+            "rankings": list(rankings(runs, metrics)),
+        }
+        _replace(connection, tables)
     return refused
 
 
-def _refusal(runs: Mapping[str, RunRow], simulated: RunRow) -> str | None:
-    """Why a simulated run cannot be scored; None when it can."""
-    measured = runs.get(str(simulated.measured_run_id))
-    if measured is None:
-        return f"its measured run {simulated.measured_run_id} is not in the database"
-    if measured.trace_sha256 != simulated.trace_sha256:
-        return f"not the same requests: its trace is {simulated.trace_sha256}, that of {measured.run_id} is {measured.trace_sha256}"
-    return None
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """All that scoring reads."""
 
+    connection: duckdb.DuckDBPyConnection
+    runs: Mapping[str, RunRow]
+    requests: Mapping[str, Requests]
+    metrics: Metrics
+    saturations: Mapping[str, Saturation]
+    scorer: Scorer
+    _noise: dict[str | None, Mapping[Key, float | None]] = dataclasses.field(default_factory=dict)
 
-def _pair_scores(
-    connection: duckdb.DuckDBPyConnection,
-    measured: RunRow,
-    simulated: RunRow,
-    runs: Mapping[str, RunRow],
-    metrics: Metrics,
-    bootstrap: Bootstrap,
-) -> Iterator[Score]:
-    row = partial(
-        Score,
-        measured_run_id=measured.run_id,
-        simulated_run_id=simulated.run_id,
-        system=simulated.system,
-        track=str(simulated.track),
-    )
-    one, other = (data.columns(connection, CONTRIBUTIONS, [run.run_id]) for run in (measured, simulated))
-    inside = one["in_window"] == 1
-    estimates = _estimates(one, other, inside, bootstrap)
-    pools = [_pool(connection, run, one["request_id"][inside]) for run in (measured, simulated)]
-    if pools[0] is not None and pools[1] is not None:
-        estimates |= {("itl", stat): estimate for stat, estimate in relative_error_of_pools(pools[0], pools[1], bootstrap).items()}
-    noise = _noise(runs, measured, metrics)
-    for metric, stat in KEYS:
-        truth, prediction = metrics[measured.run_id].get((metric, stat)), metrics[simulated.run_id].get((metric, stat))
-        error = prediction / truth - 1 if truth and prediction is not None else None  # against 0 there is no relative error
-        interval = estimates.get((metric, stat)) if error is not None else None
+    def scores(self, measured: RunRow, simulated: RunRow) -> Iterator[Score]:
+        """The rows of one pair."""
+        row = scores_of(measured, simulated)
+        estimates, noise = self.scorer.estimates(measured.run_id, simulated.run_id), self.noise(measured)
+        for metric, stat in KEYS:
+            truth, prediction = (self.metrics[run.run_id].get((metric, stat)) for run in (measured, simulated))
+            error = prediction / truth - 1 if truth and prediction is not None else None  # against 0 there is no relative error
+            interval = estimates.get((metric, stat)) if error is not None else None
+            yield row(
+                metric=metric,
+                stat=stat,
+                measured=truth,
+                simulated=prediction,
+                error=error,
+                error_low=interval.low if interval else None,
+                error_high=interval.high if interval else None,
+                noise=noise.get((metric, stat)),
+            )
+        yield from self.scorer.distances(measured, simulated)
+        yield from self._capacity(measured, simulated, row)
+
+    def parts(self, measured: RunRow, simulated: RunRow) -> Iterator[PartScore]:
+        """The rows of one pair on either side of the measured run's change point; none where it has no two sides."""
+        change = self.saturations[measured.run_id].change_point if measured.run_id in self.saturations else None
+        if change is None:
+            return
+        later = self.requests[measured.run_id]["arrival"] >= change
+        for part, mask in zip(PARTS, (~later, later), strict=True):
+            if mask.any():
+                for score in self.scorer.part(measured, simulated, mask):
+                    yield PartScore(**{**dataclasses.asdict(score), "part": part})
+
+    def noise(self, measured: RunRow) -> Mapping[Key, float | None]:
+        """The noise floor of each statistic over the valid repeats of a measured run; {} when it has none."""
+        if measured.cell not in self._noise:
+            repeats = [run for run in self.runs.values() if run.kind == "measured" and run.valid and run.cell == measured.cell]
+            repeats = [run for run in repeats if run.study == measured.study]
+            values = {key: [self.metrics[run.run_id].get(key) for run in repeats] for key in KEYS}
+            values[CAPACITY] = [self._own_capacity(run) for run in repeats]
+            self._noise[measured.cell] = {key: relative_spread([v for v in of if v is not None]) for key, of in values.items()}
+        return self._noise[measured.cell]
+
+    def saturation_rows(self) -> Iterator["_SaturationRow"]:
+        """The rows of the table `saturation`."""
+        for run_id, found in self.saturations.items():
+            capacity = self._own_capacity(self.runs[run_id]) if found.saturated else None
+            yield _SaturationRow(run_id=run_id, **dataclasses.asdict(found), capacity=capacity)
+
+    def _own_capacity(self, run: RunRow) -> float | None:
+        found, requests = self.saturations.get(run.run_id), self.requests.get(run.run_id)
+        if found is None or requests is None or found.change_point is None or not found.saturated:
+            return None
+        window = capacity_window(found.change_point, requests["arrival"], requests["finished"])
+        return self._served(run, window)
+
+    def _served(self, run: RunRow, window: tuple[float, float]) -> float | None:
+        """Requests/s: output tokens produced in the window over those of a mean request of the trace."""
+        tokens = float(np.nansum(read_tokens(self.connection, run.run_id, *window)))
+        mean = self._mean_tokens(run)
+        return tokens / (window[1] - window[0]) / mean if mean and window[1] > window[0] else None
+
+    def _mean_tokens(self, run: RunRow) -> float | None:
+        sql = "SELECT avg(output_tokens) AS mean FROM trace_requests WHERE trace_sha256 = ?"
+        mean: float | None = data.rows(self.connection, sql, [run.trace_sha256])[0]["mean"]
+        return mean
+
+    def _capacity(self, measured: RunRow, simulated: RunRow, row: Any) -> Iterator[Score]:
+        """Capacity measured and simulated over the seconds in which both are saturated; no row where they are not both."""
+        both = [self.saturations.get(run.run_id) for run in (measured, simulated)]
+        changes = [found.change_point for found in both if found is not None and found.saturated and found.change_point is not None]
+        if len(changes) < 2:
+            return
+        requests = self.requests[measured.run_id]
+        window = capacity_window(max(changes), requests["arrival"], requests["finished"])
+        truth, prediction = self._served(measured, window), self._served(simulated, window)
+        resamples = self.scorer.resamples(measured.run_id, simulated.run_id)
+        error = self._capacity_error(measured, simulated, window, resamples)
+        noise = self.noise(measured).get(CAPACITY)
         yield row(
-            metric=metric,
-            stat=stat,
+            metric="capacity",
+            stat=None,
             measured=truth,
             simulated=prediction,
-            error=error,
-            error_low=interval.low if interval else None,
-            error_high=interval.high if interval else None,
-            noise=noise.get((metric, stat)),
+            error=error.value,
+            error_low=error.low,
+            error_high=error.high,
+            noise=noise,
         )
-    for metric in LATENCIES:
-        for stat, distance in _distances(one[metric][inside], other[metric][inside], bootstrap):
-            yield row(metric=metric, stat=stat, error=distance.value, error_low=distance.low, error_high=distance.high)
+
+    def _capacity_error(self, measured: RunRow, simulated: RunRow, window: tuple[float, float], resamples: Resamples) -> Estimate:
+        totals = []
+        for run in (measured, simulated):
+            tokens = Requests(run.run_id, self.requests[run.run_id].ids, {"tokens": read_tokens(self.connection, run.run_id, *window)})
+            totals.append(resamples.total(tokens.in_order_of(self.requests[measured.run_id])["tokens"]))
+        return resamples.errors(totals[0], totals[1])[0]
 
 
-def _estimates(one: Mapping[str, Values], other: Mapping[str, Values], inside: Any, bootstrap: Bootstrap) -> dict[Key, Estimate]:
-    """Errors with intervals: of latencies over the requests inside the window, of rates over all requests."""
-    estimates: dict[Key, Estimate] = {}
-    for metric in LATENCIES:
-        errors = relative_error(one[metric][inside], other[metric][inside], bootstrap)
-        estimates |= {(metric, stat): estimate for stat, estimate in errors.items()}
-    return estimates | {(rate, None): relative_error_of_total(one[rate], other[rate], bootstrap) for rate in RATES}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _SaturationRow(Saturation):
+    """A row of the table `saturation`."""
+
+    run_id: str
+    capacity: float | None
 
 
-def _distances(measured: Values, simulated: Values, bootstrap: Bootstrap) -> Iterator[tuple[str, Estimate]]:
-    yield "mape", mape(measured, simulated, bootstrap)
-    yield "ks", Estimate(value=ks_distance(measured, simulated))
-    shift = wasserstein_distance(measured, simulated)
-    yield "wasserstein_s", Estimate(value=shift)
-    mean = float(np.nanmean(measured)) if shift is not None else 0.0
-    yield "wasserstein", Estimate(value=shift / mean if shift is not None and mean > 0 else None)
-
-
-def _noise(runs: Mapping[str, RunRow], measured: RunRow, metrics: Metrics) -> dict[Key, float | None]:
-    """The noise floor of each statistic over the valid repeats of a measured run; {} when it has none."""
-    repeats = [run.run_id for run in runs.values() if run.kind == "measured" and run.valid and run.cell == measured.cell]
-    if len(repeats) < 2:
-        return {}
-    values = {key: [metrics[repeat].get(key) for repeat in repeats] for key in KEYS}
-    return {key: relative_spread([value for value in of_repeats if value is not None]) for key, of_repeats in values.items()}
-
-
-def _pool(connection: duckdb.DuckDBPyConnection, run: RunRow, requests: Values) -> Pool | None:
-    """The gaps between tokens of the given requests; None when the run shows no token times."""
-    gaps = data.columns(connection, GAPS, [run.run_id])
-    if not len(gaps["itl"]):
-        return None
-    starts, ends = (np.searchsorted(gaps["request_id"], requests, side=side) for side in ("left", "right"))
-    return Pool([gaps["itl"][start:end] for start, end in zip(starts, ends, strict=True)])
-
-
-def _replace(connection: duckdb.DuckDBPyConnection, scores: Sequence[Score]) -> None:
+def _replace(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Sequence[Any]]) -> None:
     """Put the new rows in place of the old ones, all or nothing."""
-    names = [field.name for field in dataclasses.fields(Score)]
     connection.begin()
-    connection.execute("DELETE FROM fidelity")
-    if scores:
-        marks = ", ".join("?" * len(names))
-        rows = [[getattr(score, name) for name in names] for score in scores]
-        connection.executemany(f"INSERT INTO fidelity ({', '.join(names)}) VALUES ({marks})", rows)
+    for table, found in tables.items():
+        connection.execute(f"DELETE FROM {table}")
+        if found:
+            names = [field.name for field in dataclasses.fields(found[0])]
+            frame = pd.DataFrame({name: pd.Series([getattr(row, name) for row in found], dtype=object) for name in names})
+            connection.register("new_rows", frame)
+            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows")
+            connection.unregister("new_rows")
     connection.commit()

@@ -116,8 +116,8 @@ CREATE TABLE saturation (
     run_id VARCHAR NOT NULL,
     change_point DOUBLE,                 -- s; NULL: nowhere
     requests BIGINT NOT NULL,            -- that arrive from there on
-    growth DOUBLE,                       -- requests in the system at the last arrival more than at the change point
-    saturated BOOLEAN NOT NULL,          -- most requests arrive behind it: the run is on the far side of the knee
+    growth DOUBLE,                       -- requests that wait at the last arrival more than at the change point
+    saturated BOOLEAN NOT NULL,          -- the run is on the far side of the knee: it has a change point
     capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not saturated
 );
 

@@ -13,6 +13,7 @@ import scipy
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.native.measured import Measured, residual_lines
+from simulators.native.own_steps import own_profile
 from simulators.native.policies import POLICIES
 from simulators.native.resolve import Defaults, limits_of
 from simulators.native.roofline import Device, Efficiency, Roofline
@@ -32,6 +33,7 @@ class Native:
 
     shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
     calibrated: step times and front-end cost from the engine's profile, and its limits.
+    oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
     """
 
     policy: str
@@ -64,7 +66,7 @@ class Native:
 
     def tracks(self) -> tuple[Track, ...]:
         """See Simulator."""
-        return ("shipped", "matched", "calibrated")
+        return ("shipped", "matched", "calibrated", "oracle")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
@@ -80,7 +82,7 @@ class Native:
                 "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
                 "(calibration=aic, calibration=first_requests), or leave the track out"
             )
-        chosen = profile if track == "calibrated" else None
+        chosen = profile if track == "calibrated" else own_profile(measured, profile) if track == "oracle" else None
         outcome = self.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(

@@ -9,7 +9,8 @@ import pytest
 
 from analysis import data
 from analysis.data import Score
-from analysis.fidelity import LATENCIES, RATES, score
+from analysis.fidelity import score
+from analysis.requests import LATENCIES, RATES
 from analysis.stats import STATS, Bootstrap
 from results.database import connect
 from results.record import SLO, RequestRecord, Run

@@ -46,7 +46,7 @@ def measured(**changes: Any) -> Run:
 def test_it_is_a_simulator() -> None:
     simulator = native()
     assert (simulator.system, simulator.environment) == ("native", None)
-    assert simulator.tracks() == ("shipped", "matched", "calibrated")
+    assert simulator.tracks() == ("shipped", "matched", "calibrated", "oracle")
 
 
 @pytest.mark.parametrize("track", ["shipped", "matched", "calibrated"])

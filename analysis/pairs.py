@@ -1,0 +1,132 @@
+"""Scores one simulated run against the run it simulates: errors with intervals, distances, on the whole and on parts of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from analysis.blocks import shared_length
+from analysis.data import Key, RunRow, Score
+from analysis.requests import LATENCIES, RATES, Requests, read_gaps
+from analysis.resampling import Described, Pool, Resamples
+from analysis.stats import STATS, Bootstrap, Estimate, Values, ks_distance, relative_errors, wasserstein_distance
+
+METRICS = (*LATENCIES, "itl")
+KEYS: tuple[Key, ...] = (*((metric, stat) for metric in METRICS for stat in STATS), *((rate, None) for rate in RATES))
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Scores pairs. requests: of all runs; bootstrap: how intervals are made. What a measured run gives is kept for its next simulator."""
+
+    connection: duckdb.DuckDBPyConnection
+    requests: Mapping[str, Requests]
+    bootstrap: Bootstrap
+    _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def resamples(self, measured: str, simulated: str) -> Resamples:
+        """Resamples in blocks as long as the latencies of either run need."""
+        one, other = self.requests[measured], self.requests[simulated]
+        block = shared_length([self._length(one), self._length(other)])
+        return Resamples(len(one), block, self.bootstrap)
+
+    def estimates(self, measured: str, simulated: str) -> dict[Key, Estimate]:
+        """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
+        resamples = self.resamples(measured, simulated)
+        one, other = (self._described(run, measured, resamples) for run in (measured, simulated))
+        errors = {group: resamples.errors(one[group], other[group]) for group in one if group in other}
+        found: dict[Key, Estimate] = {}
+        for group, estimates in errors.items():
+            stats = STATS if group in METRICS else (None,)
+            found |= {(group, stat): estimate for stat, estimate in zip(stats, estimates, strict=True)}
+        return found
+
+    def part(self, measured: RunRow, simulated: RunRow, mask: Mask) -> Iterator[Score]:
+        """The scores of the requests of `mask` alone (in the measured run's order): latencies and SLO attainment."""
+        one, other = self.requests[measured.run_id], self.requests[simulated.run_id].in_order_of(self.requests[measured.run_id])
+        resamples = self.resamples(measured.run_id, simulated.run_id)
+        row = scores_of(measured, simulated)
+        kept = one.inside & mask
+        groups = {metric: (metric, STATS) for metric in LATENCIES} | {"slo_attainment": ("slo_attainment", (None,))}
+        for group, (metric, stats) in groups.items():
+            sides = [resamples.describe(_only(run[group], kept)) for run in (one, other)]
+            sides = sides if group in LATENCIES else [Described(side.point[:1], side.draws[:1]) for side in sides]
+            for stat, m, s, error in zip(stats, sides[0].point, sides[1].point, resamples.errors(*sides), strict=True):
+                yield row(
+                    metric=metric,
+                    stat=stat,
+                    measured=_none(m),
+                    simulated=_none(s),
+                    error=error.value,
+                    error_low=error.low,
+                    error_high=error.high,
+                )
+        yield from self._distances(one, other, kept, resamples, row)
+
+    def distances(self, measured: RunRow, simulated: RunRow) -> Iterator[Score]:
+        """Per-request errors and distances between the distributions of the latencies inside the window."""
+        one, other = self.requests[measured.run_id], self.requests[simulated.run_id].in_order_of(self.requests[measured.run_id])
+        resamples = self.resamples(measured.run_id, simulated.run_id)
+        yield from self._distances(one, other, one.inside, resamples, scores_of(measured, simulated))
+
+    def _distances(self, one: Requests, other: Requests, kept: Mask, resamples: Resamples, row: Any) -> Iterator[Score]:
+        for metric in LATENCIES:
+            truth, prediction = _only(one[metric], kept), _only(other[metric], kept)
+            per_request = resamples.describe(relative_errors(truth, prediction))
+            mape = resamples.estimates(Described(per_request.point[:1], per_request.draws[:1]))[0]
+            yield row(metric=metric, stat="mape", error=mape.value, error_low=mape.low, error_high=mape.high)
+            yield row(metric=metric, stat="ks", error=ks_distance(truth, prediction))
+            shift = wasserstein_distance(truth, prediction)
+            yield row(metric=metric, stat="wasserstein_s", error=shift)
+            mean = float(np.nanmean(truth)) if shift is not None else 0.0
+            yield row(metric=metric, stat="wasserstein", error=shift / mean if shift is not None and mean > 0 else None)
+
+    def _length(self, requests: Requests) -> Values:
+        """The run's series that needs the longest blocks."""
+        key = (requests.run_id, "series")
+        if key not in self._kept:
+            series = [_only(requests[metric], requests.inside) for metric in LATENCIES]
+            self._kept[key] = max(series, key=lambda values: shared_length([values]))
+        kept: Values = self._kept[key]
+        return kept
+
+    def _described(self, run_id: str, measured: str, resamples: Resamples) -> dict[str, Described]:
+        """Every statistic of a run on the resamples; 'itl' only where it shows token times."""
+        key = (run_id, resamples.block)
+        if key not in self._kept:
+            order = self.requests[measured]
+            requests = self.requests[run_id].in_order_of(order)
+            found = {metric: resamples.describe(_only(requests[metric], order.inside)) for metric in LATENCIES}
+            found |= {rate: resamples.total(requests[rate]) for rate in RATES}
+            gaps = read_gaps(self.connection, order if run_id == measured else requests)
+            if gaps is not None:
+                found["itl"] = resamples.describe_pool(Pool([g if k else g[:0] for g, k in zip(gaps, order.inside, strict=True)]))
+            if run_id != measured:
+                return found
+            self._kept[key] = found
+        kept: dict[str, Described] = self._kept[key]
+        return kept
+
+
+def scores_of(measured: RunRow, simulated: RunRow) -> Any:
+    """A Score of this pair, but for what is scored."""
+    return partial(
+        Score,
+        measured_run_id=measured.run_id,
+        simulated_run_id=simulated.run_id,
+        system=simulated.system,
+        track=str(simulated.track),
+    )
+
+
+def _only(values: Values, mask: Mask) -> Values:
+    return np.where(mask, values, np.nan)
+
+
+def _none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

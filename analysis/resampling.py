@@ -1,0 +1,177 @@
+"""Bootstrap resamples of a run's requests, and what the statistics are on each of them.
+
+Two runs hold the same requests, so all resampling is paired: a resample draws requests, and both runs get the same ones. It draws
+blocks of requests in order of arrival (the stationary bootstrap of Politis and Romano 1994, doi:10.1080/01621459.1994.10476870: blocks
+begin anywhere, their lengths are geometric, the last request is followed by the first), so that what neighbours share is kept;
+blocks of length 1 are the ordinary bootstrap. Such an interval covers the choice of requests; it does not cover what differs when the
+same run is repeated: that is the noise floor (`stats.relative_spread`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from scipy import special
+
+from analysis.stats import QUANTILES, Bootstrap, Estimate, Values, describe, known
+
+Weights = npt.NDArray[np.uint16]
+BATCH = 4_000_000  # random numbers at a time
+KEPT = 8  # sets of resamples that are kept for the next run of as many requests
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Statistics of a run and of each of its resamples. point: shape (k,). draws: (k, resamples)."""
+
+    point: Values
+    draws: Values
+
+
+class Resamples:
+    """The resamples of n requests, as often as each is drawn. weights: shape (resamples, n). block: their mean length."""
+
+    def __init__(self, n: int, block: int, bootstrap: Bootstrap) -> None:
+        self.block, self.bootstrap = block, bootstrap
+        self.weights = _weights(n, block, bootstrap.resamples, bootstrap.seed)
+        blocks = max(2.0, n / block)
+        # Hesterberg 2015 (doi:10.1080/00031305.2015.1089789), the expanded percentile interval: percentiles further out, as few blocks
+        # show too little of the spread, by as much as Student's t is wider than the normal distribution
+        tail = (1 - bootstrap.confidence) / 2
+        level = special.ndtr(np.sqrt(blocks / (blocks - 1)) * special.stdtrit(blocks - 1, tail))
+        self._levels = (level, 1 - level)
+        self._some = n > 1
+
+    def describe(self, values: Values) -> Described:
+        """Mean and QUANTILES, as `stats.describe` has them, of values[i] of request i; NaN: it has none."""
+        order = np.argsort(values)[: int(np.isfinite(values).sum())]
+        return Described(describe(values), _describe(self.weights, order, values[order], np.array(QUANTILES)))
+
+    def total(self, values: Values) -> Described:
+        """The sum, NaNs left out."""
+        clean = np.nan_to_num(values)
+        return Described(np.array([clean.sum()]), (self.weights @ clean)[None])
+
+    def describe_pool(self, pool: "Pool") -> Described:
+        """Mean and QUANTILES of values of which a request has many: whole requests are drawn, with all their values."""
+        everyone = np.ones((1, len(pool.sizes)), dtype=np.uint16)
+        return Described(pool.describe(everyone)[:, 0], pool.describe(self.weights))
+
+    def errors(self, measured: Described, simulated: Described) -> list[Estimate]:
+        """Signed relative error of each statistic, simulated / measured - 1, with its interval; undefined against a measured 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            point, draws = (
+                np.where(one > 0, other / one - 1, np.nan)
+                for one, other in ((measured.point, simulated.point), (measured.draws, simulated.draws))
+            )
+        return self.estimates(Described(point, draws))
+
+    def estimates(self, described: Described) -> list[Estimate]:
+        """Each statistic with its interval. None: undefined, in the run or in some resample; no interval for a single request."""
+        if self._some:
+            low, high = np.quantile(described.draws, self._levels, axis=1)
+        else:
+            low = high = np.full(len(described.point), np.nan)
+        bounds = zip(described.point, low, high, strict=True)
+        return [Estimate(value=known(value), low=known(one), high=known(other)) for value, one, other in bounds]
+
+
+class Pool:
+    """Values of which a request has many (its inter-token gaps), made so that all resamples of requests cost one matrix product.
+
+    groups: one array per request, in the requests' order; may be empty. More than `grid` distinct values are rounded down to that
+    many of their own quantiles, half of them in the upper tenth: far finer than the interval's own width.
+    """
+
+    def __init__(self, groups: Sequence[Values], grid: int = 512) -> None:
+        pooled = np.concatenate([*groups, np.empty(0)])
+        self.sizes = np.array([len(group) for group in groups], dtype=float)
+        owners = np.repeat(np.arange(len(groups)), self.sizes.astype(int))
+        self.sums = np.bincount(owners, pooled, minlength=len(groups))
+        self.values = np.unique(pooled)
+        if len(self.values) > grid:
+            levels = np.concatenate([np.linspace(0, 0.9, grid // 2), np.linspace(0.9, 1, grid // 2)])
+            self.values = np.unique(np.quantile(pooled, levels, method="lower"))
+        cells = np.searchsorted(self.values, pooled, side="right") - 1
+        width = len(self.values)
+        counts = np.bincount(owners * width + cells, minlength=len(groups) * width).reshape(len(groups), width)
+        self.counts = np.cumsum(counts, axis=1, dtype=np.float32)  # [i, k]: request i's values <= values[k]
+
+    def describe(self, weights: Weights) -> Values:
+        """`stats.describe` of all the values, request i's counted weights[..., i] times: shape (resamples, n) -> (5, resamples)."""
+        count = weights @ self.sizes
+        cumulative = weights.astype(np.float32) @ self.counts
+        with np.errstate(invalid="ignore"):
+            out = [weights @ self.sums / count]
+        for q in QUANTILES:
+            position = np.maximum(count - 1, 0) * q
+            low, high = (self._at_rank(cumulative, rank) for rank in (np.floor(position), np.ceil(position)))
+            out.append(np.where(count > 0, low + (high - low) * (position % 1), np.nan))
+        return np.stack(out)
+
+    def _at_rank(self, cumulative: npt.NDArray[np.float32], rank: Values) -> Values:
+        found: Values = np.append(self.values, np.nan)[_first_above(cumulative, rank)]
+        return found
+
+
+@lru_cache(maxsize=KEPT)
+def _weights(n: int, block: int, resamples: int, seed: int) -> Weights:
+    """How often each of n requests is in each resample, from one seed."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, n), dtype=np.uint16)
+    rows = max(1, BATCH // max(1, n))
+    for first in range(0, resamples if n else 0, rows):
+        part = weights[first : first + rows]
+        starts = rng.integers(0, n, part.shape)
+        jumps = rng.random(part.shape) if block > 1 else np.zeros(part.shape)
+        _draw(part, starts, jumps, 1 / block)
+    return weights
+
+
+@njit(cache=True)
+def _draw(weights: Weights, starts: npt.NDArray[np.int64], jumps: Values, chance: float) -> None:
+    """A resample a row: go on to the next request, or with `chance` to a random one."""
+    resamples, n = weights.shape
+    for r in range(resamples):
+        at = starts[r, 0]
+        weights[r, at] += 1
+        for i in range(1, n):
+            at = starts[r, i] if jumps[r, i] < chance else (at + 1) % n
+            weights[r, at] += 1
+
+
+@njit(cache=True)
+def _describe(weights: Weights, order: npt.NDArray[np.intp], values: Values, quantiles: Values) -> Values:
+    """Mean and quantiles of each resample. order: the requests that have a value, by it; values: in that order."""
+    resamples, n = len(weights), len(order)
+    out = np.full((1 + len(quantiles), resamples), np.nan)
+    reached = np.empty(n, dtype=np.int64)
+    for r in range(resamples):
+        count, total = 0, 0.0
+        for k in range(n):
+            weight = weights[r, order[k]]
+            count += weight
+            total += weight * values[k]
+            reached[k] = count
+        if count == 0:
+            continue
+        out[0, r] = total / count
+        for j in range(len(quantiles)):
+            position = (count - 1) * quantiles[j]
+            below = int(position)
+            low = values[np.searchsorted(reached, below, side="right")]
+            high = values[np.searchsorted(reached, min(below + 1, count - 1), side="right")]
+            out[1 + j, r] = low + (high - low) * (position - below)
+    return out
+
+
+@njit(cache=True)
+def _first_above(cumulative: npt.NDArray[np.float32], rank: Values) -> npt.NDArray[np.int64]:
+    """In each row, ascending, the index of the first entry above the row's rank."""
+    found = np.empty(len(rank), dtype=np.int64)
+    for r in range(len(rank)):
+        found[r] = np.searchsorted(cumulative[r], rank[r], side="right")
+    return found
