@@ -12,6 +12,7 @@ relative errors that lets go of outliers would give them less, as an engine is h
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 
 from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
+from simulators.native import sequence
 from simulators.native.batch import Batch
 from simulators.native.measured import Measured
-from simulators.native.sequence import Sequence
 from simulators.system import NotAvailable
 
 Array = NDArray[np.float64]
 Chunk = tuple[int, int]
+Records = Sequence[RequestRecord]
 
 COLUMNS = (
     "step_prefill_sequences",
@@ -134,7 +136,7 @@ def _token_times(record: RequestRecord) -> Array:
     return np.linspace(record.first_token, record.finished, record.output_tokens or 1)
 
 
-def _mean_context(records: tuple[RequestRecord, ...], moments: Array) -> Array:
+def _mean_context(records: Records, moments: Array) -> Array:
     """Tokens under a sequence that decodes in the step beginning at each moment: the mean over those that do; 0 where none does."""
     times, contexts, counts = [], [], []
     for record in records:
@@ -157,7 +159,7 @@ def _mean_context(records: tuple[RequestRecord, ...], moments: Array) -> Array:
     return np.where(present > 0, total / np.maximum(present, 1), 0.0)
 
 
-def _chunks(records: tuple[RequestRecord, ...], steps: pd.DataFrame) -> list[tuple[Chunk, ...]]:
+def _chunks(records: Records, steps: pd.DataFrame) -> list[tuple[Chunk, ...]]:
     """The prompts' chunks that each step computes: (new tokens, tokens in the cache under them).
 
     Where the log's tokens are not those of the prompts (a preempted one is computed twice), a step's chunks are taken to be of equal
@@ -185,7 +187,7 @@ def _chunks(records: tuple[RequestRecord, ...], steps: pd.DataFrame) -> list[tup
     return found
 
 
-def _waited(records: tuple[RequestRecord, ...], before: Array, times: Array) -> NDArray[np.bool_]:
+def _waited(records: Records, before: Array, times: Array) -> NDArray[np.bool_]:
     """Whether some request was at the engine without a first token from before one moment until the other."""
     waits = sorted((r.sent, r.first_token) for r in records if r.sent is not None and r.first_token is not None)
     if not waits:
@@ -209,6 +211,8 @@ def _batch(chunks: tuple[Chunk, ...], decodes: int, context: int) -> Batch:
     """A batch of a step's composition. context: tokens under each of its decodes."""
     batch = Batch()
     for tokens, under in [*chunks, *[(1, context or 1)] * decodes]:
-        batch.sequences.append(Sequence(index=len(batch.sequences), arrival=0.0, prompt=tokens, output=1))  # which one: nothing asks
+        batch.sequences.append(
+            sequence.Sequence(index=len(batch.sequences), arrival=0.0, prompt=tokens, output=1)
+        )  # which one: nothing asks
         batch.count(tokens, under)
     return batch
