@@ -51,9 +51,22 @@ class Batch:
     def count(self, tokens: int, context: int) -> None:
         """Add the work of a sequence that computes `tokens` new tokens on top of `context`."""
         if tokens == 1 and context:
-            self.decodes += 1
-            self.decode_context += context
+            self.count_decode(context)
         else:
-            self.prefill_tokens += tokens
-            self.prefill_context += context
-            self.prefill_pairs += tokens * (context + 0.5 * (tokens + 1))
+            self.count_prefill(tokens, context)
+
+    def count_decode(self, context: int) -> None:
+        """Add the work of a sequence that decodes: one token on top of `context`."""
+        self.decodes += 1
+        self.decode_context += context
+
+    def count_prefill(self, tokens: int, context: int, *, recomputed: bool = False) -> None:
+        """Add the work of a chunk of a prompt. recomputed: its attention is computed over the cached context's queries, too."""
+        self.prefill_tokens += tokens
+        self.prefill_context += context
+        self.prefill_pairs += prefill_pairs(0 if recomputed else context, tokens + context * recomputed)
+
+
+def prefill_pairs(context: float, tokens: float) -> float:
+    """Query-key pairs of the causal attention of `tokens` tokens on top of `context`."""
+    return tokens * (context + 0.5 * (tokens + 1))

@@ -39,6 +39,10 @@ class KVCache:
                 found.append(block)
         return found
 
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """Tokens of the sequence's beginning that the prefix cache holds, never all."""
+        return len(self.find_prefix(sequence)) * self.block_size
+
     def admit(self, sequence: Sequence, prefix: list[int], tokens: int, *, spare: int, whole: bool) -> bool:
         """Give a waiting sequence the blocks of its prefix and room for `tokens` more; False, and nothing done, when there are too few.
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from simulators.native.orca import Orca, RequestLevel
 from simulators.native.sarathi import Sarathi
 from simulators.native.scheduler import Limits, Scheduler
+from simulators.native.sglang import Sglang
 from simulators.native.vllm_v0 import VllmV0
 from simulators.native.vllm_v1 import VllmV1
 
 POLICIES: Mapping[str, Callable[[Limits], Scheduler]] = {
     "vllm_v1": VllmV1,
+    "sglang": Sglang,
     "vllm_v0": VllmV0,
     "vllm_v0_swap": lambda limits: VllmV0(limits, preemption="swap"),
     "sarathi": Sarathi,
@@ -27,6 +29,11 @@ def adapted(policy: str, limits: Limits) -> Limits:
     """
     if policy == "vllm_v1":
         return limits
+    if policy == "sglang":
+        page = limits.block_size
+        budget = limits.max_num_batched_tokens if limits.chunked_prefill else max(limits.max_num_batched_tokens, limits.max_model_len)
+        depth = min(limits.in_flight, 2)  # overlap scheduling decides one step ahead
+        return dataclasses.replace(limits, policy="fcfs", max_num_batched_tokens=budget, spare_tokens=2 * page + 1, in_flight=depth)
     limits = dataclasses.replace(limits, in_flight=1, prefix_caching=False, policy="fcfs")
     if policy.startswith("vllm_v0"):
         budget = max(limits.max_num_batched_tokens, limits.max_model_len)

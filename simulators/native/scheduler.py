@@ -1,11 +1,11 @@
 """What a scheduling policy is, and the limits that it keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from simulators.native.batch import Batch
-from simulators.native.kv_cache import KVCache
 from simulators.native.sequence import Sequence
+from simulators.native.sglang_options import SglangOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,8 @@ class Limits:
     watermark: share of the blocks to be left free when a request is admitted beside others. reserve_full_prompt: admit a request only
     when all its prompt would fit. in_flight: steps scheduled before the first of them must have ended: 2 is asynchronous scheduling,
     more a pipeline. kept_tokens: of a context, as much as is kept in the KV cache (and a block that is being written); None: all of it.
+    spare_tokens: KV memory that must be left beside all tokens of a request that is alone. sglang: what SGLang's scheduler can be told
+    beyond these.
     """
 
     kv_blocks: int
@@ -32,6 +34,8 @@ class Limits:
     reserve_full_prompt: bool = True
     in_flight: int = 1
     kept_tokens: int | None = None
+    spare_tokens: int = 0
+    sglang: SglangOptions = field(default_factory=SglangOptions)
 
     def __post_init__(self) -> None:
         if self.kept_tokens is not None and (self.kept_tokens < 1 or self.prefix_caching):
@@ -52,17 +56,33 @@ class Limits:
             return f"{end} tokens are more than max_model_len {self.max_model_len}"
         room = self.kv_blocks * self.block_size
         needed = end - 1 if self.kept_tokens is None else min(end - 1, self.kept_tokens + self.block_size)
-        if needed > room:  # the last token is never read again, so its KV is never made
+        if needed + self.spare_tokens > room:  # the last token is never read again, so its KV is never made
             return f"{end - 1} tokens do not fit the KV cache of {room} tokens"
         if not self.chunked_prefill and end - 1 > self.max_num_batched_tokens:
             return f"{end - 1} tokens are more than max_num_batched_tokens {self.max_num_batched_tokens}, and chunked prefill is off"
         return None
 
 
+class Cache(Protocol):
+    """The KV memory of a scheduler, as the loop looks at it."""
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks that sequences hold."""
+        ...
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """Tokens of the sequence's beginning that the prefix cache holds."""
+        ...
+
+
 class Scheduler(Protocol):
     """One narrow seam: decide what the next step computes. It knows no time."""
 
-    cache: KVCache
+    @property
+    def cache(self) -> Cache:
+        """Its KV memory."""
+        ...
 
     def add(self, sequence: Sequence) -> None:
         """A sequence has arrived."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from simulators.native import engine
 from simulators.native.batch import Batch
+from simulators.native.kv_cache import KVCache
 from simulators.native.scheduler import Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
@@ -87,3 +88,10 @@ class Instance:
             raise SimulatorError(
                 f"native: at {now:.3f} s requests of instance {self.index} go on preempting each other; give the KV cache more blocks"
             )
+
+
+def paged(instance: Instance) -> KVCache:
+    """Its KV memory, of a scheduler whose blocks can be handed over."""
+    cache = instance.scheduler.cache
+    assert isinstance(cache, KVCache)
+    return cache

@@ -8,7 +8,7 @@ fragmentation over instances) is less than free, and its running requests are se
 from collections.abc import Iterable, Sequence
 
 from simulators.native import sequence
-from simulators.native.cluster.instance import Instance
+from simulators.native.cluster.instance import Instance, paged
 from simulators.native.cluster.placement import Move, Place
 
 
@@ -46,7 +46,7 @@ class Llumnix:
 
 def freeness(instance: Instance) -> float:
     """Tokens of KV per running request that are free, less what waits; see above."""
-    cache = instance.scheduler.cache
+    cache = paged(instance)
     running = [s for s in instance.sequences.values() if s.running]
     queued = sum(cache.blocks_for(s.total) for s in instance.sequences.values() if not s.running)
     free = (cache.pool.size - cache.used_blocks - queued) * cache.block_size

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from simulators.native import sequence
-from simulators.native.cluster.instance import Instance
+from simulators.native.cluster.instance import Instance, paged
 from simulators.native.cluster.link import Link
 from simulators.native.cluster.placement import Move, Placement
 from simulators.native.engine import Step
@@ -130,7 +130,7 @@ class Cluster:
         """KV has arrived, and its request goes on there; its source forgets what it held for it."""
         moved, source, target = who
         if moved.held:
-            source.scheduler.cache.release(moved)
+            paged(source).release(moved)
             self._wake(now, source)  # those that wait there may have room now
             moved.held, moved.end = False, moved.prompt + moved.output
             moved.token_times[-1] = now  # the client reads from the decode instance: it sees the first token when that has the KV

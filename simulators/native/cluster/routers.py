@@ -56,7 +56,7 @@ class PrefixAware(Stays):
         loads = [instance.outstanding_tokens for instance in instances]
         if max(loads) - min(loads) > self.absolute and max(loads) > self.relative * min(loads):
             return Place(instances[loads.index(min(loads))])
-        held = [len(i.scheduler.cache.find_prefix(arrived)) * i.scheduler.cache.block_size for i in instances]
+        held = [i.scheduler.cache.cached_tokens(arrived) for i in instances]
         if max(held) >= self.threshold * arrived.prompt:
             return Place(instances[held.index(max(held))])
         return Place(instances[loads.index(min(loads))])
