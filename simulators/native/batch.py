@@ -1,6 +1,7 @@
 """Batch: what one step computes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from simulators.native.sequence import Sequence
 
@@ -67,6 +68,6 @@ class Batch:
         self.prefill_pairs += prefill_pairs(0 if recomputed else context, tokens + context * recomputed)
 
 
-def prefill_pairs(context: float, tokens: float) -> float:
-    """Query-key pairs of the causal attention of `tokens` tokens on top of `context`."""
+def prefill_pairs(context: Any, tokens: Any) -> Any:
+    """Query-key pairs of the causal attention of `tokens` tokens on top of `context`; numbers or arrays."""
     return tokens * (context + 0.5 * (tokens + 1))

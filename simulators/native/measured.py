@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from results.profile import Profile
-from simulators.native.batch import Batch
+from simulators.native.batch import Batch, prefill_pairs
 from simulators.native.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
 from simulators.system import SimulatorError
 
@@ -30,11 +30,16 @@ HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data 
 
 
 class Measured:
-    """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind."""
+    """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind.
 
-    def __init__(self, profile: Profile) -> None:
+    apart: the engine computes prompts and decodes in steps of their own: mixed points (one of each, one after the other) are left out.
+    recomputed: its attention over a chunk does that over the cached context's queries, too (Batch.count_prefill).
+    """
+
+    def __init__(self, profile: Profile, *, apart: bool = False, recomputed: bool = False) -> None:
         points = profile.points()
-        points = points[points["kind"] != "frontend"]
+        points = points[~points["kind"].isin(["frontend", "mixed"] if apart else ["frontend"])]
+        self._recomputed = recomputed
         timed = points[points["time"] > 0]  # 0: lost in the noise of a difference
         fitted, held_out = timed[~timed["held_out"]], timed[timed["held_out"]]
         for kind in ("prefill", "decode"):
@@ -42,7 +47,7 @@ class Measured:
                 raise SimulatorError(
                     f"native: profile {profile.profile_id} has fewer than 2 {kind} points to fit; profile the engine again"
                 )
-        work = _work(fitted)
+        work = _work(fitted, recomputed)
         self.profile_id = profile.profile_id
         self._untimed = len(points) - len(timed)
         self._knots = _knots(work[:, 0])
@@ -126,7 +131,7 @@ class Measured:
         if not len(points):
             return None
         time = points["time"].to_numpy(dtype=np.float64)
-        error = (self._design(_work(points)) @ self._coefficients) / time - 1
+        error = (self._design(_work(points, self._recomputed)) @ self._coefficients) / time - 1
         kinds = points["kind"].to_numpy()
         return {
             "points": len(points),
@@ -137,7 +142,7 @@ class Measured:
         }
 
 
-def _work(points: pd.DataFrame) -> Array:
+def _work(points: pd.DataFrame, recomputed: bool) -> Array:
     """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
     new, context, batch = (points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch"))
     return np.stack(
@@ -146,7 +151,7 @@ def _work(points: pd.DataFrame) -> Array:
             batch + (new > 0),
             batch * points["context"].to_numpy(dtype=np.float64),
             context,
-            new * (context + 0.5 * (new + 1)),
+            prefill_pairs(0 * context, new + context) if recomputed else prefill_pairs(context, new),
         ],
         axis=1,
     )

@@ -25,6 +25,7 @@ from simulators.system import Coverage, NotAvailable, simulated_run
 from workloads.trace import Trace
 
 VERSION = "0.1"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Native:
     """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
 
     shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
-    calibrated: step times and front-end cost from the engine's profile, and its limits.
+    calibrated: step times and front-end cost from the engine's profile, and its limits. policy: a scheduler by its name in policies.py, or
+    AUTO: that of the measured engine.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
     """
 
@@ -59,8 +61,8 @@ class Native:
     )
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ValueError(f"simulator native: policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if self.policy not in (AUTO, *POLICIES):
+            raise ValueError(f"simulator native: policy must be {AUTO} or one of {', '.join(POLICIES)}, got {self.policy!r}")
         if not 0 <= self.frontend_after <= 1:
             raise ValueError(f"simulator native: frontend_after must be in [0, 1], got {self.frontend_after}")
 
@@ -83,7 +85,8 @@ class Native:
                 "(calibration=aic, calibration=first_requests), or leave the track out"
             )
         chosen = profile if track == "calibrated" else own_profile(measured, profile) if track == "oracle" else None
-        outcome = self.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
+        native = dataclasses.replace(self, policy=self.policy_for(measured.system))
+        outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
             measured,
@@ -93,9 +96,13 @@ class Native:
             track=track,
             wall_s=outcome.served.seconds,
             coverage=self.coverage,
-            config={"settings": dataclasses.asdict(self), **outcome.config()},
+            config={"settings": dataclasses.asdict(native), **outcome.config()},
             provenance=provenance(),
         )
+
+    def policy_for(self, engine: str) -> str:
+        """The scheduler to simulate an engine of this name with."""
+        return self.policy if self.policy != AUTO else "sglang" if engine == "sglang" else "vllm_v1"
 
     def predict(
         self,
@@ -107,15 +114,21 @@ class Native:
         tensor_parallel: int,
         profile: Profile | None,
     ) -> "Outcome":
-        """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware."""
+        """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
+
+        AUTO stands for vLLM's scheduler here, where no engine is known.
+        """
+        policy = self.policy_for("")
         frontend = Frontend()
         step_time: StepTime
         if profile is not None:
-            step_time, frontend = Measured(profile), self.frontend(profile)
+            apart = policy == "sglang" and not limits.sglang.mixed_chunk
+            step_time = Measured(profile, apart=apart, recomputed=limits.sglang.recomputes_prefixes)
+            frontend = self.frontend(profile)
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
             step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
-        served = serve(trace, limits, step_time, frontend=frontend, policy=self.policy)
+        served = serve(trace, limits, step_time, frontend=frontend, policy=policy)
         return Outcome(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def frontend(self, profile: Profile) -> Frontend:

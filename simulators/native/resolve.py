@@ -8,10 +8,12 @@ from results.record import EngineLimits
 from simulators.native.effects.effects import Effects
 from simulators.native.roofline import Device
 from simulators.native.scheduler import Limits
+from simulators.native.sglang_options import SglangOptions
 from simulators.native.shape import Shape
 from simulators.system import NotAvailable, SimulatorError
 
 NULL_BLOCKS = 1  # vLLM counts a block that no request can hold
+SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/sglang.py)
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 
 
@@ -68,13 +70,15 @@ def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limi
     """The limits that an engine resolved its configuration to. Raises NotAvailable naming what it did not say.
 
     config: of the run. What EngineLimits has no field for is taken from the engine's own account of its scheduler where that is in there,
-    else it is as vLLM has it by default. whose: for the error.
+    else it is as vLLM has it by default. whose: for the error. An order of SGLang's queue that is not modelled is not available either.
     """
     missing = [name for name in NEEDED if getattr(said, name) is None]
     if missing:
         raise NotAvailable(f"native: the engine of {whose} did not say its {', '.join(missing)}; only the shipped track can run")
     assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
-    account = scheduler_account(config)
+    if server := told(config, "server_info"):
+        return _sglang_limits(said, server, whose)
+    account = told(config, "vllm_config", "scheduler_config")
     return Limits(
         kv_blocks=said.kv_tokens // said.block_size - NULL_BLOCKS,
         block_size=said.block_size,
@@ -91,9 +95,34 @@ def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limi
     )
 
 
-def scheduler_account(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """vLLM's scheduler_config as its server told it; {} when it did not."""
+def _sglang_limits(said: EngineLimits, server: Mapping[str, Any], whose: str) -> Limits:
+    """SGLang's, from its /server_info: its own names, resolved."""
+    order = server.get("schedule_policy") or "fcfs"
+    if order != "fcfs":
+        raise NotAvailable(f"native: the engine of {whose} orders its queue by {order}; only fcfs is modelled")
+    assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
+    plain = SglangOptions()
+    return Limits(
+        kv_blocks=said.kv_tokens // said.block_size,
+        block_size=said.block_size,
+        max_num_seqs=said.max_num_seqs,
+        max_num_batched_tokens=said.max_num_batched_tokens,
+        max_model_len=said.max_model_len + SERVED_WHOLE,
+        chunked_prefill=bool(said.chunked_prefill),
+        prefix_caching=bool(said.prefix_caching),
+        in_flight=1 if server.get("disable_overlap_schedule") else 2,
+        sglang=SglangOptions(
+            max_prefill_tokens=int(server.get("max_prefill_tokens") or plain.max_prefill_tokens),
+            mixed_chunk=bool(server.get("enable_mixed_chunk")),
+            schedule_conservativeness=float(server.get("schedule_conservativeness", plain.schedule_conservativeness)),
+            recomputes_prefixes=server.get("attention_backend") == "torch_native",
+        ),
+    )
+
+
+def told(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """What the engine's server told under these names (vLLM: its vllm_config, SGLang: its server_info); {} when it did not."""
     found: Any = config
-    for key in ("engine", "details", "vllm_config", "scheduler_config"):
+    for key in ("engine", "details", *path):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}

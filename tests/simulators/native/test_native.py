@@ -17,7 +17,7 @@ from simulators.native.compare import Candidate, front
 from simulators.native.native import Native
 from simulators.native.resolve import limits_of
 from simulators.native.settings import deployment, settings, slo, trace_at
-from simulators.system import SimulatorError
+from simulators.system import NotAvailable, SimulatorError
 from tests.runs import LIMITS, make_run, make_trace
 from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
 from workloads.files import write_csv
@@ -106,6 +106,41 @@ def test_what_the_engine_told_of_its_scheduler_is_used() -> None:
     assert (plain.in_flight, plain.policy, plain.reserve_full_prompt) == (1, "fcfs", True)
 
 
+SGLANG = {
+    "schedule_policy": "fcfs",
+    "schedule_conservativeness": 0.5,
+    "max_prefill_tokens": 4096,
+    "enable_mixed_chunk": True,
+    "disable_overlap_schedule": True,
+    "attention_backend": "torch_native",
+}
+
+
+def sglang(**changes: Any) -> Run:
+    """A run of SGLang, whose server told this of itself."""
+    run = measured(system="sglang")
+    return dataclasses.replace(run, config={**run.config, "engine": {"details": {"server_info": SGLANG | changes}}})
+
+
+def test_what_sglang_told_of_itself_is_used() -> None:
+    limits = limits_of(LIMITS, sglang().config, "x")
+    assert (limits.kv_blocks, limits.in_flight, limits.max_model_len) == (16384 // 16, 1, (LIMITS.max_model_len or 0) + 4)
+    told = limits.sglang
+    assert (told.schedule_conservativeness, told.max_prefill_tokens, told.mixed_chunk, told.recomputes_prefixes) == (0.5, 4096, True, True)
+    assert limits_of(LIMITS, sglang(disable_overlap_schedule=False).config, "x").in_flight == 2
+    with pytest.raises(NotAvailable, match="orders its queue by lpm; only fcfs is modelled"):
+        limits_of(LIMITS, sglang(schedule_policy="lpm").config, "x")
+
+
+def test_the_engine_says_which_scheduler_is_simulated(tmp_path: Path) -> None:
+    """A prompt that arrives while another request decodes: SGLang's decodes wait for it, vLLM's do not."""
+    for run, chosen in ((sglang(enable_mixed_chunk=False), "sglang"), (measured(), "vllm_v1")):
+        made = native(policy="auto").simulate(run, track="calibrated", profile=profile(), scratch=tmp_path)
+        assert made.config["simulator"]["settings"]["policy"] == chosen
+        again = native(policy=chosen).simulate(run, track="calibrated", profile=profile(), scratch=tmp_path)
+        assert made.records == again.records
+
+
 @pytest.mark.parametrize(
     ("track", "changes", "message"),
     [
@@ -128,7 +163,7 @@ def test_a_model_that_does_not_fit_says_by_how_much(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy": "fifo"}, "policy must be one of vllm_v1"),
+        ({"policy": "fifo"}, "policy must be auto or one of vllm_v1"),
         ({"frontend_after": 2}, "frontend_after must be in"),
         ({"roofline": {"link": 0}}, "roofline.link must be in"),
         ({"shipped": {"memory_utilization": 1.5}}, "shipped.memory_utilization must be in"),

@@ -91,6 +91,21 @@ def profile(*, noise: float = 0.0, disturbed: int = 0, kinds: tuple[str, ...] = 
     )
 
 
+def test_an_engine_that_recomputes_prefixes_and_mixes_nothing() -> None:
+    """Attention again over each cached prefix, and "mixed" points that are a prompt's step and a decode's one after the other."""
+    made = profile()
+    samples = made.samples.copy()
+    context, slope = samples["prefill_context"], 2e-7  # the attention of `truth`
+    samples["time"] += (samples["kind"] == "prefill") * slope * context * (context + 1) / 2
+    samples.loc[samples["kind"] == "mixed", "time"] *= 2
+    model = Measured(dataclasses.replace(made, samples=samples), apart=True, recomputed=True)
+    chunk = Batch(sequences=[Sequence(index=0, arrival=0.0, prompt=3300, output=1)])
+    chunk.count_prefill(300, 3000, recomputed=True)  # a longer prefix than was profiled
+    assert model.seconds(chunk) == pytest.approx(truth(300, 3000, 0, 0) + slope * 3000 * 3001 / 2, rel=0.05)
+    held_out = model.describe()["residuals"]["held_out"]
+    assert held_out["median_abs_error"] < 0.01 and "mixed" not in held_out["median_abs_error_by_kind"]
+
+
 UNSEEN = [((300, 0),), ((700, 0),), ((1, 1000),) * 12, ((1, 333),) * 20, ((200, 0), *((1, 400),) * 5), ((400, 512), *((1, 900),) * 16)]
 
 
