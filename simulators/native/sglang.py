@@ -39,6 +39,11 @@ class Sglang:
         self._jobs: dict[Sequence, Job] = {}
         self._passes = 0
 
+    @property
+    def chunk_remains(self) -> bool:
+        """Whether a prompt's computation has begun and not ended."""
+        return self._chunked is not None
+
     def add(self, sequence: Sequence) -> None:
         """See Scheduler."""
         self._jobs[sequence] = job = Job(sequence)
