@@ -52,8 +52,7 @@ def page(
     """The whole self-contained document."""
     drawings = [drawing for section in sections for drawing in section.drawings]
     return Template((FOLDER / "report.html").read_text()).substitute(
-        title=escape(title),
-        css=(FOLDER / "report.css").read_text(),
+        head=head(title),
         verdict=escape(verdict).replace(" %", "&nbsp;%"),
         invalid="" if valid else ' class="invalid"',
         context=context,
@@ -66,6 +65,12 @@ def page(
         theme=(FOLDER / "theme.js").read_text(),
         script=(FOLDER / "report.js").read_text(),
     )
+
+
+def head(title: str, more_css: str = "") -> str:
+    """The document up to its body: what all pages have in common, the style sheet included."""
+    css = (FOLDER / "report.css").read_text() + more_css
+    return Template((FOLDER / "head.html").read_text()).substitute(title=escape(title), css=css)
 
 
 def inline_script(code: str) -> str:

@@ -145,7 +145,7 @@ def _simulated(measured: RequestRecord, factor: float) -> RequestRecord:
     moments = {m: getattr(measured, m) for m in ("scheduled", "first_token", "finished")}
     if measured.error is not None:
         moments = {"scheduled": measured.arrival + 0.1, "first_token": measured.arrival + 0.2, "finished": measured.arrival + 1.0}
-    stretched = {m: measured.arrival + factor * (t - measured.arrival) for m, t in moments.items()}
+    stretched = {m: None if t is None else measured.arrival + factor * (t - measured.arrival) for m, t in moments.items()}
     return RequestRecord(
         request_id=measured.request_id,
         arrival=measured.arrival,

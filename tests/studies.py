@@ -15,7 +15,7 @@ import numpy as np
 from results import database
 from results.record import RequestRecord, Run, Track
 from results.store import write_run
-from tests.runs import make_run, make_trace
+from tests.runs import make_run, make_simulated, make_trace
 from workloads.trace import Trace
 
 ENGINES = {"vllm": 1.0, "sglang": 0.8}  # step times relative to the first
@@ -102,20 +102,9 @@ def _simulated(measured: Run, system: str, track: Track) -> Run:
         rng=None,
         knows_schedule=True,
     )
-    return dataclasses.replace(
-        measured,
-        run_id=f"{measured.run_id}--{system}-{track}",
-        kind="simulated",
-        system=system,
-        version="0.0.2",
-        track=track,
-        measured_run_id=measured.run_id,
-        records=records,
-        wall_s=1.5 if system == "vidur" else 0.05,
-        valid=True,
-        invalid_reason=None,
-        config={**measured.config, "simulator": {"name": system, "coverage": COVERAGE[system]}},
-    )
+    simulated = make_simulated(measured, system=system, track=track)
+    config = {**measured.config, "simulator": {"name": system, "coverage": COVERAGE[system]}}
+    return dataclasses.replace(simulated, records=records, wall_s=1.5 if system == "vidur" else 0.05, config=config)
 
 
 def _service(input_tokens: int, output_tokens: int, speed: float, busy: float) -> float:

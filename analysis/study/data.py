@@ -70,7 +70,7 @@ def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
 
     Raises AnalysisError for a database without a measured run, and for a name that no run has (with those that there are).
     """
-    _check_name(connection, database, name)
+    check_name(connection, database, name)
     cells = connection.execute(CELLS, [name, name]).df()
     if cells.empty:
         raise AnalysisError(f"{database}: it has no measured run; run a study with `make study`, or measure one run with `make bench`")
@@ -94,7 +94,8 @@ def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
     )
 
 
-def _check_name(connection: duckdb.DuckDBPyConnection, database: Path, name: str | None) -> None:
+def check_name(connection: duckdb.DuckDBPyConnection, database: Path, name: str | None) -> None:
+    """Raise AnalysisError for a study that no run belongs to, with those that there are."""
     known = [str(row["study"]) for row in data.rows(connection, "SELECT DISTINCT study FROM runs WHERE study IS NOT NULL ORDER BY study")]
     if name is not None and name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.4) or known

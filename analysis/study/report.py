@@ -17,12 +17,12 @@ from analysis.data import open_database
 from analysis.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, sections, words
-from analysis.study.data import Study, read_study
+from analysis.study.data import Study, check_name, read_study
 from analysis.study.words import Answer
 
 FOLDER = page.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "overview.js", "cell.js", "tables.js", "main.js")
-GRADES = {"trust": "trust", "care": "with care", "not": "do not trust", "unknown": "unknown"}
+GRADES = {"trust": "trust", "care": "with care", "unproven": "unproven", "not": "do not trust", "unknown": "unknown"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class StudyReport:
         Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the study. The page is replaced when
         it is whole.
         """
+        with open_database(Path(self.database)) as connection:
+            check_name(connection, Path(self.database), name)  # before the minutes that scoring may take
         refused = score(Path(self.database), self.bootstrap)
         return self.write_scored(name, refused=len(refused))
 
@@ -63,8 +65,7 @@ class StudyReport:
 def _page(study: Study, data: str, refused: int) -> str:
     verdict = words.verdict(study)
     return Template((FOLDER / "study.html").read_text()).substitute(
-        title=escape(f"{study.name or 'All runs'} · Plumbline"),
-        css=(page.FOLDER / "report.css").read_text() + (FOLDER / "study.css").read_text(),
+        head=page.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
         headline=escape(verdict.headline),
         reasons="".join(f"<li>{escape(reason).replace(' %', '&nbsp;%').replace(' ×', '&nbsp;×')}</li>" for reason in verdict.reasons),
         invalid="" if len(study.valid_cells) else ' class="invalid"',

@@ -1,11 +1,12 @@
 """The sections of the study page between the verdict and the findings: titles, captions, choices; the script fills them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from analysis import page
 from analysis.study.embed import CLOUD, QUANTILES, STRETCH
+from analysis.study.trust import CARE, TRUST
 
 CHOICES = {"metric": "Metric", "latency": "Latency", "cell": "Cell"}
 
@@ -32,6 +33,12 @@ class Part:
     html: str = ""
 
 
+def _legend(colours: Mapping[str, str]) -> str:
+    """What each colour of the style sheet stands for."""
+    swatches = "".join(f'<span style="--swatch: var(--{colour})">{escape(text)}</span>' for text, colour in colours.items())
+    return f'<p class="legend">{swatches}</p>'
+
+
 def _table(place: str, view: str, words: str = "") -> str:
     return f'<div id="{place}"></div><p class="note">{words} SQL: <code>{escape(view)}</code>.</p>'
 
@@ -41,10 +48,17 @@ PARTS = (
         name="scores",
         title="Simulators and metrics",
         note="Over all cells that the filters let through. The tint says what 9 of 10 cells stay within, confidence intervals included.",
-        html='<div id="scorecard"></div><p class="legend"><span style="--swatch: var(--near)">within 10 %</span>'
-        '<span style="--swatch: var(--off)">within 25 %</span><span style="--swatch: var(--far)">beyond</span></p>'
-        '<p class="note">Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the test '
-        "where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
+        html='<div id="scorecard"></div>'
+        + _legend(
+            {
+                f"within {TRUST * 100:g} %": "near",
+                f"within {CARE * 100:g} %": "off",
+                f"errors within {CARE * 100:g} %, their intervals not": "unproven",
+                "beyond": "far",
+            }
+        )
+        + '<p class="note">Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the '
+        "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
     ),
     Part(
         name="heat",
@@ -150,9 +164,7 @@ PARTS = (
                 "scheduled a request. Arrival to first token to last token, as the client saw it.",
             ),
         ),
-        html='<p class="legend"><span style="--swatch: var(--queued)">queued</span><span style="--swatch: var(--prefill)">prefill</span>'
-        '<span style="--swatch: repeating-linear-gradient(45deg, var(--queued) 0 3px, var(--prefill) 3px 5px)">queued or prefill</span>'
-        '<span style="--swatch: var(--decode)">decode</span></p>',
+        html=_legend({"queued": "queued", "prefill": "prefill", "queued or prefill": "waiting", "decode": "decode"}),
     ),
     Part(
         name="rankings",

@@ -2,6 +2,7 @@
 
 An error is simulated / measured - 1 of one cell. A simulator's errors over cells are summed up by three numbers: the typical one (the
 median of |error|), the bound (what 9 of 10 cells stay within, their intervals included; of fewer than ten cells all), the worst one.
+An error is small and its interval wide where there are few requests, or where repeats differ: then nothing is proven either way.
 """
 
 import math
@@ -12,19 +13,20 @@ import numpy as np
 import pandas as pd
 
 from analysis.data import Key
+from analysis.stats import Values
 from analysis.study.data import Simulator, Study
 
 TRUST, CARE = 0.10, 0.25  # a bound up to which a simulator is trusted, and used with care; beyond, not
 MOST = 0.9  # of the cells lie within the bound
 MANY = 10  # cells from which on MOST of them is fewer than all
 SHARE = 0.5  # of the cells that a simulator must cover to be called the nearest
-GRADES = ("trust", "care", "not")
+GRADES = ("trust", "care", "unproven", "not")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One simulator's errors of one statistic over `cells` of the `asked` cells. lean: the median signed error. multiple: the median of
-    the error in multiples of the noise floor over `noisy` cells, those with repeats; None without any.
+    the error in multiples of the noise floor over `noisy` cells, those with repeats; None without any. size: as `bound`, without intervals.
     """
 
     simulator: Simulator
@@ -33,6 +35,7 @@ class Record:
     asked: int
     typical: float
     lean: float
+    size: float
     bound: float
     worst: float
     distance: float
@@ -41,8 +44,9 @@ class Record:
 
     @property
     def grade(self) -> str:
-        """'trust', 'care' or 'not', by the bound; a simulator that covers few cells is at most used with care."""
-        grade = "trust" if self.bound <= TRUST else "care" if self.bound <= CARE else "not"
+        """One of GRADES, by the bound; 'unproven' when only the intervals reach beyond. One that covers few cells is not trusted."""
+        beyond = "unproven" if self.size <= CARE else "not"
+        grade = "trust" if self.bound <= TRUST else "care" if self.bound <= CARE else beyond
         return "care" if grade == "trust" and not self.covers else grade
 
     @property
@@ -88,12 +92,17 @@ def _record(simulator: Simulator, key: Key, rows: pd.DataFrame, asked: int) -> R
         asked=asked,
         typical=float(np.median(sizes)),
         lean=float(np.median(errors)),
-        bound=float(np.quantile(reach, MOST) if len(rows) >= MANY else reach.max()),
+        size=_most(sizes),
+        bound=_most(reach),
         worst=float(sizes.max()),
         distance=float(np.median([_log_ratio(error) for error in errors])),
         multiple=float(multiples.median()) if len(multiples) else None,
         noisy=len(multiples),
     )
+
+
+def _most(sizes: Values) -> float:
+    return float(np.quantile(sizes, MOST) if len(sizes) >= MANY else sizes.max())
 
 
 def _log_ratio(error: float) -> float:

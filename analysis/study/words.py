@@ -15,9 +15,16 @@ LATENCIES: tuple[Key, ...] = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"),
 QUESTIONS: tuple[Key, ...] = (*LATENCIES, ("output_throughput", None), ("goodput", None))
 ECHO: Key = ("output_throughput", None)  # below saturation it is what is offered, and no test of a simulator
 BELOW = "below saturation"
+LEADS = (
+    ("trust", "trust it for", "and"),
+    ("care", "with care for", "and"),
+    ("unproven", "unproven for", "and"),
+    ("not", "not for", "or"),
+)
 RULE = (
     f"Trust: 9 of 10 cells (of fewer than {MANY}: all) lie within {TRUST * 100:g} %, their confidence intervals included; with care: "
-    f"within {CARE * 100:g} %; beyond that, or where none covers half of the cells: not. Typical is the median of |error| over the cells. "
+    f"within {CARE * 100:g} %; unproven: the errors do, but not their intervals; not: beyond that, or where none covers half of the cells. "
+    "Typical is the median of |error| over the cells. "
     "Throughput is judged where cells are saturated: below, every simulator puts out what is offered."
 )
 
@@ -102,7 +109,7 @@ def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) ->
     unknown = all(record.multiple is None for records in by_grade.values() for record in records)
     said = [
         f"{lead} {_and([f'{_said(one.key)} ({_typical(one, unknown)}{_worst(one)})' for one in by_grade[grade]], word)}"
-        for grade, lead, word in (("trust", "trust it for", "and"), ("care", "with care for", "and"), ("not", "not for", "or"))
+        for grade, lead, word in LEADS
         if grade in by_grade
     ]
     repeats = ". Nothing was repeated there: the noise floor is unknown" if unknown and said else ""
@@ -150,6 +157,8 @@ def _typical(record: Record, unknown: bool) -> str:
 
 
 def _worst(record: Record) -> str:
+    if record.grade == "unproven":
+        return f", but uncertain up to {_size(record.bound)}"
     return f", at worst {_size(record.worst)}" if record.grade == "not" else ""
 
 

@@ -1,9 +1,11 @@
 """A database made from hand-made runs, for the tests of this folder."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from analysis.stats import Bootstrap
 from analysis.study.report import StudyReport
@@ -14,6 +16,7 @@ from results.store import write_run
 from tests.studies import build_study, make_study
 
 MakeDatabase = Callable[..., Path]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # A made-up cause for half of what a simulator is off by, the rest unexplained: what the figure needs, and it adds up.
 CAUSES = """
@@ -49,3 +52,12 @@ def study_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with connect(Path(report.database), read_only=False) as connection:
         connection.execute(CAUSES)
     return report.write_scored("handmade").path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # not for the session: while Playwright's own event loop lives, no other test can have one
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield started
+        started.close()

@@ -1,18 +1,15 @@
 """The page as a browser shows it: drawn without an error, without a request, on a wide screen and on a phone, in light and dark."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from analysis.report import Report
 from analysis.stats import Bootstrap
-from tests.analysis.conftest import MakeDatabase
+from tests.analysis.conftest import CHROMIUM, MakeDatabase
 from tests.runs import make_run, make_simulated
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH (Debian: apt-get install chromium)")
 PATIENCE = 180_000  # ms; a busy machine is no error
 SMALLEST = 4.5  # contrast of text that everyone can read (WCAG 2.2, 1.4.3)
@@ -27,14 +24,6 @@ CONTRAST = """() => {
 }"""
 VISIBLE = """(name) => [...document.querySelectorAll('.plot')].flatMap((plot) => plot.data)
     .filter((trace) => trace.name === name).map((trace) => trace.visible !== false)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

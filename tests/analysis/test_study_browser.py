@@ -6,25 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from analysis.data import open_database
 from analysis.study import trust
 from analysis.study.data import HEADLINES, read_study
-from tests.analysis.test_browser import CHROMIUM, CONTRAST, PATIENCE, SMALLEST
+from tests.analysis.conftest import CHROMIUM
+from tests.analysis.test_browser import CONTRAST, PATIENCE, SMALLEST
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH (Debian: apt-get install chromium)")
 FIGURES = {"heat", "knees", "goodput", "cdf-ttft", "cdf-tpot", "parity", "waterfall", "gantt"}
 STATES = "() => Object.fromEntries([...document.querySelectorAll('.plot')].map((plot) => [plot.dataset.figure, plot.dataset.state]))"
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +124,7 @@ def test_the_scorecard_says_what_the_rules_in_python_say(page: Page, report: Pat
     tints = page.evaluate(
         "[...document.querySelectorAll('#scorecard tbody tr:not(.floor)')].map((row) => [...row.children].map((c) => c.className))"
     )
-    grades = {"near": "trust", "off": "care", "far": "not"}
+    grades = {"near": "trust", "off": "care", "unproven": "unproven", "far": "not"}
     for i, key in enumerate(HEADLINES):
         for record in trust.records(study, key):
             place = study.simulators.index(record.simulator)

@@ -164,9 +164,12 @@ def test_notes_are_rendered_and_raw_html_in_them_is_not_obeyed(study: Study, tmp
 
 
 def test_the_command_line_writes_a_study_and_names_those_there_are(
-    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_database: MakeDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out" / "study.html"
+    measured = make_run(num_requests=12)
+    measured = dataclasses.replace(measured, config={**measured.config, "study": {"name": "handmade", "cell": "0123456789ab"}})
+    database = make_database(measured, make_simulated(measured))
     main(["report", "--study", "handmade", "--database", str(database), "--out", str(out)])
     assert capsys.readouterr().out.endswith(f"report: {out}\n")
     assert out.is_file()

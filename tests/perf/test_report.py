@@ -1,14 +1,17 @@
-"""How long a report takes: `make perf`. One measured run and three simulated ones, 2,000 requests each."""
+"""How long a report takes: `make perf`. One measured run and three simulated ones, 2,000 requests each; and a study."""
 
 from pathlib import Path
 from typing import Any
 
 from analysis.fidelity import score
 from analysis.report import Report
+from analysis.stats import Bootstrap
+from analysis.study.report import StudyReport
 from results import database
 from results.record import Track
 from results.store import write_run
 from tests.runs import make_run, make_simulated
+from tests.studies import WORKLOADS, build_study, make_study
 
 TRACKS: tuple[Track, ...] = ("shipped", "matched", "calibrated")
 
@@ -31,3 +34,13 @@ def test_report_build_time(benchmark: Any, tmp_path: Path) -> None:
 def test_scoring_time(benchmark: Any, tmp_path: Path) -> None:
     path = _database(tmp_path, 2000)
     benchmark.pedantic(score, args=(path,), rounds=3, warmup_rounds=1)
+
+
+def test_study_report_build_time(benchmark: Any, tmp_path: Path) -> None:
+    """104 runs of 1,000 requests each: 13 measured, 7 simulated on each. Scoring, which is timed above, is not part of it."""
+    runs = make_study(engines=("vllm",), workloads=WORKLOADS, loads=(0.3, 0.6, 0.9, 1.1), num_requests=1000, repeats=2)
+    report = StudyReport(database=build_study(tmp_path, runs), out=tmp_path / "study.html", bootstrap=Bootstrap(resamples=100))
+    report.write("handmade")
+    summary = benchmark.pedantic(report.write_scored, args=("handmade",), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["page_mb"] = round(summary.path.stat().st_size / 1e6, 2)
+    print(f"\nstudy report of 104 runs of 1,000 requests: page {benchmark.extra_info['page_mb']} MB")

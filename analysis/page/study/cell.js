@@ -42,7 +42,7 @@ function drawParity(plot) {
       { type: "scatter", mode: "lines", x: [low, high], y: [low, high], line: { color: colour("--measured"), width: 1.2 }, hoverinfo: "skip" },
       { type: "scatter", mode: "markers", name: sim.label, x: pairs.map(([a]) => a), y: pairs.map(([, b]) => b), customdata: pairs.map(([, , id]) => id), marker: { ...markOf(sim), size: 5.5, opacity: 0.55 }, hovertemplate: "request %{customdata}: measured %{x:.3~g} ms, simulated %{y:.3~g} ms<extra></extra>" },
     ],
-  })), { minWidth: 250, height: 285, left: 50, xTitle: `Measured ${label} (ms)`, yTitle: `Simulated ${label} (ms)` });
+  })), { minWidth: 290, height: 285, left: 50, xTitle: `Measured ${label} (ms)`, yTitle: `Simulated ${label} (ms)` });
 }
 
 function median(values) {
@@ -103,7 +103,7 @@ function drawGantt(plot) {
     const over = ends(run) > reach * 1.001 ? [{ text: `goes on until ${number(ends(run))} s`, x: 1, y: 1.01, xdomain: true, ydomain: true, xanchor: "right", yanchor: "bottom" }] : [];
     return { title: sim ? sim.label : "Measured", traces, x: { range: [0, reach * 1.01], nticks: 6 }, y: { range: [stretch.request.length - 0.3, -0.7], showticklabels: false, showgrid: false }, annotations: over };
   });
-  return drawPanels(plot, panels, { minWidth: 340, height: 300, left: 30, xTitle: "Time since the stretch's first arrival (s)", yTitle: "Requests, in order of arrival" });
+  return drawPanels(plot, panels, { minWidth: 300, height: 240, left: 30, xTitle: "Time since the stretch's first arrival (s)", yTitle: "Requests, in order of arrival" });
 }
 
 function noCell() { return "No measured cell passes the filters. Press Reset in the filter bar."; }

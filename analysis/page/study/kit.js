@@ -45,12 +45,12 @@ function markOf(sim) { return sim ? { color: colourOf(sim), size: 7, symbol: D.t
 function nameOf(sim) { return sim ? sim.label : "measured"; }
 
 /** Panels in a grid that fits the width. Each: title, traces (without axes), x and y (axis settings), shapes and annotations in its axes. */
-async function drawPanels(plot, panels, { minWidth = 260, height = 230, left = 54, firstLeft = left, bottom = 46, top = 30, right = 14, xTitle = "", yTitle = "" } = {}) {
+async function drawPanels(plot, panels, { minWidth = 260, maxWidth = 640, height = 230, left = 54, firstLeft = left, bottom = 46, top = 30, right = 14, xTitle = "", yTitle = "" } = {}) {
   const width = plot.clientWidth;
   const most = Math.max(1, Math.min(panels.length, Math.floor(width / minWidth)));
   const rows = Math.ceil(panels.length / most), columns = Math.ceil(panels.length / rows), spare = xTitle ? 18 : 0; // the last row has the title
   const total = rows * (height - spare) + spare;
-  const wide = (width - firstLeft - (columns - 1) * left - columns * right) / columns;
+  const wide = Math.min(maxWidth, (width - firstLeft - (columns - 1) * left - columns * right) / columns);
   const layout = {
     width, height: total, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--muted") }, hovermode: "closest", dragmode: touch ? false : "zoom", separators: ".\u2009",

@@ -1,5 +1,5 @@
 // The tables that follow the filters: the scorecard, every cell, rankings, runs.
-const GRADES = { trust: "near", care: "off", not: "far" };
+const GRADES = { trust: "near", care: "off", unproven: "unproven", not: "far" };
 
 function element(tag, { html, text, ...more } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), more);
@@ -25,9 +25,9 @@ function summary(sim, metric, cells) {
   const errors = scores.map((score) => score.error), sizes = errors.map(Math.abs);
   const reach = scores.map((score) => Math.max(...[score.error, score.error_low, score.error_high].filter((value) => value !== null).map(Math.abs)));
   const multiples = scores.map((score) => score.noise_multiple).filter((value) => value !== null);
-  const bound = scores.length >= D.rules.many ? quantile(reach, D.rules.most) : Math.max(...reach);
+  const most = (values) => (scores.length >= D.rules.many ? quantile(values, D.rules.most) : Math.max(...values)), bound = most(reach);
   const covers = scores.length >= D.rules.share * cells.length;
-  const grade = bound <= D.rules.trust && covers ? "trust" : bound <= D.rules.care ? "care" : "not";
+  const grade = bound <= D.rules.trust && covers ? "trust" : bound <= D.rules.care ? "care" : most(sizes) <= D.rules.care ? "unproven" : "not";
   return { cells: scores.length, typical: median(sizes), low: Math.min(...errors), high: Math.max(...errors), bound, grade, covers, distance: median(errors.map((error) => Math.abs(Math.log(Math.max(1e-9, 1 + error))))), multiple: multiples.length ? median(multiples) : null, noisy: multiples.length };
 }
 
@@ -39,11 +39,29 @@ function showScorecard() {
   }
   const all = sims.map((sim) => D.metrics.map((metric, i) => summary(sim, { ...metric, i }, cells)));
   const first = D.metrics.map((_, i) => all.map((row) => row[i]).filter((one) => one && one.covers).sort((a, b) => a.distance - b.distance || a.bound - b.bound)[0]);
-  const body = [floorRow(cells), ...sims.map((sim, s) => element("tr", {}, element("th", { scope: "row", html: `${escapeText(sim.name)} <small>${escapeText(sim.track)}</small>` }), ...all[s].map((one, i) => scoreCell(one, first[i] === one)), element("td", { text: `${new Set(D.metrics.flatMap((_, i) => cells.filter((cell) => { const score = scoreOf(cell.i, sim.i, i); return score && score.error !== null; }).map((cell) => cell.i))).size} of ${cells.length}` }), element("td", { text: sim.speed === null ? "–" : `${number(sim.speed)} ×` }), element("td", { className: "words", text: sim.lacks })))];
+  const body = [floorRow(cells), ...sims.map((sim, s) => element("tr", {},
+    element("th", { scope: "row", html: `${escapeText(sim.name)} <small>${escapeText(sim.track)}</small>` }),
+    ...all[s].map((one, i) => scoreCell(one, first[i] === one)),
+    element("td", { text: `${scored(sim, cells)} of ${cells.length}` }),
+    element("td", { text: sim.speed === null ? "–" : `${number(sim.speed)} ×` }),
+    ...lacks(sims, s)))];
   tableInto("scorecard", {
     kind: "scorecard", body, heads: ["Simulator", ...D.metrics.map((metric) => metric.label), "Cells scored", "Speed, × real time", "Not modelled"],
     caption: `Typical error (median of |error| over ${cells.length} cells), under it the range of signed errors, and the typical error in multiples of the noise floor. ◆ nearest in its column.`,
   });
+}
+
+function scored(sim, cells) {
+  return cells.filter((cell) => D.metrics.some((_, i) => { const score = scoreOf(cell.i, sim.i, i); return score && score.error !== null; })).length;
+}
+
+/** What a simulator does not model, once for its tracks that say the same. */
+function lacks(sims, s) {
+  const same = (one) => one && one.system === sims[s].system && one.lacks === sims[s].lacks;
+  if (same(sims[s - 1])) return [];
+  let rows = 1;
+  while (same(sims[s + rows])) rows++;
+  return [element("td", { className: "words", rowSpan: rows, text: sims[s].lacks })];
 }
 
 function scoreCell(one, best) {
