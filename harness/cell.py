@@ -21,6 +21,7 @@ from harness import gpu, provenance
 from harness.capacity import Capacity
 from harness.client import Client, Replay
 from harness.console import say, stage
+from harness.contention import Contention
 from harness.gates import Gates
 from harness.model import Model
 from harness.parts import Load, Paths, Workload
@@ -38,7 +39,10 @@ WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or c
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """A trace replayed on an engine. started: when the run began (UTC). rate: offered requests/s; rho: of the capacity, where known."""
+    """A trace replayed on an engine. started: when the run began (UTC). rate: offered requests/s; rho: of the capacity, where known.
+
+    core_wait: share of the time for which others had the core that the engine needed; None where that cannot be known.
+    """
 
     trace: Trace
     replay: Replay
@@ -46,6 +50,7 @@ class Replayed:
     started: datetime
     rate: float
     rho: float | None
+    core_wait: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +106,12 @@ class Cell:
     def find_profile(self, endpoint: Endpoint) -> Profile:
         """The engine's step times."""
         with stage("profile", "step times") as progress:
-            return self.profile.measure(
+            profile = self.profile.measure(
                 endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
+        if (share := profile.provenance["core_wait"]) is not None and share > self.gates.max_core_wait:
+            say(f"  others had the engine's core for {share:.1%} of that time: the step times are uncertain", style="yellow")
+        return profile
 
     def replay(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None) -> Replayed:
         """Replay the workload on an engine whose prefix cache is emptied first, and watch the engine and its GPUs meanwhile."""
@@ -115,10 +123,14 @@ class Cell:
         self.engine.reset_cache(endpoint)
         interval = self.telemetry_interval
         with stage("replay", f"{len(trace)} requests in {trace.duration:.0f} s") as progress:
-            with Telemetry(f"{endpoint.url}/metrics", interval, self.engine.sample) as telemetry, gpu.Watch(gpus, interval) as watch:
+            with (
+                Telemetry(f"{endpoint.url}/metrics", interval, self.engine.sample) as telemetry,
+                gpu.Watch(gpus, interval) as watch,
+                Contention(endpoint.core_pids) as contention,
+            ):
                 replay = self.client.replay(endpoint, trace, prompts, progress=progress)
             seen = pd.concat([telemetry.frame(replay.epoch), watch.frame(replay.epoch)], ignore_index=True)
-        return Replayed(trace=trace, replay=replay, telemetry=seen, started=started, rate=rate, rho=rho)
+        return Replayed(trace=trace, replay=replay, telemetry=seen, started=started, rate=rate, rho=rho, core_wait=contention.share)
 
     def run(
         self,
@@ -132,7 +144,7 @@ class Cell:
     ) -> Run:
         """The Run of a replay, judged by the gates. facts: its provenance."""
         trace, window = done.trace, (0.0, done.trace.duration)
-        reason = self.gates.check(trace, done.replay, window=window, cpus=1, expect_cold=True)
+        reason = self.gates.check(trace, done.replay, window=window, cpus=1, expect_cold=True, core_wait=done.core_wait)
         load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}"
         return Run(
             run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}",
@@ -155,7 +167,7 @@ class Cell:
             invalid_reason=reason,
             window=window,
             config=self._config(endpoint, capacity, profile),
-            provenance=facts,
+            provenance={**facts, "core_wait": done.core_wait},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
 

@@ -19,7 +19,8 @@ class Gates:
 
     max_lag_p99: s between a request's arrival and its sending, at the 99th percentile. max_rate_error: relative deviation of the achieved
     from the offered rate. max_error_share: failed requests / all. max_client_cpu: CPU seconds per second, as a share of the CPUs that the
-    client may use. require_usage: whether an answer must say how many tokens it took and gave.
+    client may use. require_usage: whether an answer must say how many tokens it took and gave. max_core_wait: share of the time for which
+    others may have had the core that the engine needed; such a run tells of the machine's other work, not of the engine.
     """
 
     max_lag_p99: float
@@ -27,24 +28,35 @@ class Gates:
     max_error_share: float
     max_client_cpu: float
     require_usage: bool
+    max_core_wait: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_lag_p99", "max_rate_error", "max_client_cpu"):
+        for name in ("max_lag_p99", "max_rate_error", "max_client_cpu", "max_core_wait"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"gates.{name} must be > 0, got {getattr(self, name)}")
         if not 0 <= self.max_error_share < 1:
             raise ValueError(f"gates.max_error_share must be in [0, 1), got {self.max_error_share}")
 
-    def check(self, trace: Trace, replay: Replay, *, window: tuple[float, float], cpus: float, expect_cold: bool) -> str | None:
+    def check(
+        self,
+        trace: Trace,
+        replay: Replay,
+        *,
+        window: tuple[float, float],
+        cpus: float,
+        expect_cold: bool,
+        core_wait: float | None = None,
+    ) -> str | None:
         """Why the replay is INVALID: all failed gates, joined by '; '. None: it is valid.
 
         window: (start, end) in s since the trace's start; only requests that arrive in it (both ends included) are judged. cpus: how many
-        the client may use. expect_cold: a cached prompt token is a failure, unless the trace itself shares that prefix.
+        the client may use. expect_cold: a cached prompt token is a failure, unless the trace itself shares that prefix. core_wait: share of
+        the time for which others had the engine's core; None: not known.
         """
         pairs = [(a, r) for a, r in zip(trace, replay.records, strict=True) if window[0] <= a.arrival <= window[1]]
         if not pairs:
             return f"no request arrives between {window[0]:g} and {window[1]:g} s"
-        failed = [*self._errors(pairs), *self._sending(pairs), *self._tokens(pairs), *self._cpu(replay, cpus)]
+        failed = [*self._errors(pairs), *self._sending(pairs), *self._tokens(pairs), *self._cpu(replay, cpus), *self._core(core_wait)]
         if expect_cold:
             failed += _warm(trace, replay)
         return "; ".join(failed) or None
@@ -96,6 +108,10 @@ class Gates:
     def _cpu(self, replay: Replay, cpus: float) -> Iterator[str]:
         if replay.wall_s > 0 and (share := replay.cpu_s / replay.wall_s / cpus) > self.max_client_cpu:
             yield f"the client used {share:.0%} of its {cpus:g} CPU (limit {self.max_client_cpu:.0%}): it may have been the bottleneck"
+
+    def _core(self, wait: float | None) -> Iterator[str]:
+        if wait is not None and wait > self.max_core_wait:
+            yield f"other processes had the engine's core for {wait:.1%} of the time while it needed it (limit {self.max_core_wait:.0%})"
 
 
 class _Blocks(dict[int, "_Blocks"]):

@@ -9,6 +9,8 @@ import pandas as pd
 
 from results.profile import SAMPLE_COLUMNS
 
+QUIET = 0.02  # share of a probe's time for which others may have had the engine's core
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -36,11 +38,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What the `repeat`-th run of probe number `probe` saw."""
+    """What the `repeat`-th run of probe number `probe` saw. core_wait: share of its time for which others had the engine's core."""
 
     probe: int
     repeat: int
     observations: tuple[Observation, ...]
+    core_wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,18 @@ class FrontendCost:
     def of(self, prompt: int) -> float:
         """Seconds for a prompt of so many tokens."""
         return self.fixed + self.per_token * (prompt - 1)
+
+
+def quiet(sightings: Iterable[Sighting]) -> list[Sighting]:
+    """Without the runs of a probe that met others on the engine's core, as far as the same probe had quieter ones.
+
+    Chosen by what others did, never by the times that were seen, so that it pulls them neither way.
+    """
+    seen = [s for s in sightings if s.observations]
+    least: dict[int, float] = {}
+    for s in seen:
+        least[s.probe] = min(least.get(s.probe, 1.0), s.core_wait or 0.0)
+    return [s for s in seen if (s.core_wait or 0.0) <= max(QUIET, least[s.probe])]
 
 
 def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFrame:
@@ -102,8 +117,11 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
 def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame, frontend: FrontendCost) -> dict[str, Any]:
     """What else the probes say (seconds): what a simulator has no place for, and how far the samples can be trusted.
 
-    probes: how many were planned. samples_per_point: (least, median) by kind; probe_runs: all of them.
+    probes: how many were planned. core_wait: share of the time of the probes used for which others had the engine's core, None where the
+    kernel does not tell; noisy_runs: how many were left out for that. samples_per_point: (least, median) by kind; probe_runs: all of them.
     """
+    used = quiet(sightings)
+    waits = [s.core_wait for s in used if s.core_wait is not None]
     empty = sorted({s.probe for s in sightings} - {s.probe for s in sightings if s.observations})
     points = frame.groupby(["kind", "new_tokens", "prefill_context", "batch", "context"])["time"]
     spread = (points.quantile(0.75) - points.quantile(0.25)) / points.median()
@@ -118,6 +136,8 @@ def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame,
         "probes_not_run": sorted(set(range(probes)) - {s.probe for s in sightings}),
         "probes_without_result": empty,
         "probe_runs": len(sightings),
+        "noisy_runs": sum(bool(s.observations) for s in sightings) - len(used),
+        "core_wait": float(np.mean(waits)) if waits else None,
         "samples_per_point": {str(kind): [int(n.min()), float(n.median())] for kind, n in counts},
         "below_zero": int((frame["time"] == 0).sum()),
         "relative_iqr": {str(kind): float(iqr) for kind, iqr in by_kind.items()},

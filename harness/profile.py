@@ -11,8 +11,8 @@ What separates a step from the front-end (HTTP, tokenising, queues, hand-over of
 Under asynchronous scheduling a step's time is its period: what one more step adds to a stream.
 
 What makes samples robust on a machine that others use too: one launch serves many points (a decoding batch that steps down, prompts
-injected one after another beside one batch), and all probes are run in turn, pass after pass, so that a burst of noise meets few samples
-of any one point.
+injected one after another beside one batch); all probes are run in turn, pass after pass, so that a burst of noise meets few samples of
+any one point; and where the kernel tells that others had the engine's core during a run, it is left out as long as there are quieter ones.
 """
 
 import dataclasses
@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.client import Client
-from harness.observations import FrontendCost, Sighting, diagnostics, samples
+from harness.contention import Contention
+from harness.observations import FrontendCost, Sighting, diagnostics, quiet, samples
 from harness.probes import SLACK, Decode, Frontend, Mixed, Prefill, Probe, Refusal
 from harness.shots import Gun, Progress, Shot
 from harness.system import Endpoint, EngineError
@@ -96,8 +97,9 @@ class Profiler:
         gun.fire([Shot(prompt=gun.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = self._plan(endpoint.limits, longest)
         seen = self._probe(probes, gun, begin, progress)
-        frontend = FrontendCost.fit(o for s in seen for o in s.observations)
-        frame = samples(seen, frontend)
+        used = quiet(seen)
+        frontend = FrontendCost.fit(o for s in used for o in s.observations)
+        frame = samples(used, frontend)
         missing = [kind for kind in ("frontend", "prefill", "decode", "mixed") if kind not in set(frame["kind"])]
         if missing:
             raise EngineError(
@@ -124,8 +126,9 @@ class Profiler:
 
         def run(i: int) -> bool:
             start = time.monotonic()
-            found = tuple(probes[i].run(gun))
-            seen.append(Sighting(probe=i, repeat=runs[i], observations=found))
+            with Contention(gun.endpoint.core_pids) as contention:
+                found = tuple(probes[i].run(gun))
+            seen.append(Sighting(probe=i, repeat=runs[i], observations=found, core_wait=contention.share))
             took[i] = time.monotonic() - start
             runs[i] += 1
             if progress:

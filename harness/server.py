@@ -182,6 +182,11 @@ def pin(process: psutil.Process, cpus: Sequence[int]) -> None:
             os.sched_setaffinity(thread.id, cpus)
 
 
+def cores(child: Child, titles: Sequence[str]) -> list[psutil.Process]:
+    """The server's processes that compute. titles: how theirs start."""
+    return [p for p in child.processes() if "".join(p.cmdline()[:1]).startswith(tuple(titles))]
+
+
 def pin_core(child: Child, titles: Sequence[str], cpus: Sequence[int]) -> dict[str, Sequence[int] | None]:
     """Give the process that computes the first of the server's cores, and its other processes the rest; say which, as core_cpus.
 
@@ -190,12 +195,11 @@ def pin_core(child: Child, titles: Sequence[str], cpus: Sequence[int]) -> dict[s
     compute (tensor parallel).
     """
     allowed = sorted(cpus or os.sched_getaffinity(0))
-    processes = child.processes()
-    cores = [p for p in processes if "".join(p.cmdline()[:1]).startswith(tuple(titles))]
-    if len(allowed) < 2 or len(cores) != 1:
+    computing = cores(child, titles)
+    if len(allowed) < 2 or len(computing) != 1:
         return {"core_cpus": None}
-    for process in processes:
-        pin(process, allowed[:1] if process in cores else allowed[1:])
+    for process in child.processes():
+        pin(process, allowed[:1] if process in computing else allowed[1:])
     return {"core_cpus": allowed[:1]}
 
 

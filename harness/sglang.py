@@ -96,7 +96,8 @@ class Sglang:
         ) as child:
             endpoint = describe(url)
             pinned = server.pin_core(child, CORE_TITLES, self.cpus) if self.pin_core else {}
-            yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned)
+            computing = {"core_pids": [process.pid for process in server.cores(child, CORE_TITLES)]}
+            yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned | computing)
 
     def argv(self, python: Path, model_dir: Path, port: int) -> list[str]:
         """The command. Metrics, cached-token counts and a log line per batch are always on: the run is read from them."""

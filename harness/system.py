@@ -1,6 +1,6 @@
 """What the harness asks of an engine: start it, say where it listens and what it resolved its configuration to, stop it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,11 @@ class Endpoint:
     limits: EngineLimits
     unknown: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def core_pids(self) -> Sequence[int]:
+        """The processes that compute, where the server is ours."""
+        return self.details.get("core_pids") or ()
 
 
 class Engine(Protocol):

@@ -76,7 +76,8 @@ class Vllm:
         ) as child:
             endpoint = describe(url, log.read_text(errors="replace"))
             pinned = server.pin_core(child, CORE_TITLES, self.cpus) if self.pin_core else {}
-            yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned)
+            computing = {"core_pids": [process.pid for process in server.cores(child, CORE_TITLES)]}
+            yield dataclasses.replace(endpoint, details=dict(endpoint.details) | pinned | computing)
 
     def argv(self, python: Path, model_dir: Path, port: int) -> list[str]:
         """The command. `-m` rather than the `vllm` script, which the CPU build's package lacks a version for."""

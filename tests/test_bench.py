@@ -35,6 +35,7 @@ QUICK = (
     "profile.held_out_mixed=[32]",
     "profile.mixed_batches=[2]",
     "gates.max_lag_p99=0.5",
+    "gates.max_core_wait=1.0",
     "workload=fixed",
     "workload.input.tokens=64",
     "workload.output.tokens=8",

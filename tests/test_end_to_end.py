@@ -13,7 +13,14 @@ from tests.benches import Bench, one_line
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-SHORT = ("load.duration=10", "capacity.duration=5", "profile.budget=25", "gates.max_lag_p99=1.0", "gates.max_rate_error=0.2")
+SHORT = (
+    "load.duration=10",
+    "capacity.duration=5",
+    "profile.budget=25",
+    "gates.max_lag_p99=1.0",
+    "gates.max_rate_error=0.2",
+    "gates.max_core_wait=1.0",
+)
 
 
 @pytest.fixture(scope="module")

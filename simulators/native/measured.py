@@ -1,20 +1,22 @@
-"""Measured step times: a smooth, monotone model fitted to a profile's points.
+"""Measured step times: a piecewise linear model fitted to a profile's points.
 
     seconds = fixed + g(new tokens) + s * sequences + d * decode context + r * prefill context + a * prefill query-key pairs
 
-g is piecewise linear, continuous and increasing (the matrix products: their cost a token changes with their size); all coefficients are
->= 0 (non-negative least squares on relative errors, reweighted so that a few disturbed samples count little). So a step never gets
-shorter by more work, and beyond the profile's range it goes on straight; such steps are counted.
+g is continuous and piecewise linear (the matrix products: their cost a token changes with their size). Up to FEW tokens it goes through
+every profiled decode batch and may fall: kernels for few rows have favourite sizes (vLLM's CPU build: 2 rows take 14 ms, 4 rows 11.7 ms;
+CUDA graphs are padded to theirs). Beyond, it increases. All other coefficients are >= 0; least squares on relative errors, reweighted so
+that a few disturbed samples count little. So no step gets shorter by more context, and none of more than FEW tokens by more tokens; beyond
+the profile's range g goes on straight; such steps are counted.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from results.profile import Profile
 from simulators.native.batch import Batch, prefill_pairs
@@ -24,7 +26,8 @@ from simulators.system import SimulatorError
 Array = NDArray[np.float64]
 
 FEATURES = ("new_tokens", "sequences", "decode_context", "prefill_context", "prefill_pairs")
-KNOT_RATIO = 4  # knots of g lie at the smallest profiled number of new tokens times powers of this
+FEW = 64  # new tokens up to which g has a knot at every profiled decode batch, and may fall
+KNOT_RATIO = 4  # beyond, its knots lie at powers of this times the last of those
 REWEIGHTINGS = 10
 HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
 
@@ -50,8 +53,10 @@ class Measured:
         work = _work(fitted, recomputed)
         self.profile_id = profile.profile_id
         self._untimed = len(points) - len(timed)
-        self._knots = _knots(work[:, 0])
-        self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64))
+        few = _few(fitted)
+        self._knots = few + _knots(work[:, 0], few[-1] if few else None)
+        free = range(1, 1 + len(few))
+        self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64), free)
         self._range = [float(m) for m in work.max(axis=0)]
         self._kinds = {str(k) for k in fitted["kind"]}
         self._residuals = {"fitted": self._errors(fitted), "held_out": self._errors(held_out)}
@@ -157,27 +162,35 @@ def _work(points: pd.DataFrame, recomputed: bool) -> Array:
     )
 
 
-def _knots(tokens: Array) -> list[float]:
-    """Ends of the pieces of g; every piece has at least two different numbers of new tokens, so that its slope is seen."""
+def _few(points: pd.DataFrame) -> list[float]:
+    """Profiled decode batches of at most FEW sequences, the smallest left out (g starts at 0; `fixed` is there, too)."""
+    batches = np.unique(points.loc[points["kind"] == "decode", "batch"].to_numpy(dtype=np.float64))
+    return [float(b) for b in batches[1:] if b <= FEW]
+
+
+def _knots(tokens: Array, beyond: float | None) -> list[float]:
+    """Ends of the pieces of g beyond so many tokens; every piece has at least two different numbers, so that its slope is seen."""
     seen = np.unique(tokens)
     knots: list[float] = []
-    end = start = float(seen[0])
+    end = start = float(seen[0]) if beyond is None else beyond
     while end < seen[-1]:
         end = min(end * KNOT_RATIO, float(seen[-1]))
         if ((seen > start) & (seen <= end)).sum() >= 2 and (seen > end).sum() != 1:
             knots.append(end)
             start = end
-    return knots if knots and knots[-1] == seen[-1] else [*knots, float(seen[-1])]
+    return knots if start == seen[-1] else [*knots, float(seen[-1])]
 
 
-def _fit(design: Array, time: Array) -> Array:
-    """Coefficients >= 0 that minimise the Huber loss of the relative errors."""
+def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
+    """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative."""
     scale = design.max(axis=0)
     scale[scale == 0] = 1.0
     rows = design / scale / time[:, None]
+    least = np.zeros(design.shape[1])
+    least[list(free)] = -np.inf
     weights: Array = np.ones(len(time))
     for _ in range(REWEIGHTINGS):
-        solution, _norm = nnls(rows * weights[:, None], weights)
+        solution = lsq_linear(rows * weights[:, None], weights, bounds=(least, np.inf)).x
         residuals = np.abs(rows @ solution - 1)
         spread = 1.4826 * float(np.median(residuals))
         if spread < 1e-9:

@@ -10,7 +10,7 @@ from harness.gates import Gates
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
-GATES = Gates(max_lag_p99=0.005, max_rate_error=0.01, max_error_share=0.0, max_client_cpu=0.8, require_usage=True)
+GATES = Gates(max_lag_p99=0.005, max_rate_error=0.01, max_error_share=0.0, max_client_cpu=0.8, require_usage=True, max_core_wait=0.05)
 TRACE = Trace(
     name="test", requests=tuple(Request(request_id=i, arrival=i / 10, input_tokens=8, output_tokens=4) for i in range(101))
 )  # 10 s at 10 requests/s
@@ -41,9 +41,15 @@ def replay_of(trace: Trace, change: Callable[[Request], dict[str, object]] = lam
 
 
 def check(
-    replay: Replay, *, gates: Gates = GATES, trace: Trace = TRACE, window: tuple[float, float] = (0.0, 10.0), cold: bool = True
+    replay: Replay,
+    *,
+    gates: Gates = GATES,
+    trace: Trace = TRACE,
+    window: tuple[float, float] = (0.0, 10.0),
+    cold: bool = True,
+    core_wait: float | None = None,
 ) -> str | None:
-    return gates.check(trace, replay, window=window, cpus=1, expect_cold=cold)
+    return gates.check(trace, replay, window=window, cpus=1, expect_cold=cold, core_wait=core_wait)
 
 
 def test_a_good_replay_is_valid() -> None:
@@ -60,6 +66,12 @@ def test_dispatch_lag() -> None:
 def test_a_request_sent_early() -> None:
     reason = check(replay_of(TRACE, lambda r: {"sent": r.arrival - (0.0004 if r.request_id == 7 else 0)}))
     assert reason == "1 requests were sent before their arrival, by up to 0.400 ms (limit 0)"
+
+
+def test_a_core_that_others_had() -> None:
+    assert check(replay_of(TRACE), core_wait=0.0499) is None
+    reason = check(replay_of(TRACE), core_wait=0.0612)
+    assert reason == "other processes had the engine's core for 6.1% of the time while it needed it (limit 5%)"
 
 
 def test_achieved_rate() -> None:
