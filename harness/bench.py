@@ -21,6 +21,7 @@ from harness.recorded import Recorded
 from harness.simulation import Simulation
 from harness.system import Engine
 from results import database
+from results.place import place, reach
 from results.profile import Profile
 from results.record import SLO, Run, Track
 
@@ -50,10 +51,11 @@ class Bench:
 
     def run(self) -> int:
         """Do all of it; return the exit code: 0, 1 when a simulator failed, 2 when the measured run is INVALID."""
+        reach(place(self.paths.runs))
         measured, profile = self._recorded(self.engine) if isinstance(self.engine, Recorded) else self._measure(self._cell(self.engine))
         outcome = self._simulation().run(measured, profile)
         with stage("database", self.paths.database):
-            database.build([Path(self.paths.runs), Path(self.paths.measured)], Path(self.paths.database))
+            database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database))
         with stage("report"):
             summary = self.report.write(measured.run_id, unavailable=outcome.unavailable)
         print_table(summary.table, title=f"{measured.run_id}: measured beside simulated")
@@ -97,7 +99,7 @@ class Bench:
                 replayed = cell.replay(endpoint, capacity)
             run = cell.run(replayed, endpoint, log, capacity=capacity, profile=profile, facts=facts)
             with stage("store", run.run_id):
-                store(Path(self.paths.runs), run, profile, log)
+                store(place(self.paths.runs), run, profile, log)
         return run, profile
 
 

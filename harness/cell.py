@@ -28,6 +28,7 @@ from harness.parts import Load, Paths, Workload
 from harness.profile import Profiler
 from harness.system import Endpoint, Engine
 from harness.telemetry import Telemetry
+from results.place import Place
 from results.profile import Profile
 from results.record import SLO, Run
 from results.store import write_run
@@ -213,7 +214,7 @@ class Cell:
         }
 
 
-def store(root: Path, run: Run, profile: Profile | None, log: Path | None) -> Path:
+def store(root: Place, run: Run, profile: Profile | None, log: Path | None) -> Place:
     """Write the run's folder, with the engine's profile and its server's log in it, where there are any; return it."""
     files = {} if log is None else {"server.log": log}
     with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:

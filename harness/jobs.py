@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +15,7 @@ from harness import environment, simulate
 from harness.console import say, stage
 from harness.simulation import Outcome
 from harness.system import EngineError
+from results.place import Place
 
 Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks
 
@@ -30,7 +30,7 @@ class Jobs:
     simulators: Sequence[str]
     tracks: Sequence[str]
     overrides: Sequence[str]
-    runs: Path
+    runs: Place
     retry: frozenset[str]
     _failed: dict[str, str] = field(default_factory=dict)  # simulator to why its environment could not be had
     _keys: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Jobs:
         outcome = simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator))
         if outcome is None or outcome.failures or "simulated" in self.retry or (outcome.unavailable and "unavailable" in self.retry):
             return False
-        return all((self.runs / run).is_dir() for run in outcome.runs.values())
+        return all((self.runs / run / "run.json").is_file() for run in outcome.runs.values())
 
     def _environments(self, simulator: str) -> bool:
         """Make the environments that a simulator needs, once and before its jobs; False when one cannot be had."""

@@ -160,8 +160,8 @@ class Measuring:
         self._announce(step)
         try:
             recorded: Recorded = instantiate(step.settings.engine, _convert_="all")
-            run, profile = recorded.load()
-            self.shelf.keep_run(step, run, profile, recorded.log())
+            with recorded.stored() as (run, profile, log):
+                self.shelf.keep_run(step, run, profile, log)
         except RuntimeError as error:
             self.failed[step.key] = _one_line(error)
 

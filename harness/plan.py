@@ -175,6 +175,7 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more:
         for step in path:
             parent = parent.get(step, {})
         parent.pop(name, None)
+    whole["hardware"] = whole["hardware"]["name"]  # the rest is what simulators need to know of it
     return _hash({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
 
 

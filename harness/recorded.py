@@ -1,13 +1,16 @@
 """`engine=recorded`: a stored run played back, so that everything after the measurement works without an engine or a GPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from harness.system import EngineError
+from results.place import Place, place
 from results.profile import Profile
 from results.record import Run
-from results.store import read_run, run_folders
+from results.store import near, read_run, run_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,26 +26,31 @@ class Recorded:
 
     def load(self) -> tuple[Run, Profile | None]:
         """Return the run and the profile of its engine (None when none is stored). Raises EngineError when there is no such run."""
-        folder = self._folder()
-        run = read_run(folder)
-        if run.kind != "measured":
-            raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
-        return run, Profile.read(folder) if (folder / "profile.json").is_file() else None
+        with self.stored() as (run, profile, _):
+            return run, profile
 
-    def log(self) -> Path | None:
-        """The log of the server that it was measured on, where one is stored."""
-        path = self._folder() / "server.log"
-        return path if path.is_file() else None
+    @contextmanager
+    def stored(self) -> Iterator[tuple[Run, Profile | None, Path | None]]:
+        """The run, its engine's profile and its server's log, where they are stored; the log for as long as the block lasts."""
+        with near(self._folder()) as folder:
+            run = read_run(folder)
+            if run.kind != "measured":
+                raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
+            log = folder / "server.log"
+            yield run, Profile.read(folder) if (folder / "profile.json").is_file() else None, log if log.is_file() else None
 
-    def _folder(self) -> Path:
+    def _folder(self) -> Place:
         if self.run is not None and (Path(self.run) / "run.json").is_file():
             return Path(self.run)
-        stored = {folder.name: folder for root in reversed(self.roots) for folder in run_folders(Path(root))}
-        if self.run in stored:
-            return stored[self.run]
+        roots = [place(root) for root in self.roots]
         if self.run is not None:
-            near = get_close_matches(self.run, stored, n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(near)}?" if near else "python -m results list shows what is there"
+            there = next((root / self.run for root in roots if (root / self.run / "run.json").is_file()), None)
+            if there is not None:
+                return there
+        stored = {folder.name: folder for root in reversed(roots) for folder in run_folders(root)}
+        if self.run is not None:
+            alike = get_close_matches(self.run, stored, n=3, cutoff=0.4)
+            hint = f"did you mean {', '.join(alike)}?" if alike else "python -m results list shows what is there"
             raise EngineError(f"engine=recorded: no run named {self.run} in {', '.join(self.roots)}; {hint}")
         measured = [run for run in map(read_run, stored.values()) if run.kind == "measured"]
         if not measured:

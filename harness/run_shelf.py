@@ -1,8 +1,6 @@
 """A study's shelf: runs as run folders that carry the study's label, an engine's capacities and profile as archives beside its logs."""
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +10,8 @@ from typing import Any
 from harness.cell import store
 from harness.plan import Step
 from harness.shelf import Archives
+from results.cells import cell_of
+from results.place import Place
 from results.profile import Profile
 from results.record import Run
 from results.store import read_meta, run_folders
@@ -36,7 +36,7 @@ class RunShelf:
 
     study: str
     folder: Path
-    runs: Path
+    runs: Place
     again: bool = False
     _kept: dict[str, Kept] = field(default_factory=dict)
 
@@ -91,9 +91,5 @@ class RunShelf:
 
 
 def _cell_of(run: Run) -> str:
-    """The cell of a recorded run: what it was measured with, but for the repeat and what came out."""
-    if "study" in run.config:
-        return str(run.config["study"]["cell"])
-    asked = {name: value for name, value in run.config.items() if name not in ("capacity", "profile")}
-    content = [run.system, run.version, run.model, run.hardware, run.workload, run.rho, run.rate, dataclasses.asdict(run.limits), asked]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    told = {name: getattr(run, name) for name in ("system", "version", "model", "hardware", "workload", "config")}
+    return cell_of({**told, "limits": dataclasses.asdict(run.limits)})

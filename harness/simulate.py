@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -19,6 +18,7 @@ from harness import cli
 from harness.console import say
 from harness.recorded import Recorded
 from harness.simulation import Outcome, Simulation
+from results.place import Place, place
 from results.store import write_text
 
 OUTCOMES = ".outcomes"  # hidden, so no run folder
@@ -35,9 +35,7 @@ def run(cfg: DictConfig) -> int:
         raise ValueError("harness.simulate takes stored runs: give engine=recorded engine.run=RUN_ID")
     measured, profile = recorded.load()
     outcome = simulation.run(measured, profile)
-    root = Path(simulation.paths.runs)
-    path = outcome_path(root, measured.run_id, cfg.simulators)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = outcome_path(place(simulation.paths.runs), measured.run_id, cfg.simulators)
     write_text(path, json.dumps({"key": key(cfg), **dataclasses.asdict(outcome)}, indent=1) + "\n")
     for name, reason in outcome.failures.items():
         say(f"FAILED: {measured.run_id}, {name}: {reason}", style="bold red")
@@ -51,17 +49,18 @@ def key(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def outcome_path(root: Path, run_id: str, simulators: Iterable[str]) -> Path:
+def outcome_path(root: Place, run_id: str, simulators: Iterable[str]) -> Place:
     """Where the outcome of a job is kept. simulators: their names in conf/simulator."""
     return root / OUTCOMES / f"{run_id}--{'+'.join(sorted(simulators))}.json"
 
 
-def read_outcome(root: Path, run_id: str, simulator: str, settings: str) -> Outcome | None:
+def read_outcome(root: Place, run_id: str, simulator: str, settings: str) -> Outcome | None:
     """What became of a job with these settings (its key); None: it is still to be done."""
     path = outcome_path(root, run_id, [simulator])
-    if not path.is_file():
+    try:
+        told = json.loads(path.read_text())
+    except FileNotFoundError:
         return None
-    told = json.loads(path.read_text())
     if told.pop("key") != settings:
         return None
     return Outcome(**told)

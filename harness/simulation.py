@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.console import stage
 from harness.parts import Calibration, Paths, Simulator
+from results.place import place
 from results.profile import Profile
 from results.record import NotAvailable, Run, Track
 from results.store import write_run
@@ -65,7 +66,7 @@ class Simulation:
                         outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", log)
                         continue
                     log_file = Path(scratch) / "log"
-                    write_run(Path(self.paths.runs), run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
+                    write_run(place(self.paths.runs), run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
                     outcome.runs[name] = run.run_id
         return outcome
 

@@ -23,6 +23,7 @@ from harness.plan import Group, Step, chosen, steps
 from harness.run_shelf import RunShelf
 from harness.standing import Standing
 from results import database
+from results.place import place
 from results.record import Track
 
 DO, RETRY = ("measure", "simulate"), ("invalid", "unavailable", "simulated")
@@ -77,7 +78,7 @@ def run(cfg: DictConfig) -> int:
     overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
     found = study.steps(overrides)
     wanted = chosen(found, cfg.steps)
-    shelf = RunShelf(study=study.name, folder=Path(paths.studies) / study.name, runs=Path(paths.runs), again="invalid" in cfg.retry)
+    shelf = RunShelf(study=study.name, folder=Path(paths.studies) / study.name, runs=place(paths.runs), again="invalid" in cfg.retry)
     if cfg.show:
         for step in found:
             if step.key in wanted:
@@ -88,12 +89,12 @@ def run(cfg: DictConfig) -> int:
         measuring.run()
     points = [step for step in found if step.key in wanted]
     standing = Standing(study=study.name, steps=points, measured=shelf.runs_of(points), failed=measuring.failed)
-    work = Jobs(simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=Path(paths.runs), retry=frozenset(cfg.retry))
+    work = Jobs(simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=place(paths.runs), retry=frozenset(cfg.retry))
     if "simulate" in cfg.do:
         standing.refuse_nothing_measured(paths.runs)
         work.run(standing.valid_runs)
     with stage("database", paths.database):
-        database.build([Path(paths.runs), Path(paths.measured)], Path(paths.database))
+        database.build([place(paths.runs), place(paths.measured)], Path(paths.database))
     return standing.show({run_id: work.outcomes(run_id) for run_id in standing.valid_runs} if "simulate" in cfg.do else {})
 
 

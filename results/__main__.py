@@ -16,6 +16,7 @@ from results import database
 from results.archive import SUFFIX, unpack_runs
 from results.database import DatabaseError
 from results.importing import Options, import_run
+from results.place import Place, PlaceError, place
 from results.recording import RecordingError
 from results.store import StoreError, write_run
 from workloads.trace import TraceError
@@ -49,9 +50,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says. Errors are one line on stderr, exit code 1."""
-    options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     try:
+        options = _parser().parse_args(arguments)
         if options.command == "build":
             build(console, options.root, options.database)
         elif options.command == "list":
@@ -62,14 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             unpack(console, options.paths, options.root)
         else:
             show(console, options.database, options.run_id)
-    except (DatabaseError, RecordingError, StoreError, TraceError) as error:
+    except (DatabaseError, PlaceError, RecordingError, StoreError, TraceError) as error:
         sys.exit(f"results: {error}")
 
 
-def build(console: Console, roots: Sequence[Path] | None, path: Path) -> None:
+def build(console: Console, roots: Sequence[Place] | None, path: Path) -> None:
     """Build the database from the given roots (each must exist) or from those of ROOTS that exist."""
     for root in roots or ():
-        if not root.is_dir():
+        if isinstance(root, Path) and not root.is_dir():
             raise DatabaseError(f"{root}: no such folder; give one that holds run folders")
     count = database.build(roots or ROOTS, path)
     console.print(escape(f"{path}: {count} run{'' if count == 1 else 's'} from {', '.join(map(str, roots or ROOTS))}"))
@@ -148,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m results", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build the database from the run folders")
-    builder.add_argument("--root", type=Path, action="append", help=f"a folder of run folders, repeatable ({', '.join(map(str, ROOTS))})")
+    where = f"a folder of run folders, or an address of some (s3://bucket/prefix), repeatable ({', '.join(map(str, ROOTS))})"
+    builder.add_argument("--root", "--runs", type=place, action="append", help=where)
     lister = commands.add_parser("list", help="list the runs")
     shower = commands.add_parser("show", help="show one run: its configuration, validity and metrics")
     shower.add_argument("run_id", metavar="RUN_ID")

@@ -4,7 +4,6 @@ The tables are in schema.sql, every metric in metrics.sql, the other tools' defi
 are executed into the file, so that any DuckDB client sees the same views.
 """
 
-import filecmp
 import hashlib
 import json
 import math
@@ -16,8 +15,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from fsspec.implementations.arrow import ArrowFSWrapper
 
 from results.cells import cell_of, study_of
+from results.place import Address, Place, PlaceError, storage
 from results.store import StoreError, check_files, read_meta, run_folders, sync
 
 COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
@@ -28,7 +29,7 @@ class DatabaseError(RuntimeError):
     """A database that cannot be built or opened; the message says which, why, and what to do."""
 
 
-def build(roots: Sequence[Path], database: Path) -> int:
+def build(roots: Sequence[Place], database: Path) -> int:
     """Build `database` from all run folders in `roots` and return the number of runs; a root that does not exist has none.
 
     Same folders, same content. The old file is replaced by a whole new one or stays as it was. Raises DatabaseError naming the first
@@ -86,19 +87,26 @@ def _schema() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in SQL_FILES)).hexdigest()[:12]
 
 
-def _read_metas(roots: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+def _read_metas(roots: Sequence[Place]) -> dict[Place, dict[str, Any]]:
     """The checked run.json of every run, by folder, in the order of run_id. Of a run and its copy in a later root the first counts."""
-    metas: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for folder in (f for root in dict.fromkeys(roots) for f in run_folders(root)):
+    metas: dict[str, tuple[Place, dict[str, Any]]] = {}
+    for folder in _folders(roots):
         try:
             meta = read_meta(folder)
             check_files(folder, meta)
-        except StoreError as error:
+        except (StoreError, PlaceError) as error:
             raise DatabaseError(str(error)) from error
         twin = metas.setdefault(folder.name, (folder, meta))[0]
-        if twin != folder and not all(filecmp.cmp(folder / name, twin / name, shallow=False) for name in COMPARED):
+        if twin != folder and not all((folder / name).read_bytes() == (twin / name).read_bytes() for name in COMPARED):
             raise DatabaseError(f"{folder}: another run of this id is in {twin.parent}; delete one of the two folders")
     return {folder: meta for _, (folder, meta) in sorted(metas.items())}
+
+
+def _folders(roots: Sequence[Place]) -> list[Place]:
+    try:
+        return [folder for root in dict.fromkeys(roots) for folder in run_folders(root)]
+    except PlaceError as error:
+        raise DatabaseError(str(error)) from error
 
 
 def _check_replaceable(database: Path) -> None:
@@ -113,7 +121,9 @@ def _check_replaceable(database: Path) -> None:
             raise DatabaseError(f"{database}: another process is writing to it ({_one_line(error)}); close it and build again") from error
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Place, Mapping[str, Any]]) -> None:
+    if any(isinstance(folder, Address) for folder in runs):
+        connection.register_filesystem(ArrowFSWrapper(storage()))
     cells = {str(meta["run_id"]): cell_of(meta) for meta in runs.values() if meta["kind"] == "measured"}
     rows = pa.Table.from_pylist([_run_row(folder, meta, cells) for folder, meta in runs.items()])
     connection.register("run_rows", rows)
@@ -132,7 +142,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Path, Mapping[str
     )
 
 
-def _run_row(folder: Path, meta: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, Any]:
+def _run_row(folder: Place, meta: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, Any]:
     fields = {k: v for k, v in meta.items() if k not in ("limits", "slo", "window", "rows", "schema_version", "config", "provenance")}
     window = meta["window"] or (None, None)
     return {
@@ -150,7 +160,7 @@ def _run_row(folder: Path, meta: Mapping[str, Any], cells: Mapping[str, str]) ->
     }
 
 
-def _utc(folder: Path, text: str) -> datetime:
+def _utc(folder: Place, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

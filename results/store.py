@@ -1,4 +1,4 @@
-"""Run folders on disk: a Run to files and back. A folder is immutable: it appears whole, by a rename, or not at all.
+"""Run folders on disk or in object storage: a Run to files and back. A folder is immutable: it appears whole, by a rename, or not at all.
 
 root/<run_id>/ holds run.json (everything but the rows), trace.parquet, requests.parquet, tokens.parquet, telemetry.parquet (when the
 run has some) and whatever files were handed in (server.log). Every Parquet file but the trace carries run_id, so that DuckDB
@@ -9,11 +9,12 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from results.place import Address, Place, download, upload
 from results.record import SLO, EngineLimits, RequestRecord, Run
 from results.record_table import COLUMNS, RecordTable
 from workloads.files import read_parquet, write_parquet
@@ -61,7 +63,11 @@ class StoreError(RuntimeError):
     """A run folder that cannot be written or read; the message says which, what is wrong, and what to do."""
 
 
-def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, replace: bool = False) -> Path:
+@overload
+def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, replace: bool = False) -> Path: ...
+@overload
+def write_run(root: Address, run: Run, files: Mapping[str, Path] | None = None, *, replace: bool = False) -> Address: ...
+def write_run(root: Place, run: Run, files: Mapping[str, Path] | None = None, *, replace: bool = False) -> Place:
     """Write `root/<run_id>` and return it. `files` are copied in under the given names, e.g. {'server.log': path}.
 
     The folder is made under a hidden name, flushed to disk and renamed: after a crash, Ctrl-C or a full disk there is either the whole
@@ -72,11 +78,15 @@ def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, 
     extra = dict(files or {})
     replace = replace and run.kind == "simulated"
     _check_names(folder, run, extra, replace=replace)
+    if isinstance(folder, Address):
+        with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+            upload(write_run(Path(scratch), run, files), folder, last="run.json")
+        return folder
     records = RecordTable.of(run.records)
     tables = _tables(folder, run, records)
     meta = _meta_text(folder, run, {"tokens": pc.sum(records.num_token_times).as_py() or 0, **{n: t.num_rows for n, t in tables.items()}})
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with _appearing(folder, replace=replace) as scratch:
             (scratch / "run.json").write_text(meta, encoding="utf-8")
             write_parquet(run.trace, scratch / "trace.parquet")
@@ -90,8 +100,11 @@ def write_run(root: Path, run: Run, files: Mapping[str, Path] | None = None, *, 
     return folder
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Place) -> Run:
     """Read what `write_run` wrote: an equal Run. Raises StoreError naming the file and what is wrong with it."""
+    if isinstance(folder, Address):
+        with near(folder) as copy:
+            return read_run(copy)
     meta = read_meta(folder)
     tables = {name: _read_table(folder, name, rows) for name, rows in meta["rows"].items()}
     try:
@@ -112,7 +125,17 @@ def read_run(folder: Path) -> Run:
         raise StoreError(f"{folder}: its files do not make a run: {_one_line(error)}; {_REMEDY}") from error
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+@contextmanager
+def near(folder: Place) -> Iterator[Path]:
+    """The run folder on this machine: itself, or a copy for as long as the block lasts. Raises StoreError, PlaceError."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+        yield download(folder, Path(scratch) / folder.name)
+
+
+def read_meta(folder: Place) -> dict[str, Any]:
     """The content of run.json, its form checked. Raises StoreError."""
     path = folder / "run.json"
     try:
@@ -133,27 +156,36 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def check_files(folder: Path, meta: Mapping[str, Any]) -> None:
+def check_files(folder: Place, meta: Mapping[str, Any]) -> None:
     """See from their footers that the folder's Parquet files are there, of the right form and length. Raises StoreError."""
     for name in (*meta["rows"], "trace"):
         path = folder / f"{name}.parquet"
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path if isinstance(path, Path) else path.open()) as file:
                 if name in SCHEMAS:
                     _check_form(path, file.schema_arrow, file.metadata.num_rows, SCHEMAS[name], meta["rows"][name])
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: cannot be read ({_one_line(error)}); {_REMEDY}") from error
 
 
-def run_folders(root: Path) -> list[Path]:
-    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are). [] when there is no such root."""
+@overload
+def run_folders(root: Path) -> list[Path]: ...
+@overload
+def run_folders(root: Address) -> list[Address]: ...
+def run_folders(root: Place) -> list[Path] | list[Address]:
+    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are). [] when there is no such root.
+
+    In object storage a half-written one lacks its run.json. Raises PlaceError when that cannot be reached.
+    """
+    if isinstance(root, Address):
+        return [found.parent for found in root.objects() if found.name == "run.json" and found.parent.parent == root]
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
 
 
-def _check_names(folder: Path, run: Run, files: Mapping[str, Path], *, replace: bool) -> None:
+def _check_names(folder: Place, run: Run, files: Mapping[str, Path], *, replace: bool) -> None:
     if not run.run_id or run.run_id.startswith(".") or Path(run.run_id).name != run.run_id:
         raise StoreError(f"run_id {run.run_id!r} cannot name a folder; use letters, digits, '-', '_', '.' and no leading dot")
-    if folder.exists() and not replace:
+    if (folder.exists() if isinstance(folder, Path) else (folder / "run.json").is_file()) and not replace:
         raise StoreError(f"{folder}: this run exists and is not overwritten; give the new one another run_id or delete the folder")
     reserved = {"run.json", "trace.parquet", *(f"{name}.parquet" for name in TABLES)}
     for name, source in files.items():
@@ -221,7 +253,7 @@ def _read_table(folder: Path, name: str, rows: int) -> pa.Table:
     return table
 
 
-def _check_form(path: Path, schema: pa.Schema, rows: int, wanted: pa.Schema, wanted_rows: int) -> None:
+def _check_form(path: Place, schema: pa.Schema, rows: int, wanted: pa.Schema, wanted_rows: int) -> None:
     if not schema.equals(wanted):
         raise StoreError(f"{path}: its columns are not those of schema_version {SCHEMA_VERSION}; {_REMEDY}")
     if rows != wanted_rows:
@@ -260,8 +292,12 @@ def _appearing(folder: Path, *, replace: bool) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises OSError."""
+def write_text(path: Place, text: str) -> None:
+    """Write a file, and the folder for it, whole or not at all. Raises OSError, PlaceError."""
+    if isinstance(path, Address):
+        path.write_bytes(text.encode())
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         scratch.write_text(text, encoding="utf-8")
