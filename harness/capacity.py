@@ -105,6 +105,8 @@ class Capacity:
         slots = _slots(endpoint.limits, population, self.slots)
         pilot = self._pilot(trial, slots, rng)
         guess = pilot.rate(8, mix)
+        if not guess > 0:
+            raise EngineError(f"{endpoint.system} at {endpoint.url}: it stood still while it was to be saturated; see its log")
         if pilot.running < 0.8 * slots:  # the KV cache, or a limit that the engine does not tell, lets fewer run
             slots = max(1, round(pilot.running))
         fill = 0.0 if endpoint.limits.prefix_caching else pilot.window[0]

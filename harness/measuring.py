@@ -20,10 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from harness import cli, environment
 from harness.cell import Cell
 from harness.console import say, stage
+from harness.operations import Benchmarks
 from harness.plan import Step
 from harness.recorded import Recorded
 from harness.shelf import Shelf
 from harness.system import Endpoint, EngineError
+from harness.timetable import choose
 
 CELL = tuple(Cell.__dataclass_fields__)
 
@@ -33,7 +35,7 @@ class Measuring:
     """One call. steps: all, in the order of value; wanted: keys of those to measure now; shelf: where results go, and are found again.
 
     start: about how long a server takes to start, s. until: s from `began` (a time.monotonic() value) by when the last step should have
-    ended; None: no end. failed: step key to reason, of this call.
+    ended; None: no end. operations: what steps of that kind time. failed: step key to reason, of this call.
     """
 
     steps: Sequence[Step]
@@ -41,6 +43,7 @@ class Measuring:
     shelf: Shelf
     start: float
     until: float | None
+    operations: Benchmarks | None = None
     began: float = field(default_factory=time.monotonic)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -87,16 +90,15 @@ class Measuring:
 
     def _next(self, serving: str | None) -> Step | None:
         """The first step that is left, can be done and fits in the time. serving: the engine that is running."""
-        done = {step.key for step in self.steps if self.shelf.has(step)}
-        for step in self.left():
-            if step.key in self.failed or not done.issuperset(step.needs):
-                continue
-            if any(key in self.wanted and key not in done and key not in self.failed for key in step.after):
-                continue
-            start = 0.0 if step.engine == serving else self.start
-            if self.until is None or time.monotonic() - self.began + start + step.seconds <= self.until:
-                return step
-        return None
+        left = [step for step in self.left() if step.key not in self.failed]
+        return choose(
+            left,
+            done={step.key for step in self.steps if self.shelf.has(step)},
+            waiting={step.key for step in left},
+            serving=serving,
+            start=self.start,
+            spare=None if self.until is None else self.until - (time.monotonic() - self.began),
+        )
 
     def _visit(self, first: Step) -> None:
         """Start the server of a step, do it and the steps after it that are the same engine's, stop the server."""
@@ -112,6 +114,9 @@ class Measuring:
                 with stage("environment", cell.engine.environment):
                     environment.ensure(cell.engine.environment)
             facts = cell.facts()
+            if first.kind == "operations":
+                self._time_operations(first, cell, log, facts)
+                return
             with cell.serving(log) as endpoint:
                 ready = log.stat().st_size
                 while step is not None and step.engine == first.engine:
@@ -127,9 +132,18 @@ class Measuring:
         finally:
             log.unlink(missing_ok=True)
 
+    def _time_operations(self, step: Step, cell: Cell, log: Path, facts: dict[str, Any]) -> None:
+        """Time single operations with the engine's interpreter, no server running, and keep the result."""
+        assert self.operations is not None
+        begun = self._announce(step)
+        with stage("operations", f"of one layer, {self.operations.budget:g} s"):
+            found = self.operations.measure(cell.engine, cell.model.config, str(cell.hardware["name"]), log, facts)
+        self.shelf.keep_operations(step, found)
+        self._close(step, begun)
+
     def _do(self, step: Step, endpoint: Endpoint, log: Path, ready: int, facts: dict[str, Any]) -> None:
         """Measure one step and keep its result. A run keeps the log's first `ready` bytes and its own part."""
-        self._announce(step)
+        begun = self._announce(step)
         cell = _cell(step)
         if step.kind == "profile":
             self.shelf.keep_profile(step, cell.find_profile(endpoint))
@@ -137,7 +151,7 @@ class Measuring:
             self.shelf.keep_capacity(step, cell.find_capacity(endpoint))
         else:
             self._replay(step, cell, endpoint, log, (ready, log.stat().st_size), facts)
-        _failure_log(self.folder, step).unlink(missing_ok=True)
+        self._close(step, begun)
 
     def _replay(self, step: Step, cell: Cell, endpoint: Endpoint, log: Path, parts: tuple[int, int], facts: dict[str, Any]) -> None:
         results = {other.key: other for other in self.steps}
@@ -165,10 +179,17 @@ class Measuring:
         except RuntimeError as error:
             self.failed[step.key] = _one_line(error)
 
-    def _announce(self, step: Step) -> None:
+    def _announce(self, step: Step) -> float:
+        """Say that a step begins; return when it does (time.monotonic())."""
         number, gone = len(self.wanted) - len(self.left()) + 1, (time.monotonic() - self.began) / 60
         where = f"{number} of {len(self.wanted)}, after {gone:.1f} min, about {self._minutes_left():.0f} min to go"
         say(f"step {step.name} ({step.key})  {where}", style="bold")
+        return time.monotonic()
+
+    def _close(self, step: Step, begun: float) -> None:
+        """Say how long a step took, so that the next plan can be better; forget an earlier failure."""
+        say(f"  {time.monotonic() - begun:.0f} s (about {step.seconds:.0f} expected)", style="dim")
+        _failure_log(self.folder, step).unlink(missing_ok=True)
 
     def _keep_log(self, step: Step, log: Path, reason: str) -> None:
         """The server's log beside the results, with the reason as its last line."""

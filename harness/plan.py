@@ -4,6 +4,7 @@ A step is known by the hash of the settings that its result depends on, so that 
 lie (an interpreter, a data folder) is not part of it.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,32 +20,40 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-Kind = Literal["profile", "capacity", "run", "recorded"]
+from harness.operations import Benchmarks
+
+Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
 PLACES = ("engine.environment", "engine.python", "engine.port", "engine.env.PYTHONPATH", "workload.source.path")
 ENGINE = ("engine", "model", "hardware")  # what one server serves
 CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
 RUN = (*CAPACITY, "load", "slo", "gates", "telemetry_interval", "repeat")
-OVERHEAD = 20.0  # s of a step beside what its settings say: prompts, a drained queue, the archive
+OVERHEAD = 15.0  # s of a step beside what its settings say: prompts, a drained queue, the archive
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Benches on one engine. overrides: Hydra overrides of conf/bench.yaml for all; cells: more of them for each bench, in the order of
-    value; several values of one setting (load.rho=0.3,0.6) make several benches, as they do in a Hydra multirun.
+    """Benches on one engine. engine: one of the campaign's `engines`, whose overrides come first; overrides: more Hydra overrides of
+    conf/bench.yaml for all; cells: more of them for each bench, in the order of value; several values of one setting (load.rho=0.3,0.6)
+    make several benches, as they do in a Hydra multirun.
 
-    profile: whether the engine's step times are measured before the first of them. at: the group whose engine's capacity load.rho is a
-    fraction of (None: its own), so that configurations are compared at one rate.
+    profile: whether the engine's step times are measured before the first of them. operations: whether single operations are timed with
+    the engine's torch, no server running. at: the group whose engine's capacity load.rho is a fraction of (None: its own), so that
+    configurations are compared at one rate. Groups of one name differ in nothing but their cells.
     """
 
     name: str
-    overrides: Sequence[str]
-    cells: Sequence[Sequence[str]]
+    overrides: Sequence[str] = ()
+    cells: Sequence[Sequence[str]] = ()
     profile: bool = False
+    operations: bool = False
     at: str | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+", self.name) or not self.cells:
-            raise ValueError(f"campaign: a group needs a name of letters, digits, '.', '-', '_' and one or more cells, got {self.name!r}")
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(f"campaign: a group needs a name of letters, digits, '.', '-', '_', got {self.name!r}")
+        if not self.cells and not self.operations:
+            raise ValueError(f"campaign: group {self.name} has nothing to measure; give it cells, or operations: true")
 
     def benches(self) -> Iterator[list[str]]:
         """The overrides of each bench beside the group's own: the cells with every sweep taken apart, the last one varying fastest."""
@@ -85,20 +94,44 @@ class Step:
         return f"{self.name}-{self.key}.tar.gz"
 
 
-def steps(groups: Sequence[Group], common: Sequence[str], overrides: Sequence[str]) -> list[Step]:
-    """All steps in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say)."""
+def steps(
+    groups: Sequence[Group],
+    common: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    engines: Mapping[str, Sequence[str]] | None = None,
+    operations: Benchmarks | None = None,
+) -> list[Step]:
+    """All steps in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say).
+
+    engines: overrides by the name that groups give. operations: what is timed for the groups that want it.
+    """
     found: dict[str, Step] = {}
-    known = {group.name: group for group in groups}
+    known = {group.name: group for group in reversed(groups)}
     for group in groups:
-        base = known.get(group.at or group.name)
+        base = group if group.at is None else known.get(group.at)
         if base is None:
             raise ValueError(f"campaign: group {group.name}: at={group.at} names no group; known: {', '.join(known)}")
+        own = [*common, *_shared(group, engines or {})]
+        theirs = [*common, *_shared(base, engines or {})]
         for cell in group.benches():
-            settings = _composed(group, [*common, *group.overrides, *cell, *overrides])
-            offered = settings if base is group else _composed(base, [*common, *base.overrides, *cell, *overrides])
+            settings = _composed(group, [*own, *cell, *overrides])
+            offered = settings if base is group else _composed(base, [*theirs, *cell, *overrides])
             for step in _of_bench(group, settings, base, offered):
                 found.setdefault(step.key, step)
+        if group.operations:
+            step = _operations(group, _composed(group, [*own, *overrides]), operations)
+            found.setdefault(step.key, step)
     return list(found.values())
+
+
+def _shared(group: Group, engines: Mapping[str, Sequence[str]]) -> list[str]:
+    """The overrides of all benches of a group, its engine's first."""
+    if group.engine is None:
+        return list(group.overrides)
+    if group.engine not in engines:
+        raise ValueError(f"campaign: group {group.name}: no engine is called {group.engine!r}; known: {', '.join(engines) or 'none'}")
+    return [*engines[group.engine], *group.overrides]
 
 
 def _composed(group: Group, overrides: list[str]) -> DictConfig:
@@ -134,7 +167,7 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
         key=_key(settings, RUN, "run", of),
         cell=_key(settings, RUN[:-1], "cell", of),
         engine=engine,
-        seconds=1.3 * load.duration + OVERHEAD,
+        seconds=1.1 * load.duration + OVERHEAD,
         settings=settings,
         group=group.name,
         at=group.at,
@@ -155,6 +188,15 @@ def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Ste
         group=group.name,
         after=after,
     )
+
+
+def _operations(group: Group, settings: DictConfig, benchmarks: Benchmarks | None) -> Step:
+    """The step that times single operations: without a server, so it is an engine of its own."""
+    if benchmarks is None:
+        raise ValueError(f"campaign: group {group.name} asks for operations, but `operations` does not say which are timed")
+    key = _key(settings, ENGINE, "operations", {"operations": dataclasses.asdict(benchmarks)})
+    seconds, name = benchmarks.start + benchmarks.budget + OVERHEAD, f"{group.name}-operations"
+    return Step(kind="operations", name=name, key=key, engine=key, seconds=seconds, settings=settings, group=group.name)
 
 
 def _recorded(group: Group, settings: DictConfig) -> Step:

@@ -11,6 +11,7 @@ from harness.cell import store
 from harness.plan import Step
 from harness.shelf import Archives
 from results.cells import cell_of
+from results.operations import FOLDER, Operations
 from results.place import Place
 from results.profile import Profile
 from results.record import Run
@@ -55,7 +56,7 @@ class RunShelf:
 
     def has(self, step: Step) -> bool:
         """See Shelf."""
-        if step.kind in ("profile", "capacity"):
+        if step.kind in ("profile", "capacity", "operations"):
             return self._archives.has(step)
         kept = self._kept.get(step.key)
         return kept is not None and not (self.again and kept.invalid_reason is not None)
@@ -76,6 +77,12 @@ class RunShelf:
         labelled = dataclasses.replace(run, run_id=f"{run.run_id}-{step.key}", config={**run.config, "study": label})
         store(self.runs, labelled, profile, log)
         self._kept[step.key] = Kept(run_id=labelled.run_id, invalid_reason=run.invalid_reason)
+
+    def keep_operations(self, step: Step, operations: Operations) -> None:
+        """See Shelf. They go beside the runs too, where simulators look for them (in folders alone)."""
+        if isinstance(self.runs, Path):
+            operations.write(self.runs / FOLDER / operations.operations_id)
+        self._archives.keep_operations(step, operations)
 
     def profile(self, step: Step) -> Profile:
         """See Shelf."""

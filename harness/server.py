@@ -131,6 +131,29 @@ def child(
         server.require_alive("during the run")
 
 
+def finish(
+    argv: Sequence[str],
+    *,
+    name: str,
+    env: Mapping[str, str],
+    log: Path,
+    limit: float,
+    cpus: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> None:
+    """Run a program of an engine's environment to its end, with nothing left behind. See `child` for the arguments; limit: s.
+
+    Raises EngineError when it fails or is not done by then.
+    """
+    with _started(argv, name=name, env=env, log=log, grace=0.0, cpus=cpus, cwd=cwd) as program:
+        try:
+            code = program.process.wait(timeout=limit)
+        except subprocess.TimeoutExpired as error:
+            raise program.error(f"was not done after {limit:g} s") from error
+        if code != 0:
+            raise program.error(f"ended with {_exit_words(code)}")
+
+
 @contextmanager
 def _started(
     argv: Sequence[str], *, name: str, env: Mapping[str, str], log: Path, grace: float, cpus: Sequence[int], cwd: Path | None

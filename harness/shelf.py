@@ -12,6 +12,7 @@ from harness.cell import store
 from harness.console import say
 from harness.plan import Step
 from results.archive import extract, pack
+from results.operations import FOLDER, Operations
 from results.profile import Profile
 from results.record import Run
 
@@ -40,6 +41,10 @@ class Shelf(Protocol):
 
     def keep_run(self, step: Step, run: Run, profile: Profile | None, log: Path | None) -> None:
         """Keep a run with its engine's profile and its server's log."""
+        ...
+
+    def keep_operations(self, step: Step, operations: Operations) -> None:
+        """Keep times of single operations."""
         ...
 
     def profile(self, step: Step) -> Profile:
@@ -79,6 +84,11 @@ class Archives:
         """See Shelf."""
         with self._packed(step) as content:
             store(content, run, profile, log)
+
+    def keep_operations(self, step: Step, operations: Operations) -> None:
+        """See Shelf."""
+        with self._packed(step) as content:
+            operations.write(content / FOLDER / operations.operations_id)
 
     def profile(self, step: Step) -> Profile:
         """See Shelf."""

@@ -119,13 +119,15 @@ def import_recording(console: Console, options: argparse.Namespace) -> None:
 
 
 def unpack(console: Console, paths: Sequence[Path], root: Path) -> None:
-    """Put the runs of a campaign's archives into run folders."""
+    """Put the runs of a campaign's archives into run folders, and its times of single operations beside them."""
     for path in paths:
         if not path.exists():
             raise StoreError(f"{path}: no such file or folder; give the archives of a campaign, or the folder that holds them")
     archives = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path])]
     new = unpack_runs(archives, root)
-    console.print(escape("\n".join([f"{len(archives)} archives, {len(new)} new runs in {root}", *(f"  {folder.name}" for folder in new)])))
+    console.print(
+        escape("\n".join([f"{len(archives)} archives, {len(new)} new in {root}", *(f"  {folder.relative_to(root)}" for folder in new)]))
+    )
 
 
 def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

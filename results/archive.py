@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from results import operations
+from results.operations import Operations
 from results.store import StoreError, read_run, sync
 
 SUFFIX = ".tar.gz"
@@ -42,9 +44,9 @@ def extract(archive: Path, folder: Path) -> Path:
 
 
 def unpack_runs(archives: Iterable[Path], root: Path) -> list[Path]:
-    """Put the runs of `archives` into root/<run_id>; return the folders that are new.
+    """Put the runs of `archives` into root/<run_id>, times of single operations into root/operations/<id>; return the folders that are new.
 
-    Archives without a run (of a capacity, a profile; empty ones) add nothing, a run that is there already is left as it is. Every run is
+    Archives without either (of a capacity, a profile; empty ones) add nothing, what is there already is left as it is. Everything is
     read before it appears. Raises StoreError for a damaged one, or for another run of the same id.
     """
     new = []
@@ -55,19 +57,24 @@ def unpack_runs(archives: Iterable[Path], root: Path) -> list[Path]:
             extract(archive, scratch)
             for folder in [path.parent for path in sorted(scratch.glob("*/run.json"))]:
                 read_run(folder)
-                if _settle(folder, root / folder.name):
+                if _settle(folder, root / folder.name, "run.json"):
                     new.append(root / folder.name)
+            for folder in operations.stored([scratch]):
+                Operations.read(folder)
+                if _settle(folder, root / operations.FOLDER / folder.name, operations.META):
+                    new.append(root / operations.FOLDER / folder.name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return new
 
 
-def _settle(folder: Path, place: Path) -> bool:
-    """Rename `folder` to `place`; False when the same run is there already."""
+def _settle(folder: Path, place: Path, told: str) -> bool:
+    """Rename `folder` to `place`; False when the same one is there already, by its file `told`."""
     if not place.exists():
+        place.parent.mkdir(exist_ok=True)
         folder.rename(place)
         sync([place.parent])
         return True
-    if not filecmp.cmp(folder / "run.json", place / "run.json", shallow=False):
+    if not filecmp.cmp(folder / told, place / told, shallow=False):
         raise StoreError(f"{place}: another run of this id is here; move it away, then unpack again")
     return False

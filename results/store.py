@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from results import operations
 from results.place import Address, Place, download, upload
 from results.record import SLO, EngineLimits, RequestRecord, Run
 from results.record_table import COLUMNS, RecordTable
@@ -173,13 +174,15 @@ def run_folders(root: Path) -> list[Path]: ...
 @overload
 def run_folders(root: Address) -> list[Address]: ...
 def run_folders(root: Place) -> list[Path] | list[Address]:
-    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are). [] when there is no such root.
+    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are), nor that of operation times.
 
+    [] when there is no such root.
     In object storage a half-written one lacks its run.json. Raises PlaceError when that cannot be reached.
     """
     if isinstance(root, Address):
         return [found.parent for found in root.objects() if found.name == "run.json" and found.parent.parent == root]
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
+    folders = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if root.is_dir() else []
+    return sorted(p for p in folders if p.name != operations.FOLDER)
 
 
 def _check_names(folder: Place, run: Run, files: Mapping[str, Path], *, replace: bool) -> None:

@@ -124,5 +124,11 @@ def main() -> int:
     return failed
 
 
+def described(clone: Path) -> str:
+    """The commit of somebody's own clone, `git-1234567`; `git` where git cannot tell."""
+    asked = subprocess.run(["git", "-C", str(clone), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return f"git-{asked.stdout.strip()}" if asked.returncode == 0 else "git"
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,20 +1,22 @@
 """Vidur (Georgia Tech and Microsoft, MIT), unedited, in an environment of its own: the PyPI package, or a clone of microsoft/vidur.
 
-Read `Vidur.simulate` top to bottom. What goes in: vidur_files.py, and vidur_profile.py for the calibrated track; what runs:
-vidur_driver.py; what comes out: vidur_records.py; how well it knows the engine's steps: vidur_calibration.py.
+Read `Vidur.simulate` top to bottom. What goes in: vidur_files.py, and vidur_profile.py for the calibrated track, vidur_operations.py where
+times of single operations are at hand; what runs: vidur_driver.py; what comes out: vidur_records.py; how well it knows the engine's steps:
+vidur_calibration.py.
 """
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from results.operations import stored
 from results.profile import Profile
 from results.record import Run, Track
+from simulators.checkout import described
 from simulators.external import ROOT, Usage, clean_environment, describe_log, interpreter, run_program
 from simulators.system import Coverage, NotAvailable, SimulatorError
 from simulators.vidur_calibration import Calibration
@@ -33,6 +35,7 @@ from simulators.vidur_files import (
     write_profile,
     write_trace,
 )
+from simulators.vidur_operations import DeviceTimes
 from simulators.vidur_profile import Source, up
 from simulators.vidur_records import read_output, records
 from workloads.trace import Trace
@@ -66,6 +69,7 @@ class Vidur:
     shipped_device: str
     shipped_network: str
     limit: float
+    operations: Sequence[str] = ()
     environment: str = "vidur"
 
     system: ClassVar[str] = "vidur"
@@ -94,6 +98,8 @@ class Vidur:
         }
         if self.source == "pypi":
             notes["preemption"] = "the PyPI release stops with an assertion when a preempted request comes back"
+        if stored(self._roots()):
+            notes["matched track"] = "on times of single operations of the run's own model and device, where there are some"
         return Coverage(
             chunked_prefill="yes" if self.scheduler == "sarathi" else "no",
             prefix_caching="no",
@@ -110,11 +116,13 @@ class Vidur:
         )
 
     def tracks(self) -> tuple[Track, ...]:
-        """Calibrated always; the others only from a checkout whose profiles are really there."""
-        return ("calibrated",) if self.why_not_shipped() else ("shipped", "matched", "calibrated")
+        """Calibrated always; matched where there are times of single operations; both others from a checkout whose profiles are there."""
+        if self.why_not_shipped() is None:
+            return ("shipped", "matched", "calibrated")
+        return ("matched", "calibrated") if stored(self._roots()) else ("calibrated",)
 
     def why_not_shipped(self) -> str | None:
-        """Why the shipped and matched tracks cannot be run as configured; None when they can."""
+        """Why the profiles that Vidur ships cannot be had as configured; None when they can."""
         if self.source == "pypi":
             return "the PyPI release ships no profiles (simulators.vidur.source=git with a checkout does)"
         return unusable(self._shipped_files().values())
@@ -138,7 +146,7 @@ class Vidur:
         settings = {"name": self.system, **dataclasses.asdict(self), "coverage": dataclasses.asdict(self.coverage)}
         timing = {**dataclasses.asdict(usage), "train_s": report["train_s"], "simulate_s": report["simulate_s"]}
         summary = calibration.summary(report["predicted"], steps) if calibration else None
-        version = report["version"] if self.source == "pypi" else commit(self._checkout())
+        version = report["version"] if self.source == "pypi" else described(self._checkout())
         kept = tuple(r for r in measured.trace if r.request_id in done)
         return dataclasses.replace(
             measured,
@@ -159,27 +167,36 @@ class Vidur:
             telemetry=None,
         )
 
-    def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> Calibration | None:
+    def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> Calibration | DeviceTimes | None:
+        """Where the times are from; None: the profiles that Vidur ships."""
+        why = self.why_not_shipped()
+        if track == "matched" and stored(self._roots()):
+            try:
+                return DeviceTimes.find(self._roots(), measured, profile)
+            except NotAvailable:
+                if why is not None:
+                    raise
         if track != "calibrated":
-            if why := self.why_not_shipped():
+            if why is not None:
                 raise SimulatorError(f"vidur: no {track} track: {why}")
             return None
         if profile is None:
             raise NotAvailable(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
         return Calibration.of(profile)
 
-    def _scenario(self, measured: Run, track: Track, calibration: Calibration | None) -> Scenario:
+    def _scenario(self, measured: Run, track: Track, calibration: Calibration | DeviceTimes | None) -> Scenario:
         """What is to be simulated, in numbers. Raises SimulatorError when the run lacks a request or a limit."""
         if all(r.sent is None for r in measured.records):
             raise SimulatorError(f"vidur: run {measured.run_id} sent no request, so there is nothing to simulate")
         trace = measured.trace_as_sent()
-        limits = None if track == "shipped" else _limits(measured, None if calibration else SHIPPED_BLOCK_SIZE)
+        steps = calibration is not None and calibration.whole_steps
+        limits = None if track == "shipped" else _limits(measured, calibration.block_size if calibration else SHIPPED_BLOCK_SIZE)
         grid = grid_for(
             trace,
             batch=limits.batch if limits else SHIPPED_BATCH,
             budget=limits.tokens if limits else SHIPPED_BUDGET,
             whole_prompts=self.scheduler == "orca",
-            granularity=self._granularity(trace) if calibration else SHIPPED_GRANULARITY,
+            granularity=self._granularity(trace) if steps else SHIPPED_GRANULARITY,
         )
         return Scenario(
             source=self.source,
@@ -187,14 +204,14 @@ class Vidur:
             trace=trace,
             names=MEASURED if calibration else self._shipped_names(),
             limits=limits,
-            measured=calibration is not None,
+            measured=steps,
             tensor_parallel=measured.limits.tensor_parallel,
             watermark=self.watermark,
             grid=calibration.widen(grid) if calibration else grid,
             forest=Forest(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Forest)}),
         )
 
-    def _write(self, measured: Run, scenario: Scenario, calibration: Calibration | None, scratch: Path) -> list[str]:
+    def _write(self, measured: Run, scenario: Scenario, calibration: Calibration | DeviceTimes | None, scratch: Path) -> list[str]:
         """Write every input file, and return the command line."""
         job: dict[str, Any] = {"model": None, "device": None, "node": None, "probes": [], "report": str(scratch / REPORT)}
         files: Mapping[str, Path] | None = None if calibration else self._shipped_files()
@@ -203,7 +220,8 @@ class Vidur:
             model = _model(measured, scenario)
             job |= {"model": model, "device": _device(measured), "node": {"name": MEASURED.network, "num_devices_per_node": 1024}}
             job |= {"probes": calibration.probes()}
-            files = write_profile(calibration.times, scenario, model, scratch / "cache")
+            tables = calibration.tables(scenario.grid, model["num_layers"], self.source)
+            files = write_profile(*tables, scenario, model, scratch / "cache")
         if self.source == "git":
             write_package(self._checkout(), scratch / "package")
         (scratch / "job.json").write_text(json.dumps(job, indent=1))
@@ -222,6 +240,10 @@ class Vidur:
         if not report.is_file():
             raise SimulatorError(f"vidur: it ended without its report; {describe_log(log)}")
         return usage, json.loads(report.read_text())
+
+    def _roots(self) -> list[Path]:
+        """Folders of runs, beside which times of single operations are looked for."""
+        return [ROOT / root for root in self.operations]
 
     def _granularity(self, trace: Trace) -> int:
         """Tokens between two contexts of the tables: at most `context_rows` of them, whole multiples of 32."""
@@ -243,12 +265,6 @@ class Vidur:
 
     def _shipped_files(self) -> dict[str, Path]:
         return shipped_files(self._checkout(), self._shipped_names())
-
-
-def commit(checkout: Path) -> str:
-    """The checkout's commit, `git-1234567`; `git` where git cannot tell."""
-    asked = subprocess.run(["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"git-{asked.stdout.strip()}" if asked.returncode == 0 else "git"
 
 
 def _limits(measured: Run, block_size: int | None) -> Limits:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from results.profile import Profile
-from simulators.vidur_profile import TOKENS_STEP, Grid, StepTimes, up
+from simulators.vidur_profile import TOKENS_STEP, Grid, Source, StepTimes, attention_rows, mlp_rows, up
 from simulators.vidur_records import Step
 
 PROBE = ("new_tokens", "prefill_context", "batch", "context")
@@ -22,6 +22,9 @@ class Calibration:
     times: StepTimes
     points: pd.DataFrame
 
+    whole_steps: ClassVar[bool] = True  # nothing may be added to what was measured
+    block_size: ClassVar[int | None] = None  # the engine's own
+
     @classmethod
     def of(cls, profile: Profile) -> "Calibration":
         """Raises SimulatorError when the profile does not suffice."""
@@ -29,20 +32,17 @@ class Calibration:
         steps = points[points["kind"] != "frontend"].reset_index(drop=True)
         return cls(profile_id=profile.profile_id, times=StepTimes.fit(profile), points=steps)
 
+    def tables(self, grid: Grid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """mlp.csv and attention.csv, without the columns that name the model."""
+        return mlp_rows(self.times, grid, layers), attention_rows(self.times, grid, layers, source)
+
     def probes(self) -> list[dict[str, int]]:
         """The points as steps that vidur_driver.py can ask for."""
-        return [dict(zip(PROBE, map(int, row), strict=True)) for row in self.points[list(PROBE)].round().to_numpy()]
+        return probes(self.points)
 
     def widen(self, grid: Grid) -> Grid:
         """A grid that covers the points too, so that every one of them can be predicted."""
-        new, before, batch, context = (self.points[column].max() for column in PROBE)
-        return Grid(
-            tokens=max(grid.tokens, up(new + batch, TOKENS_STEP)),
-            chunk=max(grid.chunk, up(new, 32)),
-            batch=max(grid.batch, int(batch)),
-            context=max(grid.context, up(max(before + new, context + 1), grid.granularity)),
-            granularity=grid.granularity,
-        )
+        return widened(grid, self.points)
 
     def summary(self, predicted: Sequence[float], steps: Sequence[Step]) -> dict[str, Any]:
         """What a run keeps of it, JSON-able. predicted: s per probe.
@@ -59,6 +59,25 @@ class Calibration:
             "steps": len(steps),
             "steps_outside": sum(outside),
         }
+
+
+def probes(points: pd.DataFrame) -> list[dict[str, int]]:
+    """Steps of a profile as vidur_driver.py asks for them."""
+    return [dict(zip(PROBE, map(int, row), strict=True)) for row in points[list(PROBE)].astype(float).round().to_numpy()]
+
+
+def widened(grid: Grid, points: pd.DataFrame) -> Grid:
+    """A grid that covers these steps too."""
+    if points.empty:
+        return grid
+    new, before, batch, context = (points[column].max() for column in PROBE)
+    return Grid(
+        tokens=max(grid.tokens, up(new + batch, TOKENS_STEP)),
+        chunk=max(grid.chunk, up(new, 32)),
+        batch=max(grid.batch, int(batch)),
+        context=max(grid.context, up(max(before + new, context + 1), grid.granularity)),
+        granularity=grid.granularity,
+    )
 
 
 def residuals(points: pd.DataFrame, predicted: Sequence[float]) -> dict[str, Any]:

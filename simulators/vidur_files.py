@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from simulators.system import SimulatorError
-from simulators.vidur_profile import TOKENS_STEP, Grid, Source, StepTimes, attention_rows, collective_rows, mlp_rows, up
+from simulators.vidur_profile import TOKENS_STEP, Grid, Source, collective_rows, up
 from workloads.trace import Trace
 
 TRACE_DATE = "2023-08-21"  # the PyPI release drops every row of another date without a word
@@ -139,11 +139,16 @@ def model_fields(name: str, config: Mapping[str, Any], max_model_len: int, sourc
     }
 
 
-def write_profile(times: StepTimes, scenario: Scenario, model: Mapping[str, Any], folder: Path) -> dict[str, Path] | None:
-    """Write the profile's tables under `folder`: for PyPI the datasets of its cache folder (None), for git files, returned by flag."""
-    layers, tp, grid = model["num_layers"], scenario.tensor_parallel, scenario.grid
+def write_profile(
+    linear: pd.DataFrame, attention: pd.DataFrame, scenario: Scenario, model: Mapping[str, Any], folder: Path
+) -> dict[str, Path] | None:
+    """Write the profile's tables under `folder`: for PyPI the datasets of its cache folder (None), for git files, returned by flag.
+
+    linear, attention: its mlp.csv and attention.csv without the columns that name the model.
+    """
+    tp, grid = scenario.tensor_parallel, scenario.grid
     assert scenario.limits is not None
-    mlp = mlp_rows(times, grid, layers).assign(
+    mlp = linear.assign(
         n_head=model["num_q_heads"],
         n_kv_head=model["num_kv_heads"],
         n_embd=model["embedding_dim"],
@@ -152,7 +157,7 @@ def write_profile(times: StepTimes, scenario: Scenario, model: Mapping[str, Any]
         use_gated_mlp=True,
         num_tensor_parallel_workers=tp,
     )
-    attention = attention_rows(times, grid, layers, scenario.source).assign(
+    attention = attention.assign(
         n_embd=model["embedding_dim"],
         n_q_head=model["num_q_heads"],
         n_kv_head=model["num_kv_heads"],

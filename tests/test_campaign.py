@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report import Report
+from analysis.stats import Bootstrap
+from results import database
 from results.archive import extract, unpack_runs
+from results.operations import Operations, stored
 from results.profile import Profile
 from results.record import Run
 from results.store import StoreError, read_run
@@ -99,7 +104,7 @@ def capacity_rate(bench: Bench) -> float:
 
 
 def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
-    watched = ("overrides=['hardware=h200','telemetry_interval=0.1']", "steps=['narrow-*']")
+    watched = ("overrides=['hardware=h200','telemetry_interval=0.1','load.duration=6']", "steps=['narrow-*']")
     done = call(bench, *watched, environ=nvml(bench.folder))
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = runs(bench, "runs")
@@ -109,6 +114,14 @@ def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
     assert "gpu1_power_w" not in set(run.telemetry["name"])  # the engine takes one GPU
     assert [told["name"] for told in run.provenance["gpus"]] == ["NVIDIA H200", "NVIDIA H200"]
 
+    database.build([bench.folder / "runs"], bench.database)
+    Report(database=bench.database, out=bench.report, bootstrap=Bootstrap(resamples=100)).write(run.run_id)
+    assert run.window is not None
+    start, end = run.window
+    tokens = sum(start <= time < end for record in run.records for time in record.token_times or ())
+    shown = re.search(r"energy per output token \(J\)\D*([\d.]+)", bench.report.read_text())
+    assert shown is not None and float(shown[1]) == pytest.approx(500 * (end - start) / tokens, rel=0.01)
+
 
 def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
     done = call(bench, "until=20")
@@ -117,7 +130,7 @@ def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
 
 
 def test_an_empty_file_stands_for_a_run_kept_elsewhere(bench: Bench) -> None:
-    shown = call(bench, "show=true").stdout.split()
+    shown = call(bench, "plan=true").stdout.split()
     (name,) = [word for word in shown if word.startswith("narrow")]
     (bench.folder / "out").mkdir()
     (bench.folder / "out" / name).touch()
@@ -128,7 +141,7 @@ def test_an_empty_file_stands_for_a_run_kept_elsewhere(bench: Bench) -> None:
 
 def test_where_things_lie_does_not_change_a_step_but_what_is_measured_does(bench: Bench) -> None:
     plain, moved, other = (
-        {w for w in call(bench, "show=true", "steps=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
+        {w for w in call(bench, "plan=true", "steps=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
         for more in ("", "'paths.models=/elsewhere'", "'load.warmup=3'")
     )
     assert len(plain) == 1 and moved == plain and other.isdisjoint(plain)
@@ -173,18 +186,32 @@ def test_a_measuring_machine_needs_no_database_plots_or_package_installer() -> N
     assert done.returncode == 0, done.stderr
 
 
-def test_the_steps_on_an_h200_fit_in_minutes_and_share_their_servers() -> None:
+PLANNED = re.compile(r"(?:(\d+):(\d+) to (\d+):(\d+)|not reached)  (\S+)-\w+\.tar\.gz  engine (\w+)  about (\d+) s")
+
+
+def test_the_plan_for_an_h200_puts_first_what_the_study_stands_on() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.campaign", "campaign=h200", "show=true"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "harness.campaign", "campaign=h200", "plan=true", "until=1500"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if ".tar.gz" in line]
-    names, engines = [row[0].rpartition("-")[0] for row in rows], [row[2] for row in rows]
-    assert names[:3] == ["vllm-profile", "vllm-azure_conv-capacity", "vllm-azure_conv-rho0.60-0"]
-    assert len(set(names)) == len(names)
-    assert all(int(row[4]) <= 480 for row in rows)
+    rows = [match for line in done.stdout.splitlines() if (match := PLANNED.search(line))]
+    assert len(rows) == done.stdout.count(".tar.gz")
+    names, engines = [row[5] for row in rows], [row[6] for row in rows]
+    assert len(set(names)) == len(names) and max(int(row[7]) for row in rows) <= 480
     assert len({e for n, e in zip(names, engines, strict=True) if n.startswith(("vllm-azure", "vllm-profile", "vllm-mooncake"))}) == 1
-    assert len([n for n in names if n.startswith("sglang-azure_conv-rho")]) == 11
+    for engine in ("vllm", "sglang"):
+        loads = [n.rsplit("-", 2)[1:] for n in names if n.startswith(f"{engine}-azure_conv-rho")]
+        assert {load for load, _ in loads} == {"rho0.30", "rho0.60", "rho0.80", "rho0.95", "rho1.10"}
+        assert {repeat for load, repeat in loads if load in ("rho0.60", "rho0.95")} == {"0", "1", "2", "3"}
+    assert "vllm-operations" in names
+    ends = {row[5]: 60 * int(row[3]) + int(row[4]) for row in rows if row[3]}  # s
+    assert names[:3] == ["vllm-profile", "vllm-azure_conv-capacity", "vllm-azure_conv-rho0.60-0"]
+    assert max(ends[f"vllm-azure_conv-rho{rho}-0"] for rho in ("0.30", "0.60", "0.80", "0.95", "1.10")) <= 900
+    assert {"vllm-azure_conv-rho0.60-1", "vllm-azure_conv-rho0.95-1", "sglang-profile", "sglang-azure_conv-rho0.95-0"} <= set(ends)
 
 
 @pytest.mark.e2e
@@ -198,6 +225,8 @@ def test_the_whole_campaign_rehearsed_on_real_engines(bench: Bench) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert started(again.stdout)[0] == "vllm-azure_conv_like-rho0.30-0"
     assert again.stdout.count("✓ engine") == 3
+    times = Operations.read(stored([extract(archives(bench)["vllm-operations"], bench.folder / "operations")])[-1])
+    assert times.hardware == "cpu" and {"mlp_up_proj", "attn_prefill", "attn_decode"} <= set(times.times["operation"])
     assert {path: path.read_bytes() for path in kept} == kept
     measured = runs(bench, "runs")
     assert len(measured) == 7 and len({run.run_id for run in measured}) == 7

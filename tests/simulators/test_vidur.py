@@ -23,7 +23,7 @@ COLUMNS = "Request Id,request_e2e_time,request_scheduling_delay,prefill_e2e_time
 def make_vidur(**changes: Any) -> Vidur:
     """As conf/simulator/vidur.yaml has it, with smaller forests; so the file and the constructor must agree."""
     config = OmegaConf.load(ROOT / "conf" / "simulator" / "vidur.yaml")
-    small = {"n_estimators": 20, "context_rows": 64}
+    small = {"n_estimators": 20, "context_rows": 64, "operations": []}
     made = hydra.utils.instantiate(OmegaConf.merge(config, small, changes))
     assert isinstance(made, Vidur)
     return made
