@@ -84,8 +84,10 @@ class Native:
                 "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
                 "(calibration=aic, calibration=first_requests), or leave the track out"
             )
-        chosen = profile if track == "calibrated" else own_profile(measured, profile) if track == "oracle" else None
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
+        chosen = profile if track == "calibrated" else None
+        if track == "oracle":
+            chosen = own_profile(measured, profile, **how_steps_are_made(native.policy, limits))
         outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -122,9 +124,7 @@ class Native:
         frontend = Frontend()
         step_time: StepTime
         if profile is not None:
-            apart = policy == "sglang" and not limits.sglang.mixed_chunk
-            step_time = Measured(profile, apart=apart, recomputed=limits.sglang.recomputes_prefixes)
-            frontend = self.frontend(profile)
+            step_time, frontend = Measured(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
             step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
@@ -175,6 +175,12 @@ class Outcome:
         if known.get("steps_beyond_profile"):
             lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
         return lines
+
+
+def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:
+    """What Measured must know of the engine behind a profile."""
+    apart = policy == "sglang" and not limits.sglang.mixed_chunk
+    return {"apart": apart, "recomputed": limits.sglang.recomputes_prefixes}
 
 
 def longest_request(trace: Trace) -> int:

@@ -43,11 +43,11 @@ AT_ONCE = 0.3  # of the median decode step: a step logged sooner than that after
 SAME_WORK = 0.02  # by how much the prompts' tokens in the log and in the records may differ
 
 
-def own_profile(measured: Run, profile: Profile | None) -> Profile:
+def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, recomputed: bool = False) -> Profile:
     """The run's own steps as samples, and the front-end cost of the engine's profile where there is one.
 
-    A kind of step of which the run has too few (prompts computed alone, in a busy run) is filled up with the profile's. Raises
-    NotAvailable when the run has no step log, or too little in it.
+    A kind of step of which the run has too few (prompts computed alone, in a busy run) is filled up with the profile's. apart, recomputed:
+    as the model that is fitted to it will be told (Measured). Raises NotAvailable when the run has no step log, or too little in it.
     """
     steps = logged_steps(measured)
     if steps.empty:
@@ -79,7 +79,7 @@ def own_profile(measured: Run, profile: Profile | None) -> Profile:
         wall_s=measured.wall_s,
         provenance={} if profile is None else profile.provenance,
     )
-    return _with_their_time(own, timed)
+    return _with_their_time(own, timed, Measured(own, apart=apart, recomputed=recomputed), recomputed)
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:
@@ -197,22 +197,25 @@ def _waited(records: Records, before: Array, times: Array) -> NDArray[np.bool_]:
     return np.asarray(latest[np.searchsorted(sent, before - HANDOVER, side="right")] >= times - LOGGED)
 
 
-def _with_their_time(profile: Profile, timed: pd.DataFrame) -> Profile:
+def _with_their_time(profile: Profile, timed: pd.DataFrame, model: Measured, recomputed: bool) -> Profile:
     """The profile with its times multiplied by what the model fitted to it makes too little of all timed steps together."""
-    samples, model = profile.samples, Measured(profile)
+    samples = profile.samples
     steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
-    predicted = sum((model.seconds(_batch(chunks, int(batch), int(context))) for chunks, batch, context in steps), start=0.0)
+    predicted = sum((model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps), start=0.0)
     factor = float(timed["time"].sum()) / predicted if predicted > 0 else 1.0
     scaled = samples.assign(time=samples["time"].where(samples["kind"] == "frontend", samples["time"] * factor))
     return dataclasses.replace(profile, samples=scaled, provenance={**profile.provenance, "step_times_multiplied_by": factor})
 
 
-def _batch(chunks: tuple[Chunk, ...], decodes: int, context: int) -> Batch:
+def _batch(chunks: tuple[Chunk, ...], decodes: int, context: int, recomputed: bool) -> Batch:
     """A batch of a step's composition. context: tokens under each of its decodes."""
     batch = Batch()
-    for tokens, under in [*chunks, *[(1, context or 1)] * decodes]:
+    for number, (tokens, under) in enumerate([*chunks, *[(1, context or 1)] * decodes]):
         batch.sequences.append(
             sequence.Sequence(index=len(batch.sequences), arrival=0.0, prompt=tokens, output=1)
         )  # which one: nothing asks
-        batch.count(tokens, under)
+        if recomputed and number < len(chunks):
+            batch.count_prefill(tokens, under, recomputed=True)
+        else:
+            batch.count(tokens, under)
     return batch
