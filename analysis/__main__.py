@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import pandas as pd
+
 from analysis import tables
-from analysis.data import AnalysisError, compare
+from analysis.data import AnalysisError, compare, open_database
 from analysis.fidelity import score
 from analysis.report import Report
+from analysis.study import table as study_table
+from analysis.study.data import read_study
 from analysis.study.report import StudyReport
 from results.database import DatabaseError
 
@@ -43,8 +47,18 @@ def report(options: argparse.Namespace) -> str:
 
 
 def table(options: argparse.Namespace) -> str:
-    """Measured beside simulated in the chosen format."""
+    """Measured beside simulated in the chosen format; of a study, every simulator's errors over its cells."""
     refused = score(options.database)
+    for run_id, reason in refused.items():
+        if options.study is not None:
+            print(f"analysis: {run_id} is not scored: {reason}", file=sys.stderr)
+    if options.study is not None:
+        with open_database(options.database) as connection:
+            study = read_study(connection, options.database, options.study or None)
+        for cell in study.cells[study.cells["repeats"] == 0].itertuples():
+            print(f"analysis: cell {cell.cell} ({cell.system}, {cell.workload}) has no valid run: left out", file=sys.stderr)
+        numbers = study_table.numbers(study)
+        return _in_format(numbers, study_table.as_text(numbers), options.format)
     comparison = compare(options.database, options.run)
     for run in comparison.simulated:
         if run.run_id in refused:
@@ -53,10 +67,13 @@ def table(options: argparse.Namespace) -> str:
     if not measured.valid:
         print(f"analysis: {measured.run_id} is INVALID: {measured.invalid_reason}", file=sys.stderr)
     numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, valid=measured.valid)
-    if options.format == "csv":
+    return _in_format(numbers, tables.as_text(numbers, valid=measured.valid), options.format)
+
+
+def _in_format(numbers: pd.DataFrame, text: pd.DataFrame, chosen: str) -> str:
+    if chosen == "csv":
         return tables.csv(numbers).rstrip()
-    text = tables.as_text(numbers, valid=measured.valid)
-    return (tables.markdown(text) if options.format == "md" else tables.latex(text)).rstrip()
+    return (tables.markdown(text) if chosen == "md" else tables.latex(text)).rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,13 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     reporter = commands.add_parser("report", help="score, and write one self-contained HTML page")
     reporter.add_argument("--out", type=Path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
-    reporter.add_argument(
-        "--study", metavar="NAME", nargs="?", const=ALL, help="on a study instead of one run; without a name: on all runs"
-    )
     tabler = commands.add_parser("table", help="score, and print measured beside simulated")
     tabler.add_argument("--format", choices=("md", "csv", "latex"), default="md", help="Markdown, CSV (full precision) or LaTeX (booktabs)")
     for command in (reporter, tabler):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
+        command.add_argument(
+            "--study", metavar="NAME", nargs="?", const=ALL, help="on a study instead of one run; without a name: on all runs"
+        )
         command.add_argument("--run", metavar="RUN_ID", help="the measured run (the newest)")
     return parser
 
