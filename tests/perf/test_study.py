@@ -1,0 +1,49 @@
+"""How long scoring and reporting on a study takes: `make perf`. 100 runs of 1,000 requests; the target is 5 s (printed, not asserted)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.fidelity import score
+from analysis.study.report import StudyReport
+from results import database
+from results.record import Run, Track
+from results.store import write_run
+from tests.runs import make_run, make_simulated
+
+REQUESTS = 1000
+SIMULATORS: tuple[tuple[str, Track], ...] = tuple(
+    (system, track) for system in ("vidur", "native", "aisimulate") for track in ("shipped", "matched", "calibrated")
+)
+
+
+def _runs() -> Iterator[Run]:
+    """Ten measured runs, each with nine simulated ones; the measured ones and `native` show token times."""
+    for seed in range(10):
+        measured = make_run(f"vllm-{seed}", num_requests=REQUESTS, seed=seed)
+        yield measured
+        for system, track in SIMULATORS:
+            yield make_simulated(measured, system=system, track=track, noise=0.2, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("study")
+    for run in _runs():
+        write_run(folder / "runs", run)
+    database.build([folder / "runs"], folder / "plumbline.duckdb")
+    return folder / "plumbline.duckdb"
+
+
+def test_scoring_100_runs(benchmark: Any, study: Path) -> None:
+    benchmark.pedantic(score, args=(study,), rounds=3, warmup_rounds=1)
+    print(f"\n100 runs of {REQUESTS:,} requests scored: median {benchmark.stats['median']:.2f} s")
+
+
+def test_report_on_100_runs(benchmark: Any, study: Path, tmp_path: Path) -> None:
+    report = StudyReport(database=study, out=tmp_path / "study.html")
+    summary = benchmark.pedantic(report.write, rounds=3, warmup_rounds=1)
+    size = summary.path.stat().st_size / 1e6
+    print(f"\nreport on 100 runs of {REQUESTS:,} requests: median {benchmark.stats['median']:.2f} s (target 5 s), {size:.1f} MB")
