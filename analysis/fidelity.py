@@ -46,9 +46,9 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
         runs, requests = data.runs(connection), read_requests(connection)
         metrics = data.metric_values(connection, list(runs))
         saturations = {run: saturation(of["arrival"], of["first_token"]) for run, of in requests.items()}
-        study = _Study(
-            connection, runs, requests, metrics, saturations, Scorer(connection=connection, requests=requests, bootstrap=bootstrap)
-        )
+        with_tokens = {row["run_id"] for row in data.rows(connection, "SELECT DISTINCT run_id FROM requests WHERE num_token_times > 1")}
+        scorer = Scorer(connection=connection, requests=requests, with_tokens=with_tokens, bootstrap=bootstrap)
+        study = _Study(connection, runs, requests, metrics, saturations, scorer)
         pairs = [
             (runs[str(run.measured_run_id)], run)
             for run in runs.values()
@@ -171,8 +171,8 @@ class _Study:
         totals = []
         for run in (measured, simulated):
             tokens = Requests(run.run_id, self.requests[run.run_id].ids, {"tokens": read_tokens(self.connection, run.run_id, *window)})
-            totals.append(resamples.total(tokens.in_order_of(self.requests[measured.run_id])["tokens"]))
-        return resamples.errors(totals[0], totals[1])[0]
+            totals.append(tokens.in_order_of(self.requests[measured.run_id])["tokens"])
+        return resamples.errors(*resamples.sums(*totals))[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

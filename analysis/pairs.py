@@ -1,9 +1,9 @@
 """Scores one simulated run against the run it simulates: errors with intervals, distances, on the whole and on parts of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -17,15 +17,20 @@ from analysis.stats import STATS, Bootstrap, Estimate, Values, ks_distance, rela
 
 METRICS = (*LATENCIES, "itl")
 KEYS: tuple[Key, ...] = (*((metric, stat) for metric in METRICS for stat in STATS), *((rate, None) for rate in RATES))
+T = TypeVar("T")
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Scores pairs. requests: of all runs; bootstrap: how intervals are made. What a measured run gives is kept for its next simulator."""
+    """Scores pairs. requests: of all runs; with_tokens: those that show token times; bootstrap: how intervals are made.
+
+    What a measured run gives is kept for its next simulator.
+    """
 
     connection: duckdb.DuckDBPyConnection
     requests: Mapping[str, Requests]
+    with_tokens: Container[str]
     bootstrap: Bootstrap
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -39,7 +44,9 @@ class Scorer:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
         resamples = self.resamples(measured, simulated)
         one, other = (self._described(run, measured, resamples) for run in (measured, simulated))
-        errors = {group: resamples.errors(one[group], other[group]) for group in one if group in other}
+        errors = {group: resamples.errors(one[group], other[group]) for group in one}
+        if measured in self.with_tokens and simulated in self.with_tokens:
+            errors["itl"] = resamples.errors(*(self._gaps(run, measured, resamples) for run in (measured, simulated)))
         found: dict[Key, Estimate] = {}
         for group, estimates in errors.items():
             stats = STATS if group in METRICS else (None,)
@@ -52,10 +59,10 @@ class Scorer:
         resamples = self.resamples(measured.run_id, simulated.run_id)
         row = scores_of(measured, simulated)
         kept = one.inside & mask
-        groups = {metric: (metric, STATS) for metric in LATENCIES} | {"slo_attainment": ("slo_attainment", (None,))}
-        for group, (metric, stats) in groups.items():
-            sides = [resamples.describe(_only(run[group], kept)) for run in (one, other)]
-            sides = sides if group in LATENCIES else [Described(side.point[:1], side.draws[:1]) for side in sides]
+        for metric in (*LATENCIES, "slo_attainment"):
+            stats: Sequence[str | None] = STATS if metric in LATENCIES else (None,)
+            columns = [_only(run[metric], kept) for run in (one, other)]
+            sides = [resamples.describe(column) for column in columns] if metric in LATENCIES else resamples.means(*columns)
             for stat, m, s, error in zip(stats, sides[0].point, sides[1].point, resamples.errors(*sides), strict=True):
                 yield row(
                     metric=metric,
@@ -75,10 +82,10 @@ class Scorer:
         yield from self._distances(one, other, one.inside, resamples, scores_of(measured, simulated))
 
     def _distances(self, one: Requests, other: Requests, kept: Mask, resamples: Resamples, row: Any) -> Iterator[Score]:
-        for metric in LATENCIES:
-            truth, prediction = _only(one[metric], kept), _only(other[metric], kept)
-            per_request = resamples.describe(relative_errors(truth, prediction))
-            mape = resamples.estimates(Described(per_request.point[:1], per_request.draws[:1]))[0]
+        sides = {metric: (_only(one[metric], kept), _only(other[metric], kept)) for metric in LATENCIES}
+        means = resamples.means(*(relative_errors(*values) for values in sides.values()))
+        for (metric, (truth, prediction)), mean_error in zip(sides.items(), means, strict=True):
+            mape = resamples.estimates(mean_error)[0]
             yield row(metric=metric, stat="mape", error=mape.value, error_low=mape.low, error_high=mape.high)
             yield row(metric=metric, stat="ks", error=ks_distance(truth, prediction))
             shift = wasserstein_distance(truth, prediction)
@@ -88,28 +95,34 @@ class Scorer:
 
     def _length(self, requests: Requests) -> Values:
         """The run's series that needs the longest blocks."""
-        key = (requests.run_id, "series")
-        if key not in self._kept:
-            series = [_only(requests[metric], requests.inside) for metric in LATENCIES]
-            self._kept[key] = max(series, key=lambda values: shared_length([values]))
-        kept: Values = self._kept[key]
-        return kept
+        series = [_only(requests[metric], requests.inside) for metric in LATENCIES]
+        return self._keep((requests.run_id, "series"), lambda: max(series, key=lambda values: shared_length([values])))
 
     def _described(self, run_id: str, measured: str, resamples: Resamples) -> dict[str, Described]:
-        """Every statistic of a run on the resamples; 'itl' only where it shows token times."""
-        key = (run_id, resamples.block)
-        if key not in self._kept:
+        """A run's latencies and rates on the resamples."""
+
+        def describe() -> dict[str, Described]:
             order = self.requests[measured]
             requests = self.requests[run_id].in_order_of(order)
             found = {metric: resamples.describe(_only(requests[metric], order.inside)) for metric in LATENCIES}
-            found |= {rate: resamples.total(requests[rate]) for rate in RATES}
-            gaps = read_gaps(self.connection, order if run_id == measured else requests)
-            if gaps is not None:
-                found["itl"] = resamples.describe_pool(Pool([g if k else g[:0] for g, k in zip(gaps, order.inside, strict=True)]))
-            if run_id != measured:
-                return found
-            self._kept[key] = found
-        kept: dict[str, Described] = self._kept[key]
+            return found | dict(zip(RATES, resamples.sums(*(requests[rate] for rate in RATES)), strict=True))
+
+        return self._keep((run_id, resamples.block), describe) if run_id == measured else describe()
+
+    def _gaps(self, run_id: str, measured: str, resamples: Resamples) -> Described:
+        """A run's gaps between tokens on the resamples."""
+
+        def describe() -> Described:
+            order = self.requests[measured]
+            gaps = read_gaps(self.connection, self.requests[run_id].in_order_of(order))
+            return resamples.describe_pool(Pool([of if inside else of[:0] for of, inside in zip(gaps, order.inside, strict=True)]))
+
+        return self._keep((run_id, resamples.block, "itl"), describe) if run_id == measured else describe()
+
+    def _keep(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: T = self._kept[key]
         return kept
 
 

@@ -74,11 +74,9 @@ def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Requests]:
     }
 
 
-def read_gaps(connection: duckdb.DuckDBPyConnection, requests: Requests) -> list[Values] | None:
-    """The gaps between the tokens of each request inside the window (none of the others); None when the run shows no token times."""
+def read_gaps(connection: duckdb.DuckDBPyConnection, requests: Requests) -> list[Values]:
+    """The gaps between the tokens of each request inside the window; none of the others."""
     gaps = data.columns(connection, GAPS, [requests.run_id])
-    if not len(gaps["itl"]):
-        return None
     starts, ends = (np.searchsorted(gaps["request_id"], requests.ids, side=side) for side in ("left", "right"))
     return [gaps["itl"][start:end] for start, end in zip(starts, ends, strict=True)]
 

@@ -10,6 +10,7 @@ same run is repeated: that is the noise floor (`stats.relative_spread`).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +51,22 @@ class Resamples:
         order = np.argsort(values)[: int(np.isfinite(values).sum())]
         return Described(describe(values), _describe(self.weights, order, values[order], np.array(QUANTILES)))
 
-    def total(self, values: Values) -> Described:
-        """The sum, NaNs left out."""
-        clean = np.nan_to_num(values)
-        return Described(np.array([clean.sum()]), (self.weights @ clean)[None])
+    def means(self, *columns: Values) -> list[Described]:
+        """The mean alone, of each column."""
+        there = [np.isfinite(values) for values in columns]
+        totals = self._totals([*(np.where(known, values, 0.0) for known, values in zip(there, columns, strict=True)), *there])
+        sums, counts = totals[: len(columns)], totals[len(columns) :]
+        with np.errstate(invalid="ignore"):
+            return [Described(describe(values)[:1], (sums[k] / counts[k])[None]) for k, values in enumerate(columns)]
+
+    def sums(self, *columns: Values) -> list[Described]:
+        """The sum of each column, NaNs left out."""
+        clean = [np.nan_to_num(values) for values in columns]
+        return [Described(np.array([values.sum()]), row[None]) for values, row in zip(clean, self._totals(clean), strict=True)]
+
+    def _totals(self, columns: Sequence[npt.NDArray[Any]]) -> Values:
+        """Sums over each resample: (columns, resamples)."""
+        return _totals(self.weights, np.stack(columns, axis=1).astype(np.float64)).T
 
     def describe_pool(self, pool: "Pool") -> Described:
         """Mean and QUANTILES of values of which a request has many: whole requests are drawn, with all their values."""
@@ -141,6 +154,20 @@ def _draw(weights: Weights, starts: npt.NDArray[np.int64], jumps: Values, chance
         for i in range(1, n):
             at = starts[r, i] if jumps[r, i] < chance else (at + 1) % n
             weights[r, at] += 1
+
+
+@njit(cache=True)
+def _totals(weights: Weights, values: Values) -> Values:
+    """Sums of each column of values, shape (n, k), over each resample: (resamples, k)."""
+    resamples, n = weights.shape
+    out = np.zeros((resamples, values.shape[1]))
+    for r in range(resamples):
+        for i in range(n):
+            weight = weights[r, i]
+            if weight:
+                for k in range(values.shape[1]):
+                    out[r, k] += weight * values[i, k]
+    return out
 
 
 @njit(cache=True)

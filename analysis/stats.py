@@ -73,7 +73,11 @@ def relative_errors(measured: Values, simulated: Values) -> Values:
 def ks_distance(measured: Values, simulated: Values) -> float | None:
     """Kolmogorov-Smirnov distance: the largest gap between the two distribution functions, 0 to 1; None when one is empty."""
     one, other = _present(measured), _present(simulated)
-    return float(stats.ks_2samp(one, other, method="asymp").statistic) if len(one) and len(other) else None
+    if not len(one) or not len(other):
+        return None
+    at = np.concatenate([one, other])  # scipy's ks_2samp computes a p-value, too, which takes ten times as long
+    shares = [np.searchsorted(np.sort(values), at, side="right") / len(values) for values in (one, other)]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def wasserstein_distance(measured: Values, simulated: Values) -> float | None:

@@ -4,7 +4,8 @@ Typical is the median of |error| over the cells, worst the largest; noise: |erro
 were repeated. Below saturation every simulator puts out what is offered, so throughput counts in saturated cells only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -73,10 +74,9 @@ def _label(key: Key) -> str:
     return LABELS.get((metric, stat)) or names.metric(metric, stat)
 
 
-def _error(row: Mapping[str, object]) -> str:
+def _error(row: Mapping[Hashable, Any]) -> str:
     """E.g. '12 % (31 %) 4.2×'; without the multiple where no cell was repeated; a dash where there is no error."""
     if not row["cells"]:
         return "–"
-    typical, worst, multiple = (float(str(row[name])) for name in ("typical", "worst", "noise_multiple"))
-    shown = f"{names.percent(typical, sign=False)} ({names.percent(worst, sign=False)})"
-    return shown if pd.isna(multiple) else f"{shown} {names.number(multiple)}×"
+    shown = f"{names.percent(row['typical'], sign=False)} ({names.percent(row['worst'], sign=False)})"
+    return shown if pd.isna(row["noise_multiple"]) else f"{shown} {names.number(row['noise_multiple'])}×"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def moved(run: Run, first: float, gap: float = 0.0) -> tuple[RequestRecord, ...]
     return tuple(records)
 
 
-def track(measured: Run, name: Track, first: float, gap: float = 0.0, *, system: str = "native", **simulator: object) -> Run:
+def track(measured: Run, name: Track, first: float, gap: float = 0.0, *, system: str = "native", **simulator: Any) -> Run:
     """A simulated run that is `first` and `gap` s off the measured one."""
     run = make_simulated(measured, system=system, track=name)
     config = {**run.config, "simulator": {**run.config["simulator"], **simulator}}
@@ -62,7 +63,7 @@ def approx(parts: Parts) -> object:
 
 
 FRONTEND = {"before": 0.003, "before_per_token": 0.0, "after": 0.001}
-FITS = {"step_time": {"residuals": {"fitted": {"median_abs_error": 0.03}}}}
+FITS: dict[str, Any] = {"step_time": {"residuals": {"fitted": {"median_abs_error": 0.03}}}}
 
 
 def test_each_part_takes_what_two_tracks_differ_in(make_database: MakeDatabase) -> None:

@@ -80,5 +80,5 @@ def test_repeats_count_as_their_median_and_invalid_ones_not_at_all(make_database
         [row] = data.rows(connection, "SELECT * FROM rankings WHERE metric = 'ttft' AND stat = 'p50'")
         values = data.metric_values(connection, [run.run_id for run in repeats])
     assert row["measured_best"] == "1024"
-    assert np.median([v["ttft", "p50"] for v in values.values()]) == values["budget-512-1"]["ttft", "p50"]  # type: ignore[arg-type]
+    assert np.median([v["ttft", "p50"] for v in values.values()]) == values["budget-512-1"]["ttft", "p50"]
     assert row["regret"] == 0

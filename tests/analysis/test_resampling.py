@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.blocks import LENGTHS, optimal_length, shared_length
-from analysis.resampling import Described, Pool, Resamples
+from analysis.resampling import Pool, Resamples
 from analysis.stats import QUANTILES, STATS, Bootstrap, Estimate, Values, describe, relative_errors
 
 BOOTSTRAP = Bootstrap(resamples=1000, seed=7)
@@ -46,7 +46,10 @@ def test_a_resample_is_described_as_if_its_requests_were_written_out(values: lis
     for weights, row in zip(resamples.weights[:20], drawn.draws.T, strict=False):
         np.testing.assert_allclose(row, describe(np.repeat(values, weights)), rtol=1e-9)
     np.testing.assert_array_equal(drawn.point, describe(np.array(values)))
-    np.testing.assert_allclose(resamples.total(np.array(values)).draws[0], resamples.weights @ np.nan_to_num(values))
+    [mean] = resamples.means(np.array(values))
+    np.testing.assert_allclose(mean.draws[0], drawn.draws[0], rtol=1e-9)
+    assert mean.point == pytest.approx(drawn.point[:1], nan_ok=True)
+    np.testing.assert_allclose(resamples.sums(np.array(values))[0].draws[0], resamples.weights @ np.nan_to_num(values))
 
 
 @pytest.mark.parametrize("block", [1, 4, 32])
@@ -57,7 +60,7 @@ def test_every_resample_holds_as_many_requests_in_blocks_of_the_mean_length_aske
     assert weights.mean(axis=0) == pytest.approx(np.ones(n), abs=0.05 * np.sqrt(block) * 5)
     # the variance of the mean of a block-wise constant series tells the blocks' length: it is that of n / block values
     constant = np.repeat(np.random.default_rng(0).normal(size=n // 2), 2)
-    alone, together = (Resamples(n, b, BOOTSTRAP).total(constant).draws.std() for b in (1, 64))
+    alone, together = (Resamples(n, b, BOOTSTRAP).sums(constant)[0].draws.std() for b in (1, 64))
     assert together > 1.2 * alone
 
 
@@ -154,13 +157,13 @@ def test_an_error_against_zero_or_nothing_is_unknown_not_infinite() -> None:
     for measured, simulated in ((zeros, ones), (nothing, ones), (ones, nothing)):
         assert errors(measured, simulated)["mean"] == Estimate(value=None)
     resamples = Resamples(5, 1, BOOTSTRAP)
-    assert resamples.errors(resamples.total(zeros), resamples.total(ones)) == [Estimate(value=None)]
+    assert resamples.errors(*resamples.sums(zeros, ones)) == [Estimate(value=None)]
     assert errors(np.ones(1), 2 * np.ones(1))["p50"] == Estimate(value=1.0)  # one request: no interval
 
 
 def test_the_error_of_a_total_counts_missing_values_as_nothing() -> None:
     resamples = Resamples(4, 1, BOOTSTRAP)
-    [estimate] = resamples.errors(resamples.total(np.ones(4)), resamples.total(np.array([1.0, np.nan, 1.0, 0.0])))
+    [estimate] = resamples.errors(*resamples.sums(np.ones(4), np.array([1.0, np.nan, 1.0, 0.0])))
     assert estimate.value == pytest.approx(-0.5)
     assert _covers(estimate, -0.5)
 
@@ -170,8 +173,7 @@ def test_mape_is_not_fooled_by_errors_that_cancel() -> None:
     simulated = np.where(np.arange(100) % 2 == 0, 0.8, 1.2)
     assert errors(measured, simulated)["mean"].value == pytest.approx(0)
     resamples = Resamples(100, 1, BOOTSTRAP)
-    drawn = resamples.describe(relative_errors(measured, simulated))
-    mape = resamples.estimates(Described(drawn.point[:1], drawn.draws[:1]))[0]
+    mape = resamples.estimates(resamples.means(relative_errors(measured, simulated))[0])[0]
     assert (mape.value, mape.low, mape.high) == pytest.approx((0.2,) * 3)
 
 

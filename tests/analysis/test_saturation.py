@@ -59,7 +59,8 @@ def test_scaling_time_scales_the_change_point_and_nothing_else() -> None:
     one, other = saturation(arrivals, begun), saturation(7 * arrivals, 7 * begun)
     assert one.change_point is not None
     assert other.change_point == pytest.approx(7 * one.change_point)
-    assert (other.requests, other.growth) == (one.requests, pytest.approx(one.growth))
+    assert other.requests == one.requests
+    assert other.growth == pytest.approx(one.growth)
 
 
 def test_capacity_is_taken_after_the_slots_have_filled_where_that_leaves_enough() -> None:

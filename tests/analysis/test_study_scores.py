@@ -139,7 +139,7 @@ def test_parts_are_scored_apart_where_the_measured_run_has_both(make_database: M
             row = parts[part, metric, stat]
             assert (row["error"], row["error_low"], row["error_high"]) == pytest.approx((0.25,) * 3), (part, metric, stat)
     assert parts["saturated", "ttft", "mean"]["measured"] > 5 * parts["unsaturated", "ttft", "mean"]["measured"]
-    ttft = np.array([r.first_token - r.arrival for r in records if r.arrival < found["change_point"]])
+    ttft = np.array([r.first_token - r.arrival for r in records if r.first_token and r.arrival < found["change_point"]])
     assert parts["unsaturated", "ttft", "p99"]["measured"] == pytest.approx(np.quantile(ttft, 0.99))
 
 
