@@ -19,6 +19,7 @@ from results.importing import Options, import_run
 from results.place import Place, PlaceError, place
 from results.recording import RecordingError
 from results.store import StoreError, write_run
+from results.summary import LATENCIES, RATES
 from workloads.trace import TraceError
 
 ROOTS = (Path("results/measured"), Path("results/runs"))
@@ -34,13 +35,6 @@ LIST = """
     GROUP BY ALL
     ORDER BY run_id
 """
-LATENCIES = """
-    SELECT metric, mean, p50, p90, p95, p99
-    FROM (SELECT metric, stat, 1000 * value AS value FROM run_metrics WHERE run_id = $run_id AND stat IS NOT NULL)
-    PIVOT (any_value(value) FOR stat IN ('mean', 'p50', 'p90', 'p95', 'p99'))
-    ORDER BY metric
-"""
-RATES = "SELECT metric, value FROM run_metrics WHERE run_id = $run_id AND stat IS NULL ORDER BY metric"
 
 
 class _Parser(argparse.ArgumentParser):

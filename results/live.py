@@ -1,6 +1,7 @@
 """The metrics of requests that are in no run folder: the very SQL of metrics.sql, over a database in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -8,19 +9,9 @@ import duckdb
 import pyarrow as pa
 
 from results.record import SLO, RequestRecord
+from results.record_table import RecordTable
 
-COLUMNS = (
-    "request_id",
-    "arrival",
-    "sent",
-    "scheduled",
-    "first_token",
-    "finished",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "error",
-)
+RUN_ID = "live"
 RUN = """
 INSERT INTO runs BY NAME SELECT
     'live' AS run_id, 'simulated' AS kind, 'live' AS system, 'live' AS workload, 'live' AS model, 'live' AS hardware, 0 AS repeat,
@@ -29,10 +20,9 @@ INSERT INTO runs BY NAME SELECT
 """
 
 
-def table(records: Iterable[RequestRecord]) -> pa.Table:
+def table(records: Sequence[RequestRecord]) -> pa.Table:
     """Records as the columns that `live_metrics` takes, times in seconds."""
-    rows = list(records)
-    return pa.table({name: [getattr(record, name) for record in rows] for name in COLUMNS})
+    return RecordTable.of(records).columns
 
 
 def live_metrics(
@@ -43,17 +33,33 @@ def live_metrics(
 ) -> dict[tuple[str, str | None], float | None]:
     """(metric, stat) to value, as the view run_metrics has them; what needs token times (itl, fluidity) is None.
 
-    requests: columns COLUMNS. window: as of a Run; None: the whole of it.
+    requests: columns of record_table.COLUMNS. window: as of a Run; None: the whole of it.
     """
+    with live(requests, slo=slo, window=window) as connection:
+        rows = connection.execute("SELECT metric, stat, value FROM run_metrics").fetchall()
+    return {(metric, stat): value for metric, stat, value in rows}
+
+
+@contextmanager
+def live(
+    requests: pa.Table,
+    *,
+    tokens: pa.Table | None = None,
+    slo: SLO = SLO(),  # noqa: B008 - frozen
+    window: tuple[float, float] | None = None,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that has these requests as the run RUN_ID. tokens: as RecordTable.tokens gives them."""
     start, end = window or (None, None)
     with duckdb.connect() as connection:
         for text in _schema():
             connection.execute(text)
         connection.execute(RUN, {"ttft": slo.ttft, "tpot": slo.tpot, "e2e": slo.e2e, "start": start, "end": end})
-        connection.register("given", requests)
-        connection.execute("INSERT INTO requests BY NAME SELECT 'live' AS run_id, * FROM given")
-        rows = connection.execute("SELECT metric, stat, value FROM run_metrics").fetchall()
-    return {(metric, stat): value for metric, stat, value in rows}
+        for name, rows in (("requests", requests), ("tokens", tokens)):
+            if rows is not None:
+                connection.register("given", rows)
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT '{RUN_ID}' AS run_id, * FROM given")
+                connection.unregister("given")
+        yield connection
 
 
 @cache

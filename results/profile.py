@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow.parquet as pq
 
 from results.record import EngineLimits
+
+if TYPE_CHECKING:  # it takes long to import, and who has no profile needs none
+    import pandas as pd
 
 SAMPLE_COLUMNS = ("kind", "new_tokens", "prefill_context", "batch", "context", "time", "repeat", "held_out")
 
@@ -37,7 +40,7 @@ class Profile:
     model: Mapping[str, Any]
     hardware: str
     limits: EngineLimits
-    samples: pd.DataFrame
+    samples: "pd.DataFrame"
     source: str
     started_at: str
     wall_s: float
@@ -51,13 +54,13 @@ class Profile:
         if len(bad):
             raise ValueError(f"profile {self.profile_id}: {len(bad)} samples have no time >= 0, first: {bad.iloc[0].to_dict()}")
 
-    def points(self, *, held_out: bool | None = None) -> pd.DataFrame:
+    def points(self, *, held_out: bool | None = None) -> "pd.DataFrame":
         """One row per point: its median time over the repeats, and their spread (`iqr`, s) and number (`n`)."""
         rows = self.samples if held_out is None else self.samples[self.samples["held_out"] == held_out]
         keys = ["kind", "new_tokens", "prefill_context", "batch", "context", "held_out"]
         times = rows.groupby(keys)["time"]
-        points = pd.DataFrame({"time": times.median(), "iqr": times.quantile(0.75) - times.quantile(0.25), "n": times.count()})
-        return points.reset_index()
+        points = times.median().to_frame("time")
+        return points.assign(iqr=times.quantile(0.75) - times.quantile(0.25), n=times.count()).reset_index()
 
     @property
     def frontend(self) -> float | None:
@@ -81,4 +84,4 @@ class Profile:
         """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
         meta = json.loads((folder / "profile.json").read_text())
         limits = EngineLimits(**meta.pop("limits"))
-        return cls(samples=pd.read_parquet(folder / "profile.parquet"), limits=limits, **meta)
+        return cls(samples=pq.read_table(folder / "profile.parquet").to_pandas(), limits=limits, **meta)

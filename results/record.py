@@ -6,13 +6,15 @@ Times are float seconds since the trace's start unless a name says otherwise. Un
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from workloads.trace import Request, Trace
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 Kind = Literal["measured", "simulated"]
 Track = Literal["shipped", "matched", "calibrated", "oracle"]
@@ -119,7 +121,7 @@ class Run:
     window: tuple[float, float] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    telemetry: pd.DataFrame | None = None
+    telemetry: "pd.DataFrame | None" = None
 
     def __post_init__(self) -> None:
         asked = [r.request_id for r in self.trace]

@@ -52,6 +52,12 @@ class RecordTable(Records):
         counts = np.zeros(len(self), np.int64) if self.token_times is None else self.token_times.counts
         return pa.array(counts, mask=~self._shown)
 
+    def tokens(self) -> Iterator[pa.Table]:
+        """All token times, in pieces: request_id, token_index, time (s)."""
+        for record, index, time in iter(()) if self.token_times is None else self.token_times.pieces():
+            columns = [self.request_ids[record], index.astype(np.int32), time]
+            yield pa.table(columns, names=["request_id", "token_index", "time"])
+
     def __len__(self) -> int:
         return len(self.columns)
 

@@ -14,10 +14,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,6 +27,9 @@ from results.record import SLO, EngineLimits, RequestRecord, Run
 from results.record_table import COLUMNS, RecordTable
 from workloads.files import read_parquet, write_parquet
 from workloads.trace import TraceError
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 TABLES = ("requests", "tokens", "telemetry")
@@ -222,10 +224,9 @@ def _tables(folder: Path, run: Run, records: RecordTable) -> dict[str, pa.Table]
 def _write_tokens(folder: Path, run_id: str, records: RecordTable, path: Path) -> None:
     """tokens.parquet, piece by piece: a large run's token times are never in memory together."""
     with pq.ParquetWriter(path, SCHEMAS["tokens"], compression="zstd") as writer:
-        pieces = iter(()) if records.token_times is None else records.token_times.pieces()
-        for record, index, time in pieces:
-            _check_finite(folder, "a token's time", pa.array(time))
-            columns = {"request_id": records.request_ids[record], "token_index": index, "time": time}
+        for piece in records.tokens():
+            _check_finite(folder, "a token's time", piece["time"])
+            columns = {name: piece[name].combine_chunks() for name in piece.column_names}
             writer.write_table(_table(run_id, columns, SCHEMAS["tokens"]))
 
 
@@ -234,7 +235,7 @@ def _check_finite(folder: Path, name: str, column: pa.Array) -> None:
         raise StoreError(f"{folder}: {name} of a record is NaN or infinite; an unknown time is None")
 
 
-def _telemetry_columns(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
+def _telemetry_columns(folder: Path, frame: "pd.DataFrame") -> dict[str, Any]:
     if list(frame.columns) != ["time", "name", "value"]:
         raise StoreError(f"{folder}: telemetry needs the columns time, name, value in this order, got {list(frame.columns)}")
     return {column: frame[column].to_numpy() for column in frame.columns}

@@ -9,27 +9,30 @@ Every setting, with its meaning, is in conf/native.yaml.
 
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from results import database
-from results.__main__ import LATENCIES, RATES
-from results.database import DatabaseError
+from results.live import RUN_ID, live
 from results.record import EngineLimits, Run
+from results.record_table import RecordTable
 from results.store import StoreError, write_run
+from results.summary import tables
 from simulators.native import settings
 from simulators.native.native import VERSION, Outcome, provenance
 from simulators.native.resolve import NULL_BLOCKS
 from simulators.native.scheduler import Limits
 from simulators.system import SimulatorError
 from workloads.trace import Trace, TraceError
+
+MOST_TOKENS = 10_000_000  # token times that the printed latencies are made of; of a larger run only its run folder has them
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command not in COMMANDS:
             raise ValueError(f"{command!r} is no command; there are {', '.join(COMMANDS)}, and settings as KEY=VALUE")
         COMMANDS[command](words, console)
-    except (SimulatorError, TraceError, StoreError, DatabaseError, ValueError, OSError) as error:
+    except (SimulatorError, TraceError, StoreError, ValueError, OSError) as error:
         sys.exit(f"native: {' '.join(str(error).removeprefix('native: ').split())}")
 
 
@@ -52,15 +55,15 @@ def predict(words: Sequence[str], console: Console) -> None:
     cfg = settings.settings(words)
     trace, deployment = settings.trace(cfg), settings.deployment(cfg)
     outcome = deployment.serve(trace)
-    run = _run(cfg, trace, outcome, deployment.engine_devices)
     for line in outcome.lines():
         console.print(line)
-    with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-        root = Path(cfg.out) if cfg.out else Path(scratch) / "runs"
-        folder = write_run(root, run)
-        database.build([root], Path(scratch) / "runs.duckdb")
-        _show(console, Path(scratch) / "runs.duckdb", run.run_id)
+    records = RecordTable.of(outcome.served.records)
+    shown = 0 < (pc.sum(records.num_token_times).as_py() or 0) <= MOST_TOKENS
+    with live(records.columns, tokens=pa.concat_tables(records.tokens()) if shown else None, slo=settings.slo(cfg)) as connection:
+        for table in tables(connection, RUN_ID):
+            console.print(table)
     if cfg.out:
+        folder = write_run(Path(cfg.out), _run(cfg, trace, outcome, deployment.engine_devices))
         console.print(f"run folder: {folder}")
 
 
@@ -136,16 +139,6 @@ def _run(cfg: DictConfig, trace: Trace, outcome: Outcome, devices: int) -> Run:
         config={"model": model, "hardware": hardware, "simulator": {"settings": told, **outcome.config()}},
         provenance=provenance(),
     )
-
-
-def _show(console: Console, path: Path, run_id: str) -> None:
-    """The run's metrics, as the database defines them."""
-    with database.connect(path) as connection:
-        for names, query in ((["latency (ms)", "mean", "p50", "p90", "p95", "p99"], LATENCIES), (["rate", ""], RATES)):
-            table = Table(*names)
-            for row in connection.execute(query, {"run_id": run_id}).fetchall():
-                table.add_row(*("-" if cell is None else cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
-            console.print(table)
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -11,17 +11,18 @@ the profile's range g goes on straight; such steps are counted.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 
 from results.profile import Profile
 from simulators.native.batch import Batch, prefill_pairs
 from simulators.native.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
 from simulators.system import SimulatorError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -131,7 +132,7 @@ class Measured:
         work = np.array([[tokens, 0.0, 0.0, 0.0, 0.0]])
         return float((self._design(work) @ self._coefficients)[0] - self._coefficients[0])
 
-    def _errors(self, points: pd.DataFrame) -> dict[str, Any] | None:
+    def _errors(self, points: "pd.DataFrame") -> dict[str, Any] | None:
         """Relative errors of the fit on these points: signed mean, median and 90th percentile of the size; None without points."""
         if not len(points):
             return None
@@ -147,7 +148,7 @@ class Measured:
         }
 
 
-def _work(points: pd.DataFrame, recomputed: bool) -> Array:
+def _work(points: "pd.DataFrame", recomputed: bool) -> Array:
     """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
     new, context, batch = (points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch"))
     return np.stack(
@@ -162,7 +163,7 @@ def _work(points: pd.DataFrame, recomputed: bool) -> Array:
     )
 
 
-def _few(points: pd.DataFrame) -> list[float]:
+def _few(points: "pd.DataFrame") -> list[float]:
     """Profiled decode batches of at most FEW sequences, the smallest left out (g starts at 0; `fixed` is there, too)."""
     batches = np.unique(points.loc[points["kind"] == "decode", "batch"].to_numpy(dtype=np.float64))
     return [float(b) for b in batches[1:] if b <= FEW]
@@ -183,6 +184,8 @@ def _knots(tokens: Array, beyond: float | None) -> list[float]:
 
 def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
     """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative."""
+    from scipy.optimize import lsq_linear  # here: it takes long to import, and who has no profile needs none
+
     scale = design.max(axis=0)
     scale[scale == 0] = 1.0
     rows = design / scale / time[:, None]

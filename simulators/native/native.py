@@ -12,8 +12,8 @@ import scipy
 
 from results.profile import Profile
 from results.record import Run, Track
+from results.record_table import RecordTable
 from simulators.native.measured import Measured, residual_lines
-from simulators.native.own_steps import own_profile
 from simulators.native.policies import POLICIES
 from simulators.native.resolve import Defaults, limits_of
 from simulators.native.roofline import Device, Efficiency, Roofline
@@ -87,6 +87,8 @@ class Native:
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen = profile if track == "calibrated" else None
         if track == "oracle":
+            from simulators.native.own_steps import own_profile  # here: it needs pandas, which takes long to import
+
             chosen = own_profile(measured, profile, **how_steps_are_made(native.policy, limits))
         outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
@@ -166,7 +168,8 @@ class Outcome:
     def lines(self) -> list[str]:
         """For people."""
         served, known = self.served, self.step_time
-        refused, blocks = sum(r.error is not None for r in served.records), self.limits.kv_blocks
+        errors, blocks = RecordTable.of(served.records).columns["error"], self.limits.kv_blocks
+        refused = len(errors) - errors.null_count
         lines = [
             f"{len(served.records)} requests in {served.steps} steps, {served.end:.3f} s simulated in {served.seconds:.3f} s",
             f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {blocks} KV blocks held",

@@ -5,7 +5,7 @@ import dataclasses
 from simulators.native.scheduler import Limits
 from simulators.native.step_time import StepTime
 
-KNOWN = {  # of a Limits; anything else must be as by default
+KNOWN = {  # of a Limits; anything else must be as by default, or of no account to vllm_v1
     "kv_blocks",
     "block_size",
     "max_num_seqs",
@@ -18,6 +18,7 @@ KNOWN = {  # of a Limits; anything else must be as by default
     "reserve_full_prompt",
     "in_flight",
 }
+ELSEWHERE = {"spare_tokens", "sglang"}  # in Limits.refusal, and of another policy
 LARGEST = 2**31 - 1  # of what it counts in 32 bits
 
 
@@ -29,8 +30,9 @@ def compiled_obstacle(limits: Limits, step_time: StepTime, policy: str) -> str |
         return "step times that a batch's sums do not tell"
     for field in dataclasses.fields(Limits):
         value = getattr(limits, field.name)
-        if field.name not in KNOWN and value != field.default:
+        if field.name in KNOWN:
+            if value > LARGEST:
+                return f"{field.name} above {LARGEST}"
+        elif field.name not in ELSEWHERE and value != field.default:
             return f"{field.name}={value}"
-        if field.name in KNOWN and value > LARGEST:
-            return f"{field.name} above {LARGEST}"
     return None
