@@ -14,6 +14,7 @@ SYSTEMS = {
     "aisimulate": "AISimulate",
     "native": "Plumbline native",
 }
+APART = "_pd"  # ends the name of a system with prefill and decode on instances of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ METRICS = {
 
 
 def system(name: str, track: str | None = None) -> str:
-    """A system as people write it, with its track in brackets."""
-    shown = SYSTEMS.get(name, name)
+    """A system as people write it, with its track in brackets; P/D: prefill and decode on instances of their own."""
+    base = name.removesuffix(APART)
+    shown = SYSTEMS.get(base, base) + (" P/D" if name.endswith(APART) else "")
     return f"{shown} ({track})" if track else shown
 
 

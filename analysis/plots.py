@@ -56,13 +56,14 @@ class Series:
 
     @property
     def color(self) -> str:
-        """Of its system."""
-        return COLORS.get(self.system, OTHER)
+        """Of its system, the same for both of its topologies."""
+        return COLORS.get(self.system.removesuffix(names.APART), OTHER)
 
     @property
     def line(self) -> dict[str, Any]:
-        """A measured run is solid and thick, a simulated one dashed by its track."""
-        return {"color": self.color, "width": 3 if self.track is None else 2, "dash": DASHES.get(self.track or "", "solid")}
+        """A measured run is solid and thick, a simulated one dashed by its track; one with prefill and decode apart is the thinner."""
+        thin = self.system.endswith(names.APART)
+        return {"color": self.color, "width": (3 if self.track is None else 2) - thin, "dash": DASHES.get(self.track or "", "solid")}
 
     @property
     def marker(self) -> dict[str, Any]:

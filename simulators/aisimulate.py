@@ -15,19 +15,18 @@ Read `AISimulate.simulate` top to bottom. What goes in and comes out: aisimulate
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.aisimulate_files import SYSTEM, Scenario, preemptions, read_rows, to_records, write_trace
 from simulators.aisimulate_tables import DECODE_FLOOR, HARDWARE, VERSION, Tables
-from simulators.external import Usage, clean_environment, interpreter, run_program
-from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, transfer_rate
-from simulators.steps import fit
-from simulators.system import Coverage, NotAvailable, SimulatorError, simulated_run
-from simulators.vidur_calibration import residuals
+from simulators.external import Usage, clean_environment, foreign_run, interpreter, run_program
+from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, sent_trace, transfer_rate
+from simulators.steps import fit, residuals
+from simulators.system import Coverage, NotAvailable, SimulatorError
 from workloads.trace import Trace
 
 RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
@@ -49,8 +48,6 @@ class AISimulate:
     limit: float
     environment: str = SYSTEM
 
-    system: ClassVar[str] = SYSTEM
-
     def __post_init__(self) -> None:
         if self.frontend not in ("none", "offset"):
             raise ValueError(f"simulator aisimulate: frontend must be one of none, offset, got {self.frontend!r}")
@@ -68,12 +65,19 @@ class AISimulate:
             raise ValueError(f"simulator aisimulate: limit must be > 0 s, got {self.limit}")
 
     @property
+    def system(self) -> str:
+        """See Simulator."""
+        return labelled(SYSTEM, self.topology)
+
+    @property
     def coverage(self) -> Coverage:
         """What it models, as configured."""
         return Coverage(
             chunked_prefill="yes",
             prefix_caching="yes",
             kv_limit="yes",
+            max_num_seqs="yes",
+            token_budget="yes",
             preemption="yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",
@@ -110,23 +114,19 @@ class AISimulate:
 
         log = scratch / "log"
         rows = read_rows(scratch / "out" / "requests.jsonl", trace, log)
-        return simulated_run(
+        return foreign_run(
+            self,
             measured,
             to_records(trace, rows, offset, log),
-            system=self.system,
+            usage,
             version=RELEASE,
             track=track,
-            wall_s=usage.wall_s,
-            coverage=self.coverage,
-            config={
-                "name": self.system,
-                **asdict(self),
+            settings={
                 "times_from": self._times_from(measured, scenario, profile if tables else None),
                 "engine": scenario.settings(Path("trace.jsonl"))["engine"],
                 "kv_capacity": "its own estimate" if scenario.blocks is None else "the engine's",
                 "preemptions": preemptions(list(rows.values())),
                 "calibration": _calibration(tables, profile) if tables and profile else None,
-                "timing": asdict(usage),
             },
             provenance={"aisimulate": RELEASE},
         )

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulators.step_times import StepTimes
 from simulators.steps import decode_time
-from simulators.vidur_profile import StepTimes
 
 Floats = npt.NDArray[np.float64]
 

@@ -44,6 +44,11 @@ class Repository:
         return f"git-{self.commit[:7]}"
 
     @property
+    def provenance(self) -> dict[str, str]:
+        """Where a run's simulator is from."""
+        return {"repository": self.url, "commit": self.commit}
+
+    @property
     def variable(self) -> str:
         """The environment variable that conf/simulator/<name>.yaml takes another url from."""
         return f"PLUMBLINE_{self.name.removesuffix('_sim').upper()}_GIT"

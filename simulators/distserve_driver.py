@@ -6,12 +6,14 @@ JOB.json: model, tensor_parallel; times (a table in its own format that takes th
 WorkerConfig, laid over its main()'s own); pools (null, or the instances for prefill and for decode, and transfer, the s that a prompt
 token's KV cache takes from one to the other); requests (columns arrival in s, prompt, output); probes (steps as {new_tokens, batch,
 context}); out (folder). Writes out/tokens.npz: request, time (s) of every token; scheduled (s) of every request; and for every step its
-start (s), seconds, prompt_tokens, decodes, context (cached tokens of all decodes). Writes out/report.json: predicted (s per probe), worker.
+start (s), seconds, prompt_tokens, decodes, context (cached tokens of all decodes). Writes out/report.json: predicted (s per probe), worker,
+simulate_s (of the replay).
 Nothing of it is edited or replaced but the table.
 """
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,11 +108,11 @@ def replay(job: Mapping[str, Any], config: Any) -> tuple[Any, list[Any]]:
 def token_times(request: Any) -> list[float]:
     """ms of every token, as generated: the first wait for a decode, and the first one after each decode."""
     times, due = [], True
-    for time, event, _ in request.log:
+    for moment, event, _ in request.log:
         if event == E_DO_DECODE:
             due = True
         elif event == E_WAIT_DECODE and due:
-            times.append(time)
+            times.append(moment)
             due = False
     return times
 
@@ -142,9 +144,11 @@ def main() -> None:
     """Replay, and write what came out."""
     job = json.loads(Path(sys.argv[1]).read_text())
     config = configure(job)
+    start = time.monotonic()
     cluster, requests = replay(job, config)
-    tokens = [(request.req_id, time / MS) for request in requests for time in token_times(request)]
-    scheduled = [next((time / MS for time, event, _ in r.log if event == E_DO_PREFILL), float("nan")) for r in requests]
+    took = time.monotonic() - start
+    tokens = [(request.req_id, ms / MS) for request in requests for ms in token_times(request)]
+    scheduled = [next((ms / MS for ms, event, _ in r.log if event == E_DO_PREFILL), float("nan")) for r in requests]
     names = ("start", "seconds", "prompt_tokens", "decodes", "context")
     columns: Any = np.array([step for worker in cluster.get_all_workers() for step in steps_of(worker)], float).reshape(-1, len(names)).T
     steps: dict[str, Any] = dict(zip(names, columns, strict=True))
@@ -152,12 +156,12 @@ def main() -> None:
     np.savez(
         out / "tokens.npz",
         request=np.array([place for place, _ in tokens], int),
-        time=np.array([time for _, time in tokens], float),
+        time=np.array([seconds for _, seconds in tokens], float),
         scheduled=np.array(scheduled, float),
         **steps,
     )
     worker: Worker = cluster.get_all_workers()[0]
-    report = {"predicted": [predict(worker, probe) for probe in job["probes"]], "worker": dict(config)}
+    report = {"predicted": [predict(worker, probe) for probe in job["probes"]], "worker": dict(config), "simulate_s": took}
     (out / "report.json").write_text(json.dumps(report))
 
 

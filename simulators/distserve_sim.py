@@ -20,14 +20,26 @@ from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.checkout import Repository
 from simulators.distserve_times import fit_times
-from simulators.external import Usage, check_finite, check_rows, clean_environment, describe_log, interpreter, run_program
-from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, tokens_per_request, transfer_rate
-from simulators.steps import fit, whole_points, wild
-from simulators.system import Coverage, SimulatorError, simulated_run
-from simulators.vidur_calibration import residuals
-from simulators.vidur_profile import StepTimes
+from simulators.external import Usage, check_finite, check_rows, clean_environment, describe_log, foreign_run, interpreter, run_program
+from simulators.inputs import (
+    Pools,
+    answered,
+    handed_over,
+    known_limits,
+    kv_shape,
+    labelled,
+    mean_decode_context,
+    needed_profile,
+    sent_trace,
+    tokens_per_request,
+    transfer_rate,
+)
+from simulators.step_times import StepTimes
+from simulators.steps import fit, residuals, whole_points, wild
+from simulators.system import Coverage, SimulatorError
 from workloads.trace import Request, Trace
 
+NAME = "distserve_sim"
 DRIVER = Path(__file__).with_name("distserve_driver.py")
 SLOT = "facebook/opt-13b"  # it knows three models by name only; the engine's times take this one's place in its table
 SHIPPED = {"facebook/opt-13b": (1, 2, 4), "facebook/opt-66b": (2, 3, 4, 8)}  # its models and tensor parallelisms
@@ -60,13 +72,14 @@ class DistServeSim:
     shipped_model: str
     shipped_tensor_parallel: int
     limit: float
-    environment: str = "distserve_sim"
+    environment: str = NAME
 
-    system: ClassVar[str] = "distserve_sim"
     coverage: ClassVar[Coverage] = Coverage(
         chunked_prefill="no",
         prefix_caching="no",
         kv_limit="partly",
+        max_num_seqs="partly",
+        token_budget="partly",
         preemption="no",
         context_dependent_decode="yes",
         tensor_parallel="partly",
@@ -75,7 +88,9 @@ class DistServeSim:
         frontend_cost="no",
         token_times="yes",
         gqa="no",
-        notes="kv_limit: no prompt starts while the running requests' cached tokens exceed the capacity, none is taken away after that; "
+        notes="max_num_seqs: of one step; of those let in only as cached tokens, so many of the requests' mean context; "
+        "token_budget: of a step's prompts (the longest prompt at least), and 50,000 cached tokens of its decodes, hard-coded; "
+        "kv_limit: no prompt starts while the running requests' cached tokens exceed the capacity, none is taken away after that; "
         "tensor_parallel: as a key of the table of step times; pipeline_parallel: stages that share a step's time evenly, not used here; "
         "gqa: it counts cached tokens, not bytes; disaggregation: one decode instance",
     )
@@ -98,6 +113,11 @@ class DistServeSim:
             raise ValueError(f"simulator distserve_sim: limit must be > 0 s, got {self.limit}")
         self._source()
 
+    @property
+    def system(self) -> str:
+        """See Simulator."""
+        return labelled(NAME, self.topology)
+
     def tracks(self) -> tuple[Track, ...]:
         """All three."""
         return ("shipped", "matched", "calibrated")
@@ -111,7 +131,7 @@ class DistServeSim:
 
         log, requests = scratch / "log", scenario.trace.requests
         out = np.load(scratch / "tokens.npz")
-        records = to_records(requests, out, scenario.transfer, log)
+        records = to_records(requests, out, log, unseen=1 if scenario.pools else 0)
         calibration = None
         if scenario.times and profile and points is not None:
             calibration = {
@@ -123,33 +143,32 @@ class DistServeSim:
                 "steps": len(out["start"]),
                 "steps_outside": count_outside(scenario.times, out),
             }
-        return simulated_run(
+        return foreign_run(
+            self,
             measured,
             records,
-            system=self.system,
+            usage,
             version=self._source().version,
             track=track,
-            wall_s=usage.wall_s,
-            coverage=self.coverage,
-            config={
-                "name": self.system,
-                **asdict(self),
+            settings={
                 "times_from": profile.profile_id if calibration and profile else f"its own, of vLLM with {scenario.model} on an A100",
                 "worker": report["worker"],
                 "pools": asdict(scenario.pools) if scenario.pools else None,
                 "calibration": calibration,
+                "simulate_s": report["simulate_s"],
                 "steps_cut_at_50000_tokens": count_cut(records, out, int(report["worker"]["decode_max_tokens"])),
-                "timing": asdict(usage),
             },
-            provenance={"repository": self.repository, "commit": self.commit},
+            provenance=self._source().provenance,
         )
 
     def _source(self) -> Repository:
-        return Repository(name=self.system, url=self.repository, commit=self.commit)
+        return Repository(name=NAME, url=self.repository, commit=self.commit)
 
     def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
         trace = sent_trace(self.system, measured)
+        if self.topology == "pd":
+            trace = handed_over(trace)
         longest = max(r.input_tokens for r in trace)
         shipped = Scenario(
             trace=trace, model=self.shipped_model, tensor_parallel=self.shipped_tensor_parallel, worker={}, pools=self._pools(None)
@@ -161,7 +180,8 @@ class DistServeSim:
             "prefill_max_batch_size": sequences,
             "prefill_max_tokens": max(budget, longest),  # it cuts no prompt, and one that fits no step waits for ever
             "decode_max_tokens": sequences,  # so called, it bounds the number of sequences
-            "decode_max_batch_size": kv_tokens,  # so called, it bounds the cached tokens beyond which no prompt starts
+            # so called, it bounds the cached tokens beyond which no prompt starts; it has no bound on the requests that are let in
+            "decode_max_batch_size": min(kv_tokens, round(sequences * mean_decode_context(trace))),
             "decode_back_pressure": 1.0,  # the share of it
         }
         pools = self._pools(measured)
@@ -220,8 +240,8 @@ def refuse_too_long(trace: Trace) -> None:
             )
 
 
-def to_records(requests: tuple[Request, ...], out: Any, transfer: float, log: Path) -> list[RequestRecord]:
-    """One record per request. transfer: s per prompt token before the client, at the decode instance, sees the first token.
+def to_records(requests: tuple[Request, ...], out: Any, log: Path, *, unseen: int) -> list[RequestRecord]:
+    """One record per request. unseen: how many of its first tokens no client sees (`handed_over`).
 
     Raises SimulatorError when rows or tokens are missing, or time runs backwards.
     """
@@ -236,20 +256,7 @@ def to_records(requests: tuple[Request, ...], out: Any, transfer: float, log: Pa
                 f"distserve_sim: request {request.request_id}, sent at {request.arrival} s, was scheduled at {scheduled} s and got "
                 f"{len(tokens)} of its {request.output_tokens} tokens, from {tokens[0]} s on; {describe_log(log)}"
             )
-        seen = (tokens[0] + transfer * request.input_tokens, *tokens[1:])
-        records.append(
-            RequestRecord(
-                request_id=request.request_id,
-                arrival=request.arrival,
-                sent=request.arrival,
-                scheduled=max(request.arrival, scheduled),
-                first_token=seen[0],
-                finished=seen[-1],
-                input_tokens=request.input_tokens,
-                output_tokens=request.output_tokens,
-                token_times=seen,
-            )
-        )
+        records.append(answered(request, scheduled=max(request.arrival, scheduled), token_times=tokens[unseen:]))
     return records
 
 

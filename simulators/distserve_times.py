@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from results.profile import Profile
-from simulators.steps import Floats, prompt_time, robust_fit
-from simulators.vidur_profile import StepTimes
+from simulators.step_times import Floats, StepTimes
+from simulators.steps import prompt_time, robust_fit
 
 PIPELINE_MS = 1.0  # a prefill step, per pipeline stage
 RAY_MS, RAY_TOKEN_MS = 2.0, 1e-4  # a step, and per prompt token (prefill) or cached token (decode) in it

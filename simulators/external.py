@@ -1,6 +1,7 @@
 """A foreign program: its own environment, files in, files out, a wall-clock limit, its log, its exit code, what it used.
 
-`run_program` is the whole of it; the adapters check what came out with `check_rows`. Linux only (pidfd_open, wait4).
+`run_program` is the whole of it; the adapters check what came out with `check_rows`, and end in `foreign_run`. Linux only (pidfd_open,
+wait4).
 """
 
 import math
@@ -9,11 +10,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from simulators.system import SimulatorError
+from results.record import RequestRecord, Run, Track
+from simulators.system import Simulator, SimulatorError, simulated_run
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -49,6 +52,34 @@ class Usage:
     wall_s: float
     cpu_s: float
     peak_memory: int
+
+
+def foreign_run(
+    simulator: Simulator,
+    measured: Run,
+    records: Iterable[RequestRecord],
+    usage: Usage,
+    *,
+    version: str | None,
+    track: Track,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Run:
+    """What a foreign program's adapter ends in: `simulated_run`, with the adapter's own settings, those of this run, and what it used.
+
+    simulator: a dataclass. settings: of this run, JSON-able. Raises SimulatorError when records are missing.
+    """
+    return simulated_run(
+        measured,
+        records,
+        system=simulator.system,
+        version=version,
+        track=track,
+        wall_s=usage.wall_s,
+        coverage=simulator.coverage,
+        config={"name": simulator.system, **asdict(simulator), **settings, "timing": asdict(usage)},  # type: ignore[call-overload]
+        provenance=provenance,
+    )
 
 
 def interpreter(environment: str, root: Path = ROOT) -> Path:

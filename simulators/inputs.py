@@ -1,16 +1,16 @@
-"""What every adapter asks of a measured run before it simulates, and how it sorts the tokens that come out."""
+"""What every adapter asks of a measured run before it simulates, and how it sorts the tokens that come out into records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from results.profile import Profile
-from results.record import Run
+from results.record import RequestRecord, Run
 from simulators.system import NotAvailable, SimulatorError
-from workloads.trace import Trace
+from workloads.trace import Request, Trace
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -65,16 +65,30 @@ def kv_shape(system: str, model: Mapping[str, Any]) -> KVShape:
         raise SimulatorError(f"{system}: the size of the KV cache needs {error.args[0]}, not known from the model's config.json") from error
 
 
+def labelled(name: str, topology: str) -> str:
+    """A simulator's name in the database: with prefill and decode apart (pd) it is a system of its own, beside the colocated one."""
+    return f"{name}_pd" if topology == "pd" else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pools:
     """Disaggregated prefill and decode: the instances of each, and the bytes/s of a KV cache between two (None: the simulator's own).
 
-    The client reads from the decode instance, so it sees the first token when the KV cache has arrived there.
+    The client reads from the decode instance (see `handed_over`).
     """
 
     prefill: int
     decode: int
     transfer: float | None
+
+
+def handed_over(trace: Trace) -> Trace:
+    """What to ask of prefill and decode apart: an output token more of each request, the first of which nobody sees.
+
+    As vLLM does it (harness/vllm_pd.py): the prefill instance computes a token and throws it away; the decode instance computes the
+    prompt's last token anew when the KV cache has arrived, and that step gives the first token that a client sees.
+    """
+    return replace(trace, requests=tuple(replace(r, output_tokens=r.output_tokens + 1) for r in trace))
 
 
 def transfer_rate(system: str, measured: Run) -> float:
@@ -101,3 +115,20 @@ def tokens_per_request(places: npt.NDArray[Any], times: npt.NDArray[Any], reques
     order = np.lexsort((times, places))
     parts = np.split(times[order], np.searchsorted(places[order], np.arange(1, requests)))
     return [[float(t) for t in part] for part in parts]
+
+
+def answered(request: Request, *, scheduled: float, token_times: Sequence[float]) -> RequestRecord:
+    """The record of a request of a trace as sent, answered in full. scheduled, token_times (of all that the client sees): s since the
+    trace's start.
+    """
+    return RequestRecord(
+        request_id=request.request_id,
+        arrival=request.arrival,
+        sent=request.arrival,
+        scheduled=scheduled,
+        first_token=token_times[0],
+        finished=token_times[-1],
+        input_tokens=request.input_tokens,
+        output_tokens=len(token_times),
+        token_times=tuple(token_times),
+    )

@@ -4,13 +4,14 @@ Usage: PYTHONPATH=CHECKOUT python -B -P splitwise_driver.py JOB.json   (in an em
 
 JOB.json: checkout, settings (laid over its own config files), probes (steps as {tokens, batch}), out (folder for ours).
 Writes out/tokens.npz: request, time (s, of every token); and for every block of equal steps its end (s), step (s), steps, prompt_tokens,
-decodes. Writes out/report.json: predicted (s per probe). Nothing of it is edited: `ORCAInstance.complete_iteration` is called as it is,
-after a look at what is about to complete.
+decodes. Writes out/report.json: predicted (s per probe), simulate_s (of its run_simulation). Nothing of it is edited:
+`ORCAInstance.complete_iteration` is called as it is, after a look at what is about to complete.
 """
 
 import json
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,13 @@ def main() -> None:
     random.seed(0)
     tokens = Tokens()
     ORCAInstance.complete_iteration = tokens.watch(ORCAInstance.complete_iteration)
+    start = time.monotonic()
     run.run_simulation(configure(JOB))
+    took = time.monotonic() - start
     out = Path(JOB["out"])
     tokens.write(out / "tokens.npz")
     predicted = [predict(tokens.instance, probe) for probe in JOB["probes"]]
-    (out / "report.json").write_text(json.dumps({"predicted": predicted}))
+    (out / "report.json").write_text(json.dumps({"predicted": predicted, "simulate_s": took}))
 
 
 if __name__ == "__main__":

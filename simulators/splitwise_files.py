@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from simulators.inputs import KVShape, Pools, mean_decode_context
+from simulators.step_times import Floats, StepTimes
 from simulators.steps import chunk_time, decode_time, prompt_time
-from simulators.vidur_profile import StepTimes
 from workloads.trace import Request, Trace
 
 SHIFT = 1.0  # s added to every arrival: at 0 s its instances are not up yet
@@ -121,17 +121,25 @@ def write_model(name: str, size: str, kv: KVShape, folder: Path) -> dict[str, st
     return {"architectures": str(folder / "architectures"), "sizes": str(folder / "sizes")}
 
 
-def time_table(times: StepTimes, trace: Trace, budget: int, context: float, tensor_parallel: int) -> pd.DataFrame:
+def time_table(
+    times: StepTimes, trace: Trace, budget: int, context: float, tensor_parallel: int, *, together: bool = False
+) -> pd.DataFrame:
     """Its table of step times: one row per number x, with the step of x prompt tokens and the decode step of x sequences (ms).
 
-    Prompts of more tokens than the budget run alone, so such a row holds the sum of the prompt's chunks.
+    A row of more tokens than the budget holds the sum of the chunks: of one prompt, which such a step is where there is a budget; or of
+    several of the trace's prompts (`together`, where there is none), each token attending to as many before it as they do on average.
     """
     longest = max(budget, *(r.input_tokens for r in trace))
     spaced = np.geomspace(EVERY_ROW, max(EVERY_ROW + 1, longest), 1 + int(np.log(max(2.0, longest / EVERY_ROW)) / 0.01))
     rows = {*range(1, EVERY_ROW + 1), *np.ceil(spaced).astype(int).tolist(), *times.prefill.counts.astype(int).tolist()}
     x = np.array(sorted({*rows, *(r.input_tokens for r in trace), budget} - {0}))
     whole = np.where(x <= budget, chunk_time(times, x), 0.0)
-    whole[x > budget] = [prompt_time(times, int(tokens), budget) for tokens in x[x > budget]]
+    if together:
+        chunks, rest = np.divmod(x[x > budget], budget)
+        attended = sum(r.input_tokens**2 for r in trace) / (2 * sum(r.input_tokens for r in trace))
+        whole[x > budget] = chunks * _typical(times, budget, attended) + np.where(rest > 0, _typical(times, rest, attended), 0.0)
+    else:
+        whole[x > budget] = [prompt_time(times, int(tokens), budget) for tokens in x[x > budget]]
     return pd.DataFrame(
         {
             "model": ENGINE.model,
@@ -147,6 +155,11 @@ def time_table(times: StepTimes, trace: Trace, budget: int, context: float, tens
             "tensor_parallel": tensor_parallel,
         }
     )
+
+
+def _typical(times: StepTimes, tokens: Any, attended: float) -> Floats:
+    """s of a step of `tokens` prompt tokens that attend to so many each, on average."""
+    return chunk_time(times, tokens, attended - np.asarray(tokens, float) / 2)
 
 
 def write_schedulers(pools: Pools, folder: Path) -> str:
@@ -181,7 +194,9 @@ def write_job(scenario: Scenario, scratch: Path) -> dict[str, Any]:
         settings["model_repo"] = write_model(scenario.names.model, size, limits.kv, scratch / "model")
     write_hardware(Machine(name=scenario.names.hardware, gpus=scenario.tensor_parallel, memory=memory), scratch / "hardware")
     if limits is not None and scenario.times is not None:
-        table = time_table(scenario.times, scenario.trace, limits.budget, scenario.context, scenario.tensor_parallel)
+        table = time_table(
+            scenario.times, scenario.trace, limits.budget, scenario.context, scenario.tensor_parallel, together=scenario.instance == "orca"
+        )
         table.to_csv(scratch / "times.csv", index=False)
         settings["performance_model"] = {"db_path": str(scratch / "times.csv")}
     instance_type = {"instance_type": "ORCA"} if scenario.instance == "orca" else {}

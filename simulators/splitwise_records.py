@@ -6,7 +6,8 @@ from pathlib import Path
 
 from results.record import RequestRecord
 from simulators.external import check_finite, check_rows, describe_log
-from simulators.splitwise_files import SHIFT, asked_tokens
+from simulators.inputs import answered
+from simulators.splitwise_files import asked_tokens
 from simulators.system import SimulatorError
 from workloads.trace import Request
 
@@ -42,12 +43,12 @@ def to_records(
     requests: Sequence[Request],
     results: Mapping[int, Mapping[str, float]],
     tokens: Sequence[Sequence[float]],
-    transfers: Mapping[int, float],
     log: Path,
+    *,
+    unseen: int,
 ) -> list[RequestRecord]:
-    """One record per request. tokens, transfers (of KV caches, their ends): s since the trace's start.
+    """One record per request. tokens: s since the trace's start. unseen: how many of the first ones no client sees (`handed_over`).
 
-    A first token is seen when the KV cache has reached the instance that goes on, where there is such a transfer.
     Raises SimulatorError when tokens and results contradict each other.
     """
     records = []
@@ -62,25 +63,6 @@ def to_records(
                 f"splitwise_sim: request {request.request_id} has queue time {delay} s, TTFT {ttft} s, E2E {e2e} s and {len(times)} token "
                 f"times for {asked_tokens(request)} tokens, which contradict each other; {describe_log(log)}"
             )
-        seen = (transfers.get(place, times[0]), *times[1 : request.output_tokens])
-        records.append(
-            RequestRecord(
-                request_id=request.request_id,
-                arrival=request.arrival,
-                sent=request.arrival,
-                scheduled=request.arrival + delay,
-                first_token=seen[0],
-                finished=seen[-1],
-                input_tokens=request.input_tokens,
-                output_tokens=request.output_tokens,
-                token_times=seen,
-            )
-        )
+        seen = times[unseen : request.output_tokens]
+        records.append(answered(request, scheduled=request.arrival + delay, token_times=seen))
     return records
-
-
-def read_transfers(path: Path) -> dict[int, float]:
-    """request_nodes.csv: when each request's KV cache had reached the decode instance, in s since the trace's start; {} without any."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["node_type"] == "KVCacheTransfer"]
-    return {int(float(row["request_id"])): float(row["completion_timestamp"]) - SHIFT for row in rows}

@@ -2,8 +2,10 @@
 
 What its time model can express: the step of a batch of prompts as a function of their tokens in all, and a decode step as a function of
 the number of its sequences, both from a table, linear between its rows. What it cannot: the context (a decode step takes as long at 100
-cached tokens as at 100,000; the calibrated table holds the times at the requests' mean context), chunks of a prompt (one longer than the
-token budget runs whole, alone; the table holds the sum of its chunks), prefix caching, pipeline stages, any cost outside the steps.
+cached tokens as at 100,000; the calibrated table holds the times at the requests' mean context), chunks of a prompt (it runs whole, one
+longer than the token budget alone; the table holds the sum of its chunks), one long prompt told from several short ones (instance=orca
+lets many into one step; beyond the budget its table holds prompts of typical length), prefix caching, pipeline stages, any cost outside
+the steps.
 A step with both prompts and decodes takes 1.1 times that of prompts of as many tokens, whatever was measured.
 
 Read `SplitwiseSim.simulate` top to bottom. What goes in: splitwise_files.py; what runs: splitwise_driver.py; what
@@ -13,7 +15,7 @@ comes out: splitwise_records.py.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,14 +23,24 @@ import pandas as pd
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.checkout import Repository
-from simulators.external import Usage, clean_environment, describe_log, interpreter, run_program
-from simulators.inputs import Pools, known_limits, kv_shape, needed_profile, sent_trace, tokens_per_request, transfer_rate
+from simulators.external import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
+from simulators.inputs import (
+    Pools,
+    handed_over,
+    known_limits,
+    kv_shape,
+    labelled,
+    needed_profile,
+    sent_trace,
+    tokens_per_request,
+    transfer_rate,
+)
 from simulators.splitwise_files import ENGINE, SHIFT, Limits, Names, Scenario, asked_tokens, write_job
-from simulators.splitwise_records import LOCKED, read_results, read_transfers, to_records
-from simulators.steps import fit, whole_points, wild, with_context
-from simulators.system import Coverage, SimulatorError, simulated_run
-from simulators.vidur_calibration import residuals
+from simulators.splitwise_records import LOCKED, read_results, to_records
+from simulators.steps import fit, residuals, whole_points, wild, with_context
+from simulators.system import Coverage, SimulatorError
 
+NAME = "splitwise_sim"
 DRIVER = Path(__file__).with_name("splitwise_driver.py")
 SHIPPED = {  # its models and their tensor parallelisms
     "llama2-70b": (4, 8),  # of 2, its rows at 32,768 tokens are corrupt (0.36 s a prompt; 2.4 s at half as many)
@@ -53,9 +65,7 @@ class SplitwiseSim:
     shipped_hardware: str
     shipped_tensor_parallel: int
     limit: float
-    environment: str = "splitwise_sim"
-
-    system: ClassVar[str] = "splitwise_sim"
+    environment: str = NAME
 
     def __post_init__(self) -> None:
         if self.instance not in ("splitwise", "orca"):
@@ -81,12 +91,20 @@ class SplitwiseSim:
         self._source()
 
     @property
+    def system(self) -> str:
+        """See Simulator."""
+        return labelled(NAME, self.topology)
+
+    @property
     def coverage(self) -> Coverage:
         """What it models, as configured."""
         orca = self.instance == "orca"
         notes = {
             "chunked_prefill": "a prompt longer than the token budget runs whole, alone",
             "kv_limit": "a request's answer is reserved whole when its first token is there",
+            "max_num_seqs": "held"
+            if orca
+            else "of one step only: prompts go first and decodes stand aside with their KV cache, so under load more requests take turns",
             "preemption": "none" if orca else "of decodes by prompts, within the step's budget; never for want of KV cache",
             "tensor_parallel": "as a key of the table of step times",
         }
@@ -94,6 +112,8 @@ class SplitwiseSim:
             chunked_prefill="no",
             prefix_caching="no",
             kv_limit="partly",
+            max_num_seqs="yes" if orca else "partly",
+            token_budget="no" if orca else "partly",
             preemption="no" if orca else "partly",
             context_dependent_decode="no",
             tensor_parallel="partly",
@@ -114,54 +134,50 @@ class SplitwiseSim:
         scenario = self._scenario(measured, track, profile)
         refuse_too_large(scenario)
         points = with_context(whole_points(profile), scenario.context) if scenario.times and profile else None
-        usage, predicted = self._run(scenario, points, scratch)
+        usage, report = self._run(scenario, points, scratch)
 
         log, requests = scratch / "log", scenario.trace.requests
         out = np.load(scratch / "tokens.npz")
         results = read_results(scratch / "detailed" / "0.csv", requests, log)
         tokens = tokens_per_request(out["request"], out["time"] - SHIFT, len(requests))
-        transfers = read_transfers(scratch / "request_nodes.csv") if scenario.pools else {}
-        records = to_records(requests, results, tokens, transfers, log)
+        records = to_records(requests, results, tokens, log, unseen=1 if scenario.pools else 0)
         calibration = None
         if scenario.times and profile and points is not None:
             calibration = {
                 "profile": profile.profile_id,
                 "decode_context": scenario.context,
-                "residuals": residuals(points, predicted),
+                "residuals": residuals(points, report["predicted"]),
                 "wild_points": int(wild(profile.points(held_out=False)).sum()),
                 "points_it_cannot_express": int((profile.points()["prefill_context"] > 0).sum()),
                 "steps": int(out["steps"].sum()),
                 "steps_outside": _count_outside(scenario, out),
             }
-        return simulated_run(
+        return foreign_run(
+            self,
             measured,
             records,
-            system=self.system,
+            usage,
             version=self._source().version,
             track=track,
-            wall_s=usage.wall_s,
-            coverage=self.coverage,
-            config={
-                "name": self.system,
-                **asdict(self),
+            settings={
                 "times_from": profile.profile_id if calibration and profile else f"its own: {self._shipped()}",
                 "limits": asdict(scenario.limits) if scenario.limits else "its own defaults",
                 "pools": asdict(scenario.pools) if scenario.pools else None,
                 "calibration": calibration,
-                "timing": asdict(usage),
+                "simulate_s": report["simulate_s"],
             },
-            provenance={"repository": self.repository, "commit": self.commit},
+            provenance=self._source().provenance,
         )
 
     def _source(self) -> Repository:
-        return Repository(name=self.system, url=self.repository, commit=self.commit)
+        return Repository(name=NAME, url=self.repository, commit=self.commit)
 
     def _shipped(self) -> str:
         return f"{self.shipped_model} on {self.shipped_tensor_parallel} x {self.shipped_hardware}"
 
     def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
-        trace = sent_trace(self.system, measured)
+        trace, apart = sent_trace(self.system, measured), self.topology == "pd"
         shipped, calibrated = track == "shipped", track == "calibrated"
         limits = None
         if not shipped:
@@ -169,21 +185,21 @@ class SplitwiseSim:
             kv = kv_shape(self.system, measured.config.get("model") or {})
             limits = Limits(kv_tokens=kv_tokens, kv=kv, batch=batch, budget=budget, preemptions=self.max_preemptions)
         return Scenario(
-            trace=trace,
+            trace=handed_over(trace) if apart else trace,
             names=ENGINE if calibrated else Names(model=self.shipped_model, hardware=self.shipped_hardware),
             instance=self.instance,
             tensor_parallel=measured.limits.tensor_parallel if calibrated else self.shipped_tensor_parallel,
             limits=limits,
             times=fit(self.system, needed_profile(self.system, measured, profile)) if calibrated else None,
-            pools=self._pools(measured, shipped) if self.topology == "pd" else None,
+            pools=self._pools(measured, shipped) if apart else None,
         )
 
     def _pools(self, measured: Run, shipped: bool) -> Pools:
         rate = None if shipped else transfer_rate(self.system, measured)
         return Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
 
-    def _run(self, scenario: Scenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, list[float]]:
-        """Write the files, run the driver, return what it used and its own times for the points."""
+    def _run(self, scenario: Scenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
+        """Write the files, run the driver, return what it used and its report."""
         checkout, python, log = self._source().checkout(), interpreter(self.environment), scratch / "log"
         job = {**write_job(scenario, scratch), "checkout": str(checkout), "out": str(scratch), "probes": _probes(points)}
         (scratch / "job.json").write_text(json.dumps(job, indent=1))
@@ -197,7 +213,7 @@ class SplitwiseSim:
             raise SimulatorError(f"{error}; {LOCKED}") from error
         if not (scratch / "report.json").is_file():
             raise SimulatorError(f"splitwise_sim: it ended without its report; {describe_log(log)}")
-        return usage, list(json.loads((scratch / "report.json").read_text())["predicted"])
+        return usage, dict(json.loads((scratch / "report.json").read_text()))
 
 
 def refuse_too_large(scenario: Scenario) -> None:

@@ -1,10 +1,12 @@
 """What simulators without chunked prefill or with few parameters are calibrated from: an engine's step times, asked for at any point.
 
-`StepTimes` (vidur_profile.py) is the model of a profile's points. Here: its values at one composition, a whole prompt that the engine
-computes in chunks, and the points that such simulators can be held against.
+`StepTimes` (step_times.py) is the model of a profile's points. Here: its values at one composition, a whole prompt that the engine
+computes in chunks, the points that such simulators can be held against, and how far off they are there.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +14,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from results.profile import Profile
-from simulators.system import SimulatorError
-from simulators.vidur_profile import StepTimes
-
-Floats = npt.NDArray[np.float64]
+from simulators.step_times import Floats, StepTimes
 
 SPREAD = 0.05  # error beyond which a point counts ever less in a fit
 WILD = 2.0  # factor between a point and a smooth law of its kind beyond which it is noise
@@ -24,13 +23,9 @@ LEAST = 1e-6  # s: a step takes time, whatever the noise of a profile makes of i
 
 def fit(system: str, profile: Profile) -> StepTimes:
     """The profile's step times without its held-out and its wild points. Raises SimulatorError when a kind of point is missing."""
-    kinds = set(profile.points(held_out=False)["kind"])
-    lacking = [kind for kind in ("prefill", "decode") if kind not in kinds]
-    if lacking:
-        raise SimulatorError(f"{system}: profile {profile.profile_id} has no {' and no '.join(lacking)} points; measure it again")
     points = profile.points(held_out=False)
     kept = points[~wild(points) & points["kind"].isin(["prefill", "decode"])]
-    return StepTimes.fit(dataclasses.replace(profile, samples=kept.assign(repeat=0)))
+    return StepTimes.fit(system, dataclasses.replace(profile, samples=kept.assign(repeat=0)))
 
 
 def wild(points: pd.DataFrame) -> "pd.Series[bool]":
@@ -85,8 +80,7 @@ def prompt_time(times: StepTimes, tokens: int, budget: int) -> float:
 
 def decode_time(times: StepTimes, batch: npt.ArrayLike, context: npt.ArrayLike) -> Floats:
     """s of a step that decodes `batch` sequences with `context` cached tokens each."""
-    b = np.asarray(batch, float)
-    return np.asarray(np.maximum(LEAST, times.decode.at_zero(b) + b * times.decode.context_unit(b) * np.asarray(context, float)))
+    return np.asarray(np.maximum(LEAST, times.decode_step(batch, context)))
 
 
 def whole_points(profile: Profile) -> pd.DataFrame:
@@ -106,3 +100,22 @@ def with_context(points: pd.DataFrame, context: float) -> pd.DataFrame:
             time = float(np.interp(context, rows["context"], rows["time"]))
             between.append(rows.iloc[[0]].assign(kind="decode_at_context", context=context, time=time))
     return pd.concat([points, *between], ignore_index=True)
+
+
+def residuals(points: pd.DataFrame, predicted: Sequence[float]) -> dict[str, Any]:
+    """Relative error of the predicted step times, by use of the points and kind: {held_out: {prefill: {n, bias, median, p90}}}.
+
+    bias: median of the signed error. median, p90: of the absolute one. A mixed point is never fitted to, held out or not.
+    """
+    frame = points.assign(error=np.asarray(predicted) / points["time"] - 1)
+    frame = frame[points["time"] > 0]
+    result: dict[str, Any] = {}
+    for (held_out, kind), rows in frame.groupby(["held_out", "kind"]):
+        size = rows["error"].abs()
+        result.setdefault("held_out" if held_out else "fitted", {})[kind] = {
+            "n": len(rows),
+            "bias": float(rows["error"].median()),
+            "median": float(size.median()),
+            "p90": float(size.quantile(0.9)),
+        }
+    return result

@@ -29,6 +29,8 @@ class Coverage:
     chunked_prefill: Support
     prefix_caching: Support
     kv_limit: Support
+    max_num_seqs: Support  # requests that hold KV cache and take part in steps, from their first step to their last
+    token_budget: Support  # tokens of one step
     preemption: Support
     context_dependent_decode: Support
     tensor_parallel: Support

@@ -104,6 +104,8 @@ class Vidur:
             chunked_prefill="yes" if self.scheduler == "sarathi" else "no",
             prefix_caching="no",
             kv_limit="yes",
+            max_num_seqs="yes",
+            token_budget="no" if self.scheduler == "orca" else "yes",
             preemption="no" if self.source == "pypi" else "yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",

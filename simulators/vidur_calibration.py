@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 
 from results.profile import Profile
-from simulators.vidur_profile import TOKENS_STEP, Grid, Source, StepTimes, attention_rows, mlp_rows, up
+from simulators.step_times import StepTimes
+from simulators.steps import residuals
+from simulators.vidur_profile import TOKENS_STEP, Grid, Source, attention_rows, mlp_rows, up
 from simulators.vidur_records import Step
 
 PROBE = ("new_tokens", "prefill_context", "batch", "context")
@@ -30,7 +31,7 @@ class Calibration:
         """Raises SimulatorError when the profile does not suffice."""
         points = profile.points()
         steps = points[points["kind"] != "frontend"].reset_index(drop=True)
-        return cls(profile_id=profile.profile_id, times=StepTimes.fit(profile), points=steps)
+        return cls(profile_id=profile.profile_id, times=StepTimes.fit("vidur", profile), points=steps)
 
     def tables(self, grid: Grid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
         """mlp.csv and attention.csv, without the columns that name the model."""
@@ -78,22 +79,3 @@ def widened(grid: Grid, points: pd.DataFrame) -> Grid:
         context=max(grid.context, up(max(before + new, context + 1), grid.granularity)),
         granularity=grid.granularity,
     )
-
-
-def residuals(points: pd.DataFrame, predicted: Sequence[float]) -> dict[str, Any]:
-    """Relative error of the predicted step times, by use of the points and kind: {held_out: {prefill: {n, bias, median, p90}}}.
-
-    bias: median of the signed error. median, p90: of the absolute one. A mixed point is never fitted to, held out or not.
-    """
-    frame = points.assign(error=np.asarray(predicted) / points["time"] - 1)
-    frame = frame[points["time"] > 0]
-    result: dict[str, Any] = {}
-    for (held_out, kind), rows in frame.groupby(["held_out", "kind"]):
-        size = rows["error"].abs()
-        result.setdefault("held_out" if held_out else "fitted", {})[kind] = {
-            "n": len(rows),
-            "bias": float(rows["error"].median()),
-            "median": float(size.median()),
-            "p90": float(size.quantile(0.9)),
-        }
-    return result

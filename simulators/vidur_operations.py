@@ -14,8 +14,9 @@ import pandas as pd
 from results.operations import STATISTICS, Operations, stored
 from results.profile import Profile
 from results.record import Run
+from simulators.steps import residuals
 from simulators.system import NotAvailable
-from simulators.vidur_calibration import PROBE, probes, residuals, widened
+from simulators.vidur_calibration import PROBE, probes, widened
 from simulators.vidur_profile import OPERATIONS as LINEAR
 from simulators.vidur_profile import SECONDS_TO_MS, Grid, Source
 from simulators.vidur_records import Step

@@ -110,7 +110,7 @@ def _answers(answers: list[Answer]) -> str:
         "Verdict",
         "Nearest simulator",
         "Typical error",
-        "Within (9 of 10 cells)",
+        "9 of 10 within (with intervals)",
         "Worst",
         "× noise floor",
         "The others, median signed error",

@@ -49,6 +49,8 @@ class Native:
         chunked_prefill="yes",
         prefix_caching="yes",
         kv_limit="yes",
+        max_num_seqs="yes",
+        token_budget="yes",
         preemption="yes",
         context_dependent_decode="yes",
         tensor_parallel="partly",

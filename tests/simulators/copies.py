@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ def linked(run: Run, gb_s: float) -> Run:
     """The measured run on hardware whose devices are linked at so many GB/s, both directions together."""
     hardware = {**run.config["hardware"], "interconnect_gb_s": gb_s}
     return dataclasses.replace(run, config={**run.config, "hardware": hardware})
+
+
+def most_in_flight(run: Run) -> int:
+    """Requests between their first and their last token, at most at once."""
+    events = [(time, change) for r in run.records for time, change in ((r.first_token, 1), (r.finished, -1)) if time is not None]
+    return max(accumulate(change for _, change in sorted(events)))
 
 
 def gaps(record: RequestRecord) -> list[float]:

@@ -125,6 +125,12 @@ def make_measured(requests: Sequence[tuple[float, int, int]], *, limits: EngineL
     )
 
 
+def overtaken(run: Run, index: int) -> Run:
+    """The run with its request at `index` sent late, 2 ms after the next one: simulators meet them in that order, ids unchanged."""
+    late = dataclasses.replace(run.records[index], sent=(run.records[index + 1].sent or 0.0) + 2e-3)
+    return dataclasses.replace(run, records=(*run.records[:index], late, *run.records[index + 1 :]))
+
+
 def with_limits(limits: EngineLimits = LIMITS, **changes: int | None) -> EngineLimits:
     """The limits, some of them changed."""
     return dataclasses.replace(limits, **changes)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from results.record import RequestRecord, Run
 from simulators.aisimulate_tables import DECODE_FLOOR
 from simulators.inputs import kv_shape
 from simulators.system import NotAvailable, SimulatorError
-from tests.simulators.profiles import LIMITS, MODEL, Law, make_measured, make_profile, with_limits
+from tests.simulators.profiles import LIMITS, MODEL, Law, make_measured, make_profile, overtaken, with_limits
 from tests.simulators.test_aisimulate import make_aisimulate
 from workloads.trace import Request, Trace
 
@@ -45,7 +45,7 @@ def environment() -> None:
 
 @pytest.fixture(scope="module")
 def measured() -> Run:
-    return make_measured(REQUESTS, first_id=FIRST_ID)
+    return overtaken(make_measured(REQUESTS, first_id=FIRST_ID), len(REQUESTS) - 20)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """The real Splitwise-sim, from a clone, on traces whose answers follow by hand from its own formulas; and its adapter without it."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,9 +14,9 @@ from simulators.inputs import kv_shape, mean_decode_context
 from simulators.splitwise_files import JITTER, time_table
 from simulators.splitwise_sim import SplitwiseSim
 from simulators.steps import fit
-from simulators.system import NotAvailable, SimulatorError
-from tests.simulators.copies import configured, gaps, linked, needs_copy
-from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, with_limits, without
+from simulators.system import SimulatorError
+from tests.simulators.copies import configured, gaps, linked, most_in_flight, needs_copy
+from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, with_limits
 from workloads.trace import Request, Trace
 
 LAW = Law(attention=0.0)  # its model knows no contexts, and is linear between the rows of its table
@@ -36,7 +36,8 @@ def needed() -> None:
 
 
 def make(**changes: Any) -> SplitwiseSim:
-    made = configured("splitwise_sim", **changes)
+    """Its own instance, prompts first, unless a test asks for another."""
+    made = configured("splitwise_sim", **{"instance": "splitwise", **changes})
     assert isinstance(made, SplitwiseSim)
     return made
 
@@ -110,29 +111,6 @@ def test_a_single_token_beside_others(tmp_path: Path) -> None:
 
 @copy
 @pytest.mark.usefixtures("needed")
-def test_every_request_comes_back_as_asked_and_twice_the_same(tmp_path: Path) -> None:
-    requests = [(1e-3 * (7 * i % 5) + 0.013 * i, 20 + 37 * i % 700, 1 + 11 * i % 50) for i in range(80)]
-    runs = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        runs.append(simulate(sorted(requests), tmp_path / name))
-    run = runs[0]
-    assert len(run.records) == len(requests)
-    for record, asked in zip(run.records, run.trace, strict=True):
-        assert (record.request_id, record.input_tokens, record.output_tokens) == (asked.request_id, asked.input_tokens, asked.output_tokens)
-        assert record.token_times is not None and len(record.token_times) == asked.output_tokens
-        assert record.sent is not None and record.scheduled is not None and record.first_token is not None
-        assert asked.arrival <= record.sent <= record.scheduled < record.first_token <= (record.finished or 0)
-        assert list(record.token_times) == sorted(record.token_times)
-    assert repr(runs[0].records) == repr(runs[1].records)
-    simulator = run.config["simulator"]
-    assert run.version == "git-8f99e7d"
-    assert simulator["timing"]["peak_memory"] > 50e6
-    assert run.provenance["commit"] == "8f99e7dc9b407f4ce2488d03dd44c0b8b946dab0"
-
-
-@copy
-@pytest.mark.usefixtures("needed")
 def test_it_knows_the_engine_as_well_as_its_model_can(tmp_path: Path) -> None:
     run = simulate([(0.0, 500, 25), (3.0, 600, 40)], tmp_path, profile=make_profile(Law(attention=1e-7)))
     calibration = run.config["simulator"]["calibration"]
@@ -182,6 +160,20 @@ def test_no_more_sequences_at_once_than_the_engine_takes(tmp_path: Path) -> None
 
 @copy
 @pytest.mark.usefixtures("needed")
+@pytest.mark.parametrize("instance", ["splitwise", "orca"])
+def test_how_many_take_turns_under_load_is_as_covered(tmp_path: Path, instance: str) -> None:
+    """An engine at its max_num_seqs lets nobody in before somebody is done; prompts that go first get in, and decodes stand aside."""
+    crowd = [(0.5 + 1e-3 * i, 200, 60) for i in range(16)]
+    run = simulate(crowd, tmp_path, limits=with_limits(max_num_seqs=4), instance=instance)
+    assert most_in_flight(run) == (4 if instance == "orca" else 16)
+    coverage = run.config["simulator"]["coverage"]
+    assert coverage["max_num_seqs"] == ("yes" if instance == "orca" else "partly")
+    waves = np.load(tmp_path / "tokens.npz")["prompt_tokens"]
+    assert (waves.max() > BUDGET) == (coverage["token_budget"] == "no")
+
+
+@copy
+@pytest.mark.usefixtures("needed")
 def test_days_later_and_orca(tmp_path: Path) -> None:
     run = simulate([(0.0, 100, 3), (200_000.5, 100, 3)], tmp_path, instance="orca")
     for index in (0, 1):
@@ -214,13 +206,6 @@ def test_as_shipped_and_with_the_engines_limits(tmp_path: Path) -> None:
     assert runs["shipped"].run_id == "vllm-law-0--splitwise_sim-shipped"
 
 
-@copy
-@pytest.mark.usefixtures("needed")
-def test_one_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
-    with pytest.raises(SimulatorError, match=r"splitwise_sim: stopped after its limit of 0.2 s; log "):
-        simulate([(0.5, 100, 10)], tmp_path, limit=0.2)
-
-
 KV = 2 * 4 * 4 * 64 * 2  # bytes of a token of tests.simulators.profiles.MODEL
 LINK = 0.02  # GB/s, both directions; slow, so that it is seen: 10 MB/s are 0.4 ms a token
 
@@ -230,49 +215,14 @@ LINK = 0.02  # GB/s, both directions; slow, so that it is seen: 10 MB/s are 0.4 
 def test_prefill_and_decode_apart_and_the_kv_cache_sent_between_them(tmp_path: Path) -> None:
     sent = KV / (LINK / 2 * 1e9)  # s per token
     later = P(100) + 100 * sent + 1.5 * D(1)  # within the second decode step of the first request
+    # a client sees the decode instance's first token, one step after the KV cache has arrived there
     measured = linked(make_measured([(0.5, 100, 6), (0.5 + later, 200, 2), (5.0, 300, 1)]), LINK)
     run = make(topology="pd").simulate(measured, track="calibrated", profile=make_profile(LAW), scratch=tmp_path)
     alone = [D(1)] * 5
-    assert times(run, 0) == near(P(100) + 100 * sent, *alone)  # undisturbed by the other's prefill
-    assert times(run, 1) == near(P(200) + 200 * sent, D(1))
-    assert times(run, 2) == near(P(300) + 300 * sent)
+    assert times(run, 0) == near(P(100) + 100 * sent + D(1), *alone)  # undisturbed by the other's prefill
+    assert times(run, 1) == near(P(200) + 200 * sent + D(1), D(1))
+    assert times(run, 2) == near(P(300) + 300 * sent + D(1))
     assert run.config["simulator"]["pools"] == {"prefill": 1, "decode": 1, "transfer": LINK / 2 * 1e9}
-
-
-@copy
-@pytest.mark.usefixtures("needed")
-def test_two_prefill_instances_take_two_prompts_at_once(tmp_path: Path) -> None:
-    measured = linked(make_measured([(0.5, 500, 2), (0.5 + 1e-4, 500, 2)]), 900.0)
-    ttft = {}
-    for instances in (1, 2):
-        (scratch := tmp_path / str(instances)).mkdir()
-        chosen = make(topology="pd", prefill_instances=instances)
-        run = chosen.simulate(measured, track="calibrated", profile=make_profile(LAW), scratch=scratch)
-        ttft[instances] = times(run, 1)[0]
-    assert ttft[2] == pytest.approx(P(500), rel=0.01)
-    assert ttft[1] == pytest.approx(2 * P(500), rel=0.05)
-
-
-def test_apart_needs_a_link(tmp_path: Path) -> None:
-    refuse("topology=pd needs the link .* interconnect_gb_s", tmp_path, make_measured([(0.5, 9, 9)]), make_profile(LAW), topology="pd")
-
-
-@copy
-@pytest.mark.usefixtures("needed")
-def test_it_covers_what_it_says(tmp_path: Path) -> None:
-    """A long context, the same prompt twice, and a prompt beside a decode: what the simulator makes of them is what `coverage` declares."""
-    law = Law(attention=1e-6)
-    busy = (20.0, 50, 400)
-    requests = [(0.0, 100, 4), (5.0, 500, 4), (10.0, 500, 4), busy, (20.1, 1500, 4)]
-    run = simulate(requests, tmp_path, profile=make_profile(law))
-    coverage = make().coverage
-    short, long, again = (times(run, i) for i in range(3))
-    assert ("yes" if long[1] > 1.1 * short[1] else "no") == coverage.context_dependent_decode
-    assert ("yes" if again[0] < 0.9 * long[0] else "no") == coverage.prefix_caching
-    stalled = max(times(run, 3)[1:]) > 3 * law.prefill(512)  # the other's decode waits for the whole prompt, not for a chunk of it
-    assert ("no" if stalled else "yes") == coverage.chunked_prefill
-    assert ("yes" if len(times(run, 0)) == 4 else "no") == coverage.token_times
-    assert ("no" if short[0] < law.prefill(100) + law.frontend / 2 else "yes") == coverage.frontend_cost
 
 
 def refuse(match: str, tmp_path: Path, measured: Run, profile: Profile | None, track: Any = "calibrated", **changes: Any) -> None:
@@ -283,22 +233,8 @@ def refuse(match: str, tmp_path: Path, measured: Run, profile: Profile | None, t
 
 
 def test_what_it_would_lose_silently_is_refused(tmp_path: Path) -> None:
-    profile, lone = make_profile(LAW), make_measured([(0.5, 100, 10)])
     large = make_measured([(0.5, 100, 10), (0.6, 1000, 30)], limits=with_limits(kv_tokens=1029), first_id=40)
-    refuse("request 41 of 1000 [+] 30 tokens does not fit into 1029 tokens of KV cache", tmp_path, large, profile)
-    unsent = dataclasses.replace(lone, records=tuple(dataclasses.replace(r, sent=None) for r in lone.records))
-    refuse("sent no request", tmp_path, unsent, profile)
-    refuse("calibrated track of run vllm-law-0 needs a profile", tmp_path, lone, None)
-    refuse("profile law has no decode points", tmp_path, lone, without(profile, "decode"))
-    refuse("does not say the engine's kv_tokens, max_num_seqs", tmp_path, make_measured([(0.5, 9, 9)], limits=EngineLimits()), profile)
-
-
-def test_without_a_copy_it_is_not_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.checkout.Repository.checkout.__defaults__", (tmp_path / "cache",))
-    with pytest.raises(NotAvailable, match="set PLUMBLINE_SPLITWISE_GIT to a clone"):
-        make(repository=str(tmp_path / "nowhere")).simulate(
-            make_measured([(0.5, 100, 10)]), track="calibrated", profile=make_profile(LAW), scratch=tmp_path
-        )
+    refuse("request 41 of 1000 [+] 30 tokens does not fit into 1029 tokens of KV cache", tmp_path, large, make_profile(LAW))
 
 
 @pytest.mark.parametrize(
@@ -307,9 +243,6 @@ def test_without_a_copy_it_is_not_available(tmp_path: Path, monkeypatch: pytest.
         ({"instance": "vllm"}, "instance must be splitwise or orca, got 'vllm'"),
         ({"shipped_tensor_parallel": 2}, "llama2-70b at tensor parallelism 2 has no usable times"),
         ({"shipped_hardware": "b200"}, "shipped_hardware must be one of a100-80gb"),
-        ({"topology": "ring"}, "topology must be colocated or pd, got 'ring'"),
-        ({"limit": 0}, "limit > 0 s"),
-        ({"commit": "8f99e7d"}, "all 40 hexadecimal digits"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -347,3 +280,13 @@ def test_the_table_has_one_row_per_number_and_every_prompt_of_the_trace() -> Non
     assert row["prompt_time"] == pytest.approx(1e3 * (P(512) + P(512, 512) + P(476, 1024)))
     assert table.set_index("prompt_size").loc[17, "token_time"] == pytest.approx(1e3 * D(17))
     assert JITTER < EXACT
+
+
+def test_many_prompts_in_one_step_take_as_long_as_in_full_steps_one_by_one() -> None:
+    """Without a token budget all that wait share a step; taken for one long prompt, their attention would grow quadratically."""
+    law = Law(attention=1e-7)
+    trace = make_measured([(0.01 * i, 256, 4) for i in range(8)] + [(1.0, 2048, 4)]).trace
+    table = time_table(fit("x", make_profile(law)), trace, BUDGET, 300.0, 1, together=True).set_index("prompt_size")["prompt_time"] / 1e3
+    pairs = (8 * 256**2 + 2048**2) / 2  # of tokens that attend to each other, in 4,096 tokens
+    assert table[2048] == pytest.approx(2048 / BUDGET * law.fixed + 2048 * law.token + law.attention * pairs / 2, rel=1e-6)
+    assert table[BUDGET] == pytest.approx(law.prefill(BUDGET))  # what was measured stays

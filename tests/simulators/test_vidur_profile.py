@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from simulators.step_times import StepTimes, Surface
+from simulators.steps import residuals
 from simulators.system import SimulatorError
-from simulators.vidur_calibration import Calibration, residuals
-from simulators.vidur_profile import Grid, StepTimes, Surface, attention_rows, mlp_rows
+from simulators.vidur_calibration import Calibration
+from simulators.vidur_profile import Grid, attention_rows, decode_attention, linear, mlp_rows
 from tests.simulators.profiles import Law, make_profile, without
 
 LAW = Law()
-TIMES = StepTimes.fit(make_profile(LAW))
+TIMES = StepTimes.fit("vidur", make_profile(LAW))
 GRID = Grid(tokens=512, chunk=512, batch=16, context=1024, granularity=32)
 LAYERS = 4
 
@@ -68,13 +70,13 @@ def test_every_lookup_that_vidur_can_make_has_a_row() -> None:
 def test_held_out_points_take_no_part_in_the_fit() -> None:
     profile = make_profile(LAW)
     profile.samples.loc[profile.samples["held_out"], "time"] = 99.0
-    again = StepTimes.fit(profile)
-    assert np.array_equal(again.linear(np.arange(1, 2000)), TIMES.linear(np.arange(1, 2000)))
-    assert np.array_equal(again.decode_attention(np.arange(1, 64), 500), TIMES.decode_attention(np.arange(1, 64), 500))
+    again = StepTimes.fit("vidur", profile)
+    assert np.array_equal(linear(again, np.arange(1, 2000)), linear(TIMES, np.arange(1, 2000)))
+    assert np.array_equal(decode_attention(again, np.arange(1, 64), 500), decode_attention(TIMES, np.arange(1, 64), 500))
 
 
 def test_beyond_what_was_measured_the_last_slope_goes_on_and_is_counted() -> None:
-    assert float(TIMES.linear(4096)) == pytest.approx(LAW.fixed + LAW.token * 4092.5, rel=1e-6)
+    assert float(linear(TIMES, 4096)) == pytest.approx(LAW.fixed + LAW.token * 4092.5, rel=1e-6)
     inside = {"tokens": 512, "prefill_context": 512, "batch": 8, "context": 100.0}
     assert not TIMES.outside(**inside)  # type: ignore[arg-type]
     for axis, value in (("tokens", 4096), ("tokens", 7), ("prefill_context", 1537), ("batch", 65), ("context", 2049.0)):
@@ -94,19 +96,19 @@ def test_one_wild_point_changes_little_elsewhere() -> None:
     samples = profile.samples
     samples.loc[(samples["new_tokens"] == 64) & (samples["prefill_context"] == 1536), "time"] *= 20
     samples.loc[(samples["kind"] == "decode") & (samples["batch"] == 8) & (samples["context"] == 512), "time"] *= 5
-    wild = StepTimes.fit(profile)
+    wild = StepTimes.fit("vidur", profile)
     for tokens, context in ((40, 0), (64, 0), (300, 0), (256, 1000)):
-        steps = [float(t.linear(tokens) + t.prefill_attention(context, tokens)) for t in (wild, TIMES)]
+        steps = [float(linear(t, tokens) + t.prefill_attention(context, tokens)) for t in (wild, TIMES)]
         assert steps[0] == pytest.approx(steps[1], rel=0.02)
     for batch, context in ((1, 100), (8, 512), (12, 300), (30, 1500)):
-        assert float(wild.decode_attention(batch, context)) == pytest.approx(float(TIMES.decode_attention(batch, context)), rel=0.02)
+        assert float(decode_attention(wild, batch, context)) == pytest.approx(float(decode_attention(TIMES, batch, context)), rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["prefill", "decode"])
 def test_a_profile_without_a_kind_of_point_is_refused(kind: str) -> None:
     profile = without(make_profile(LAW), kind)
     with pytest.raises(SimulatorError, match=f"vidur: profile law has no {kind} points"):
-        StepTimes.fit(profile)
+        StepTimes.fit("vidur", profile)
 
 
 def test_residuals_are_relative_to_what_was_measured() -> None:

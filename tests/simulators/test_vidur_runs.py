@@ -12,10 +12,11 @@ import pytest
 from harness.environment import ensure
 from results.profile import Profile
 from results.record import RequestRecord, Run
+from simulators.step_times import StepTimes
 from simulators.system import SimulatorError
 from simulators.vidur_files import Names, shipped_files
-from simulators.vidur_profile import Grid, StepTimes, attention_rows, collective_rows, mlp_rows
-from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, with_limits
+from simulators.vidur_profile import Grid, attention_rows, collective_rows, mlp_rows
+from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, overtaken, with_limits
 from tests.simulators.test_vidur import make_vidur
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +41,7 @@ def environment() -> None:
 
 @pytest.fixture(scope="module")
 def measured() -> Run:
-    return make_measured(REQUESTS, first_id=FIRST_ID)
+    return overtaken(make_measured(REQUESTS, first_id=FIRST_ID), len(REQUESTS) - 20)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +220,7 @@ def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
 
 def write_shipped(folder: Path, names: Names) -> None:
     grid = Grid(tokens=1024, chunk=512, batch=8, context=1024, granularity=64)
-    times, layers = StepTimes.fit(make_profile(LAW)), 32
+    times, layers = StepTimes.fit("vidur", make_profile(LAW)), 32
     shared = {"n_embd": 4096, "n_kv_head": 8, "num_tensor_parallel_workers": 1}
     mlp = mlp_rows(times, grid, layers).assign(n_head=32, n_expanded_embd=14336, vocab_size=128256, use_gated_mlp=True, **shared)
     attention = attention_rows(times, grid, layers, "git").assign(n_q_head=32, block_size=16, **shared)
