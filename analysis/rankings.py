@@ -1,8 +1,8 @@
 """What choosing a configuration by a simulator costs: Kendall's tau and regret, axis by axis.
 
 Cells that differ in one setting only (the engine, its max_num_batched_tokens, ...) are options to choose from, at the same workload and the
-same load: the same rho where cells have one, else the same rate. Each option is worth the median over its valid repeats, measured and
-simulated.
+same rate, to three digits: at the same rho each would have a load of its own, and that is no choice. Each option is worth the median over
+its valid repeats, measured and simulated.
 
 - Kendall's tau-b (Kendall 1945, doi:10.1093/biomet/33.3.239; scipy.stats.kendalltau) of the two orders of the options: 1 the same,
   -1 reversed.
@@ -20,7 +20,7 @@ from analysis.data import TRACKS, Key, RunRow
 from analysis.stats import known
 
 SETTINGS = ("max_num_batched_tokens", "max_num_seqs", "chunked_prefill", "prefix_caching")  # an engine's own
-COMMON = ("workload", "load", "model", "hardware", "tensor_parallel", "replicas")
+COMMON = ("workload", "rate", "model", "hardware", "tensor_parallel", "replicas")
 RANKED: tuple[Key, ...] = (
     ("ttft", "p50"),
     ("ttft", "p99"),
@@ -122,7 +122,7 @@ def _about(run: RunRow) -> dict[str, object]:
     return {
         "engine": run.system,
         "workload": run.workload,
-        "load": None if run.rho is None and run.rate is None else f"rho {run.rho:g}" if run.rho is not None else f"{run.rate:g}/s",
+        "rate": None if run.rate is None else f"{run.rate:.3g}/s",
         "model": run.model,
         "hardware": run.hardware,
         "tensor_parallel": run.tensor_parallel,

@@ -1,6 +1,6 @@
 """What a study found, computed: a sentence each with the query that shows it. docs/findings.md, where there is one, follows as prose."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,10 +19,11 @@ AGREES = 0.02  # regret up to which a choice counts as right
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A statement and the SQL that gives the numbers in it."""
+    """A statement, where it takes more than a sentence with a list, and the SQL that gives the numbers in it."""
 
     text: str
     query: str
+    items: tuple[str, ...] = ()
 
 
 def findings(study: Study) -> list[Finding]:
@@ -33,7 +34,8 @@ def findings(study: Study) -> list[Finding]:
 def as_html(study: Study, notes: Path = NOTES) -> str:
     """The findings, then the notes in Markdown as people wrote them (raw HTML in them is shown, not obeyed)."""
     parts = [
-        f'<p class="finding">{escape(finding.text)}</p>{page.disclosure("The query", "", f"<pre>{escape(finding.query)}</pre>")}'
+        f'<p class="finding">{escape(finding.text)}</p>{_list(finding.items)}'
+        f"{page.disclosure('The query', '', f'<pre>{escape(finding.query)}</pre>')}"
         for finding in findings(study)
     ]
     if not parts:
@@ -48,27 +50,37 @@ def as_html(study: Study, notes: Path = NOTES) -> str:
     return "\n".join(parts)
 
 
+def _list(items: Sequence[str]) -> str:
+    return f'<ul class="items">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>' if items else ""
+
+
 def _calibration(study: Study) -> Iterator[Finding]:
     """What each track's knowledge of the engine is worth."""
     typical = {record.simulator: record.typical for record in records(study, HEADLINE)}
+    items = []
     for system in dict.fromkeys(system for system, _ in study.simulators):
         known = [(track, typical[system, track]) for track in TRACKS if (system, track) in typical]
         if len(known) > 1:
-            steps = ", ".join(f"{names.percent(value, sign=False)} {track}" for track, value in known)
-            yield Finding(
-                text=f"{names.system(system)}: the typical error of {names.metric(*HEADLINE)} is {steps}.",
-                query="select system, track, cells, abs_error, worst from study_scores\n"
-                f"where metric = 'ttft' and stat = 'p50' and system = '{system}'" + _of(study) + ";",
-            )
+            items.append(f"{names.system(system)}: {', '.join(f'{names.percent(value, sign=False)} {track}' for track, value in known)}")
+    if items:
+        yield Finding(
+            text=f"What it is worth to know the engine: the typical error of {names.metric(*HEADLINE)} from track to track.",
+            items=tuple(items),
+            query="select system, track, cells, abs_error, worst from study_scores\nwhere metric = 'ttft' and stat = 'p50'"
+            + _of(study)
+            + ";",
+        )
 
 
 def _sides(study: Study) -> Iterator[Finding]:
     rows = [row for row in study.coverage if row["same_side"] is not None and row["same_side"] < row["scored"]]
-    wrong = [(names.system(row["system"], row["track"]), row["scored"] - row["same_side"], row["scored"]) for row in rows]
+    wrong = sorted(rows, key=lambda row: row["same_side"] / row["scored"])
     if wrong:
-        said = ", ".join(f"{name} in {n} of {of}" for name, n, of in sorted(wrong, key=lambda one: -one[1] / one[2]))
         yield Finding(
-            text=f"On the wrong side of the knee: {said} cells. There, its latencies answer another question than the one asked.",
+            text="On the wrong side of the knee, where latencies answer another question than the one asked.",
+            items=tuple(
+                f"{names.system(row['system'], row['track'])}: {row['scored'] - row['same_side']} of {row['scored']} cells" for row in wrong
+            ),
             query="select system, track, scored, same_side from coverage where same_side < scored" + _of(study) + ";",
         )
 
@@ -76,17 +88,20 @@ def _sides(study: Study) -> Iterator[Finding]:
 def _causes(study: Study) -> Iterator[Finding]:
     """The part with the largest share of all that was moved, per simulator."""
     rows = study.attribution[study.attribution["metric"].eq("ttft")]
+    items = []
     for (system, track), mine in rows.groupby(["system", "track"], sort=True):
         sizes = mine.assign(size=mine["value"].abs()).groupby("part")["size"].sum()
         if sizes.sum() > 0:
             part, share = str(sizes.idxmax()), float(sizes.max() / sizes.sum())
-            yield Finding(
-                text=f"{names.system(str(system), str(track))}: most of what stands between its mean TTFT and the measured one is "
-                f"{part.replace('_', ' ')} ({names.percent(share, sign=False)} of all that the parts move, over "
-                f"{mine['cell'].nunique()} cells).",
-                query="select part, sum(abs(value)) from cell_attribution\n"
-                f"where metric = 'ttft' and system = '{system}' and track = '{track}'" + _of(study) + " group by part;",
-            )
+            name = names.system(str(system), str(track))
+            items.append(f"{name}: {part.replace('_', ' ')}, {names.percent(share, sign=False)}")
+    if items:
+        yield Finding(
+            text="The largest cause between a simulator's mean TTFT and the measured one, as a share of all that the causes move.",
+            items=tuple(items),
+            query="select system, track, part, sum(abs(value)) from cell_attribution\n"
+            "where metric = 'ttft'" + _of(study) + " group by system, track, part;",
+        )
 
 
 def _choices(study: Study) -> Iterator[Finding]:
@@ -94,15 +109,16 @@ def _choices(study: Study) -> Iterator[Finding]:
     for row in study.rankings:
         if row["regret"] is not None:
             regrets.setdefault(names.system(row["system"], row["track"]), []).append(row["regret"])
-    said = []
+    items = []
     for name, costs in sorted(regrets.items()):
         wrong = sum(cost > AGREES for cost in costs)
-        said.append(f"{name} {wrong} of {len(costs)}" + (f" (costing up to {names.percent(max(costs), sign=False)})" if wrong else ""))
-    if said:
+        items.append(f"{name}: {wrong} of {len(costs)}" + (f", up to {names.percent(max(costs), sign=False)}" if wrong else ""))
+    if items:
         yield Finding(
-            text=f"Choices that cost more than {AGREES * 100:g} % when the simulator makes them: {', '.join(said)}.",
-            query="select system, track, axis, setting, metric, measured_best, simulated_best, regret from rankings\n"
-            f"where regret > {AGREES}" + _of(study) + ";",
+            text=f"Choices of a configuration that cost more than {AGREES * 100:g} % when the simulator makes them.",
+            items=tuple(items),
+            query=f"select system, track, count(*) filter (regret > {AGREES}), count(*), max(regret) from rankings\n"
+            "where regret is not null" + _of(study) + " group by system, track;",
         )
 
 
@@ -111,7 +127,7 @@ def _littles_law(study: Study) -> Iterator[Finding]:
     if checked:
         yield Finding(
             text=f"Little's law holds in {sum(checked)} of the {len(checked)} runs that it can be checked in.",
-            query="select run_id, mean_in_system, expected_in_system, ratio from littles_law where not ok;",
+            query="select count(*) filter (ok), count(*) from littles_law join runs using (run_id) where ok is not null" + _of(study) + ";",
         )
 
 

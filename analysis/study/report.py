@@ -110,7 +110,7 @@ def _answers(answers: list[Answer]) -> str:
         "Verdict",
         "Nearest simulator",
         "Typical error",
-        "9 of 10 within (with intervals)",
+        "Within (9 of 10 cells)",
         "Worst",
         "× noise floor",
         "The others, median signed error",

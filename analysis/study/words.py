@@ -153,7 +153,7 @@ def _other(record: Record) -> str:
 
 def _typical(record: Record, unknown: bool) -> str:
     multiple = "" if unknown else ", noise unknown" if record.multiple is None else f", {record.multiple:.1f} × noise"
-    return f"typically {_size(record.typical)}{multiple}"
+    return f"{'typically ' if record.cells > 1 else ''}{_size(record.typical)}{multiple}"
 
 
 def _worst(record: Record) -> str:

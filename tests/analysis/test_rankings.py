@@ -50,7 +50,7 @@ def option(budget: int, factor: float, *, repeat: int = 0) -> Run:
 
 def test_configurations_that_differ_in_one_setting_are_ranked_and_others_are_not(make_database: MakeDatabase) -> None:
     measured = [option(512, 1.0), option(1024, 1.5), option(2048, 2.0)]
-    elsewhere = dataclasses.replace(make_run("elsewhere"), rho=0.2)
+    elsewhere = dataclasses.replace(make_run("elsewhere"), rate=2.0)
     right = [make_simulated(run, system="native", noise=0.0) for run in measured]
     wrong = [make_simulated(run, scale=scale, noise=0.0) for run, scale in zip(measured, (3.0, 1.0, 1.2), strict=True)]
     database = make_database(*measured, elsewhere, *right, *wrong, make_simulated(elsewhere))
@@ -66,7 +66,7 @@ def test_configurations_that_differ_in_one_setting_are_ranked_and_others_are_not
     assert (bad["measured_best"], bad["simulated_best"]) == ("512", "1024")  # 3.0, 1.5, 2.4 of the first one's
     assert bad["regret"] == pytest.approx(0.5)
     assert bad["kendall_tau"] == pytest.approx(-1 / 3)
-    assert "workload=handmade, load=rho 0.7" in good["setting"]
+    assert "workload=handmade, rate=5/s" in good["setting"]
 
 
 def test_repeats_count_as_their_median_and_invalid_ones_not_at_all(make_database: MakeDatabase) -> None:

@@ -62,14 +62,19 @@ function drawWaterfall(plot) {
   if (!rows.length) return `No attribution of ${label} for ${cellName(here)} under these filters: it needs a simulator's own step log or an oracle run, in the track that it starts from.`;
   const panels = rows.map(([sim, row]) => {
     const parts = [["simulated", row.simulated], ...row.parts.map(([part, value]) => [part.replaceAll("_", " "), value]), ["measured", row.measured]];
-    const last = parts.length - 1, texts = parts.map(([, value], i) => (i === 0 || i === last || value < 0 ? number(value) : `+${number(value)}`));
-    const low = colour("--low"), high = colour("--high");
+    const last = parts.length - 1, low = colour("--low"), high = colour("--high");
+    let sum = 0;
+    const labels = parts.map(([part, value], i) => {
+      const before = i === last ? 0 : sum, after = i === last ? value : sum + value;
+      sum = after;
+      return { text: i === 0 || i === last || value < 0 ? number(value) : `+${number(value)}`, x: Math.max(before, after), y: part, xanchor: "left", xshift: 3 };
+    });
     return {
-      title: sim.label, x: { nticks: 5, rangemode: "tozero" }, y: { showgrid: false, autorange: "reversed" },
+      title: sim.label, annotations: labels, x: { nticks: 5, rangemode: "tozero", tickformat: "," }, y: { showgrid: false, autorange: "reversed" },
       traces: [{
         type: "waterfall", orientation: "h", y: parts.map(([part]) => part), x: parts.map(([, value], i) => (i === last ? null : value)), measure: parts.map((_, i) => (i === 0 ? "absolute" : i === last ? "total" : "relative")),
-        text: texts, textposition: "outside", cliponaxis: false, connector: { line: { color: colour("--muted"), width: 1, dash: "dot" } },
-        increasing: { marker: { color: high } }, decreasing: { marker: { color: low } }, totals: { marker: { color: colour("--muted") } }, hovertemplate: "%{y}: %{text} ms<extra></extra>",
+        connector: { line: { color: colour("--muted"), width: 1, dash: "dot" } }, increasing: { marker: { color: high } }, decreasing: { marker: { color: low } }, totals: { marker: { color: colour("--muted") } },
+        customdata: labels.map(({ text }) => text), hovertemplate: "%{y}: %{customdata} ms<extra></extra>",
       }],
     };
   });
