@@ -24,7 +24,7 @@ def optimal_length(series: Values) -> float:
     """
     values = series[np.isfinite(series)]
     n = len(values)
-    if n < 8 or np.ptp(values) == 0:
+    if n < 8 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return 1.0
     longest = math.ceil(min(3 * math.sqrt(n), n / 3))
     needed = max(5, int(math.log10(n)))
@@ -44,9 +44,20 @@ def optimal_length(series: Values) -> float:
     return float(np.clip(length, 1, longest))
 
 
-def shared_length(series: Iterable[Values]) -> int:
-    """One block length for several series of the same requests: the longest that any needs, rounded up to one of LENGTHS."""
-    longest = max([1.0, *map(optimal_length, series)])
+def paired_length(pairs: Iterable[tuple[Values, Values]]) -> int:
+    """One block length for the errors of several quantities, each given as (measured, simulated) by request in order of arrival.
+
+    To first order the error of a mean, R - 1 with R = mean(simulated) / mean(measured), varies as the mean of simulated - R * measured
+    does (the ratio estimator; Cochran 1977, Sampling Techniques, ch. 6): blocks as long as that series needs. The longest of all, rounded
+    up to one of LENGTHS.
+    """
+    longest = 1.0
+    for measured, simulated in pairs:
+        both = np.isfinite(measured) & np.isfinite(simulated)
+        total = float(measured[both].sum())
+        if total > 0:
+            ratio = float(simulated[both].sum()) / total
+            longest = max(longest, optimal_length(simulated[both] - ratio * measured[both]))
     return next((length for length in LENGTHS if length >= round(longest, 6)), LENGTHS[-1])
 
 

@@ -15,9 +15,8 @@ from analysis.data import Key, PartScore, RunRow, Score
 from analysis.pairs import KEYS, Scorer, scores_of
 from analysis.rankings import rankings
 from analysis.requests import Requests, read_requests, read_tokens
-from analysis.resampling import Resamples
 from analysis.saturation import Saturation, capacity_window, saturation
-from analysis.stats import Bootstrap, Estimate, relative_spread
+from analysis.stats import Bootstrap, Values, relative_spread
 
 CAPACITY: Key = ("capacity", None)
 PARTS = ("unsaturated", "saturated")
@@ -153,8 +152,7 @@ class _Study:
         requests = self.requests[measured.run_id]
         window = capacity_window(max(changes), requests["arrival"], requests["finished"])
         truth, prediction = self._served(measured, window), self._served(simulated, window)
-        resamples = self.scorer.resamples(measured.run_id, simulated.run_id)
-        error = self._capacity_error(measured, simulated, window, resamples)
+        error = self.scorer.error_of_sums(*self._tokens(measured, simulated, window))
         noise = self.noise(measured).get(CAPACITY)
         yield row(
             metric="capacity",
@@ -167,12 +165,13 @@ class _Study:
             noise=noise,
         )
 
-    def _capacity_error(self, measured: RunRow, simulated: RunRow, window: tuple[float, float], resamples: Resamples) -> Estimate:
-        totals = []
+    def _tokens(self, measured: RunRow, simulated: RunRow, window: tuple[float, float]) -> list[Values]:
+        """Output tokens of each request in the window, in the measured run's order."""
+        order, found = self.requests[measured.run_id], []
         for run in (measured, simulated):
-            tokens = Requests(run.run_id, self.requests[run.run_id].ids, {"tokens": read_tokens(self.connection, run.run_id, *window)})
-            totals.append(tokens.in_order_of(self.requests[measured.run_id])["tokens"])
-        return resamples.errors(*resamples.sums(*totals))[0]
+            tokens = read_tokens(self.connection, run.run_id, *window)
+            found.append(Requests(run.run_id, self.requests[run.run_id].ids, {"tokens": tokens}).in_order_of(order)["tokens"])
+        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

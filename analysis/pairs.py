@@ -9,11 +9,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from analysis.blocks import shared_length
+from analysis.blocks import paired_length
 from analysis.data import Key, RunRow, Score
 from analysis.requests import LATENCIES, RATES, Requests, read_gaps
 from analysis.resampling import Described, Pool, Resamples
-from analysis.stats import STATS, Bootstrap, Estimate, Values, ks_distance, relative_errors, wasserstein_distance
+from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
 METRICS = (*LATENCIES, "itl")
 KEYS: tuple[Key, ...] = (*((metric, stat) for metric in METRICS for stat in STATS), *((rate, None) for rate in RATES))
@@ -35,10 +35,18 @@ class Scorer:
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def resamples(self, measured: str, simulated: str) -> Resamples:
-        """Resamples in blocks as long as the latencies of either run need."""
-        one, other = self.requests[measured], self.requests[simulated]
-        block = shared_length([self._length(one), self._length(other)])
-        return Resamples(len(one), block, self.bootstrap)
+        """Resamples of all requests, in blocks as long as the errors of latencies and goodput need."""
+        one = self.requests[measured]
+        other = self.requests[simulated].in_order_of(one)
+        pairs = [(_only(one[metric], one.inside), _only(other[metric], one.inside)) for metric in (*LATENCIES, "goodput")]
+        return Resamples(len(one), paired_length(pairs), self.bootstrap)
+
+    def error_of_sums(self, measured: Values, simulated: Values) -> Estimate:
+        """The error of a sum over requests, of which those without any part in it are left out of the resamples."""
+        counted = (np.nan_to_num(measured) != 0) | (np.nan_to_num(simulated) != 0)
+        one, other = measured[counted], simulated[counted]
+        resamples = Resamples(len(one), paired_length([(one, other)]), self.bootstrap)
+        return resamples.errors(*resamples.sums(one, other))[0]
 
     def estimates(self, measured: str, simulated: str) -> dict[Key, Estimate]:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
@@ -55,48 +63,34 @@ class Scorer:
 
     def part(self, measured: RunRow, simulated: RunRow, mask: Mask) -> Iterator[Score]:
         """The scores of the requests of `mask` alone (in the measured run's order): latencies and SLO attainment."""
-        one, other = self.requests[measured.run_id], self.requests[simulated.run_id].in_order_of(self.requests[measured.run_id])
-        resamples = self.resamples(measured.run_id, simulated.run_id)
+        whole = self.requests[measured.run_id]
+        kept = whole.inside & mask
+        one, other = (run.only(kept) for run in (whole, self.requests[simulated.run_id].in_order_of(whole)))
+        pairs = [(one[metric], other[metric]) for metric in LATENCIES]
+        resamples = Resamples(len(one), paired_length(pairs), self.bootstrap)
         row = scores_of(measured, simulated)
-        kept = one.inside & mask
         for metric in (*LATENCIES, "slo_attainment"):
             stats: Sequence[str | None] = STATS if metric in LATENCIES else (None,)
-            columns = [_only(run[metric], kept) for run in (one, other)]
+            columns = (one[metric], other[metric])
             sides = [resamples.describe(column) for column in columns] if metric in LATENCIES else resamples.means(*columns)
             for stat, m, s, error in zip(stats, sides[0].point, sides[1].point, resamples.errors(*sides), strict=True):
                 yield row(
                     metric=metric,
                     stat=stat,
-                    measured=_none(m),
-                    simulated=_none(s),
+                    measured=known(m),
+                    simulated=known(s),
                     error=error.value,
                     error_low=error.low,
                     error_high=error.high,
                 )
-        yield from self._distances(one, other, kept, resamples, row)
+        yield from _distances(pairs, resamples, row)
 
     def distances(self, measured: RunRow, simulated: RunRow) -> Iterator[Score]:
         """Per-request errors and distances between the distributions of the latencies inside the window."""
-        one, other = self.requests[measured.run_id], self.requests[simulated.run_id].in_order_of(self.requests[measured.run_id])
-        resamples = self.resamples(measured.run_id, simulated.run_id)
-        yield from self._distances(one, other, one.inside, resamples, scores_of(measured, simulated))
-
-    def _distances(self, one: Requests, other: Requests, kept: Mask, resamples: Resamples, row: Any) -> Iterator[Score]:
-        sides = {metric: (_only(one[metric], kept), _only(other[metric], kept)) for metric in LATENCIES}
-        means = resamples.means(*(relative_errors(*values) for values in sides.values()))
-        for (metric, (truth, prediction)), mean_error in zip(sides.items(), means, strict=True):
-            mape = resamples.estimates(mean_error)[0]
-            yield row(metric=metric, stat="mape", error=mape.value, error_low=mape.low, error_high=mape.high)
-            yield row(metric=metric, stat="ks", error=ks_distance(truth, prediction))
-            shift = wasserstein_distance(truth, prediction)
-            yield row(metric=metric, stat="wasserstein_s", error=shift)
-            mean = float(np.nanmean(truth)) if shift is not None else 0.0
-            yield row(metric=metric, stat="wasserstein", error=shift / mean if shift is not None and mean > 0 else None)
-
-    def _length(self, requests: Requests) -> Values:
-        """The run's series that needs the longest blocks."""
-        series = [_only(requests[metric], requests.inside) for metric in LATENCIES]
-        return self._keep((requests.run_id, "series"), lambda: max(series, key=lambda values: shared_length([values])))
+        one = self.requests[measured.run_id]
+        other = self.requests[simulated.run_id].in_order_of(one)
+        pairs = [(_only(one[metric], one.inside), _only(other[metric], one.inside)) for metric in LATENCIES]
+        yield from _distances(pairs, self.resamples(measured.run_id, simulated.run_id), scores_of(measured, simulated))
 
     def _described(self, run_id: str, measured: str, resamples: Resamples) -> dict[str, Described]:
         """A run's latencies and rates on the resamples."""
@@ -137,9 +131,18 @@ def scores_of(measured: RunRow, simulated: RunRow) -> Any:
     )
 
 
+def _distances(pairs: Sequence[tuple[Values, Values]], resamples: Resamples, row: Any) -> Iterator[Score]:
+    """pairs: measured and simulated values of each of LATENCIES."""
+    means = resamples.means(*(relative_errors(*values) for values in pairs))
+    for metric, (truth, prediction), mean_error in zip(LATENCIES, pairs, means, strict=True):
+        mape = resamples.estimates(mean_error)[0]
+        yield row(metric=metric, stat="mape", error=mape.value, error_low=mape.low, error_high=mape.high)
+        yield row(metric=metric, stat="ks", error=ks_distance(truth, prediction))
+        shift = wasserstein_distance(truth, prediction)
+        yield row(metric=metric, stat="wasserstein_s", error=shift)
+        mean = float(np.nanmean(truth)) if shift is not None else 0.0
+        yield row(metric=metric, stat="wasserstein", error=shift / mean if shift is not None and mean > 0 else None)
+
+
 def _only(values: Values, mask: Mask) -> Values:
     return np.where(mask, values, np.nan)
-
-
-def _none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

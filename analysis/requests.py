@@ -53,6 +53,10 @@ class Requests:
         inside: npt.NDArray[np.bool_] = self.columns["in_window"] == 1
         return inside
 
+    def only(self, mask: npt.NDArray[np.bool_]) -> "Requests":
+        """Some of the requests."""
+        return Requests(self.run_id, self.ids[mask], {name: column[mask] for name, column in self.columns.items()})
+
     def in_order_of(self, other: "Requests") -> "Requests":
         """The same requests in another run's order."""
         if np.array_equal(self.ids, other.ids):

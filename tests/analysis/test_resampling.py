@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.blocks import LENGTHS, optimal_length, shared_length
+from analysis.blocks import LENGTHS, optimal_length, paired_length
 from analysis.resampling import Pool, Resamples
 from analysis.stats import QUANTILES, STATS, Bootstrap, Estimate, Values, describe, relative_errors
 
@@ -96,7 +96,7 @@ def test_blocks_cover_where_neighbours_are_alike_and_single_requests_do_not() ->
     hits = {"blocks": 0, "single": 0}
     for _ in range(150):
         measured, simulated = (10 + alike(0.8, 800, rng) for _ in range(2))
-        block = shared_length([measured, simulated])
+        block = paired_length([(measured, simulated)])
         assert block > 8
         for name, length in (("blocks", block), ("single", 1)):
             hits[name] += _covers(errors(measured, simulated, length, Bootstrap(resamples=400))["mean"], 0.0)
@@ -119,10 +119,21 @@ def test_block_lengths_are_those_of_the_package_arch(phi: float, n: int, length:
 
 
 def test_requests_that_have_nothing_in_common_are_drawn_one_by_one_or_nearly_so() -> None:
-    lengths = [shared_length([latencies(300, seed)]) for seed in range(40)]
+    lengths = [paired_length([(latencies(300, seed), latencies(300, seed + 99))]) for seed in range(40)]
     assert np.median(lengths) <= 3
     assert {*lengths} <= {*LENGTHS}
     assert optimal_length(np.ones(50)) == optimal_length(np.arange(5.0)) == optimal_length(np.full(50, np.nan)) == 1
+
+
+def test_blocks_are_as_long_as_the_error_needs_not_as_the_latencies_themselves() -> None:
+    rng = np.random.default_rng(8)
+    measured = 10 + alike(0.9, 600, rng)
+    follows = 1.2 * measured + 0.1 * rng.normal(size=600)  # right about every queue
+    assert optimal_length(measured) > 20
+    assert paired_length([(measured, follows)]) <= 4
+    assert paired_length([(measured, 1.2 * measured)]) == 1
+    assert paired_length([(measured, follows), (measured, 10 + alike(0.9, 600, rng))]) > 20
+    assert paired_length([(np.zeros(50), np.ones(50)), (np.full(50, np.nan), np.ones(50))]) == 1
 
 
 def test_a_pool_describes_all_values_of_the_drawn_requests() -> None:
