@@ -29,8 +29,6 @@ COLORS = {
     "aisimulate": "#56B4E9",
     "native": "#009E73",
 }
-# The same hues, deep enough for lines on white (contrast 3 at least) where the palette's own are not.
-ON_LIGHT = {"splitwise_sim": "#B37B00", "aisimulate": "#2A8CC7"}
 OTHER = "#8C8C8C"
 GRID = "rgba(140,140,140,0.25)"
 DASHES = {"shipped": "dot", "matched": "dashdot", "calibrated": "dash"}

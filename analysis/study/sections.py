@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from analysis import page
-from analysis.study.embed import CLOUD, QUANTILES, STRETCH
+from analysis.study.samples import CLOUD, QUANTILES, STRETCH
 from analysis.study.trust import CARE, TRUST
 
 CHOICES = {"metric": "Metric", "latency": "Latency", "cell": "Cell"}

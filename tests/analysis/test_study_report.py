@@ -11,7 +11,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.data import AnalysisError, open_database
 from analysis.stats import Bootstrap
-from analysis.study import embed, findings, trust, words
+from analysis.study import embed, findings, samples, trust, words
 from analysis.study.data import HEADLINES, Study, read_study
 from analysis.study.report import StudyReport
 from tests.analysis.conftest import MakeDatabase
@@ -73,9 +73,9 @@ def test_what_is_embedded_is_what_the_views_say(page: Page, study: Study) -> Non
 
 def test_four_digits_are_kept_whatever_the_size() -> None:
     values = np.array([123456.0, 0.000123456, -2.34567, 0.0, np.nan, np.inf])
-    np.testing.assert_allclose(embed.digits(values)[:4], [123500.0, 0.0001235, -2.346, 0.0], rtol=1e-12)
-    assert np.isnan(embed.digits(values)[4:]).all()
-    assert embed.to_json({"a": embed.digits([np.nan, 1.5]), "b": "</script>"}) == '{"a":[null,1.5],"b":"\\u003c/script>"}'
+    np.testing.assert_allclose(samples.digits(values)[:4], [123500.0, 0.0001235, -2.346, 0.0], rtol=1e-12)
+    assert np.isnan(samples.digits(values)[4:]).all()
+    assert embed.to_json({"a": samples.digits([np.nan, 1.5]), "b": "</script>"}) == '{"a":[null,1.5],"b":"\\u003c/script>"}'
 
 
 def test_the_bound_is_never_rosier_than_any_cell_or_interval(study: Study) -> None:

@@ -3,7 +3,7 @@ const PHASES = [["queued", "queued", "--queued"], ["prefill", "prefill", "--pref
 
 function cellName(cell) { return `${cell.scenario}, ρ ${loadOf(cell)}`; }
 
-function sims_of(rows, cell) { return chosenSimulators().map((sim) => [sim, rows.find((row) => row.cell === cell.i && row.sim === sim.i)]).filter(([, row]) => row); }
+function simsOf(rows, cell) { return chosenSimulators().map((sim) => [sim, rows.find((row) => row.cell === cell.i && row.sim === sim.i)]).filter(([, row]) => row); }
 
 function drawCdf(metric) {
   return (plot) => {
@@ -14,7 +14,7 @@ function drawCdf(metric) {
     const line = (row, sim) => ({ type: "scatter", mode: "lines", name: nameOf(sim), x: row[metric], y: levels(row[metric].length), line: lineOf(sim), hovertemplate: `${nameOf(sim)}: %{y:.0f} % within %{x:.3~g} ms<extra></extra>` });
     const panels = cells.map((cell) => {
       const measured = D.cdf.find((row) => row.cell === cell.i && row.sim === -1);
-      const traces = [...sims_of(D.cdf, cell).filter(([, row]) => row[metric]).map(([sim, row]) => line(row, sim)), ...(measured && measured[metric] ? [line(measured, null)] : [])];
+      const traces = [...simsOf(D.cdf, cell).filter(([, row]) => row[metric]).map(([sim, row]) => line(row, sim)), ...(measured && measured[metric] ? [line(measured, null)] : [])];
       return { title: `ρ ${loadOf(cell)}${cell.saturated ? " ▲ saturated" : ""}`, traces };
     }).filter((panel) => panel.traces.length);
     if (!panels.length) return `No request of ${here.scenario} has a ${metric.toUpperCase()} to show.`;
@@ -28,9 +28,9 @@ function drawParity(plot) {
   const here = focus();
   if (!here) return noCell();
   const metric = state.latency, label = metric.toUpperCase();
-  const panels = sims_of(D.parity, here).map(([sim, row]) => {
-    const [x, y] = row[metric];
-    const pairs = x.map((value, i) => [value, y[i], row.request[i]]).filter(([a, b]) => a > 0 && b > 0);
+  const cloud = D.parity.find((one) => one.cell === here.i) || { simulated: [] };
+  const panels = chosenSimulators().flatMap((sim) => cloud.simulated.filter((row) => row.sim === sim.i).map((row) => [sim, row])).map(([sim, row]) => {
+    const pairs = cloud.measured[metric].map((value, i) => [value, row[metric][i], cloud.request[i]]).filter(([a, b]) => a > 0 && b > 0);
     return { sim, pairs };
   }).filter(({ pairs }) => pairs.length);
   if (!panels.length) return `No simulator gives ${label} per request for ${cellName(here)} under these filters.`;
@@ -58,7 +58,7 @@ function drawWaterfall(plot) {
   const here = focus();
   if (!here) return noCell();
   const metric = state.latency, label = metric.toUpperCase();
-  const rows = sims_of(D.waterfall.filter((row) => row.metric === metric), here);
+  const rows = simsOf(D.waterfall.filter((row) => row.metric === metric), here);
   if (!rows.length) return `No attribution of ${label} for ${cellName(here)} under these filters: it needs a simulator's own step log or an oracle run, in the track that it starts from.`;
   const panels = rows.map(([sim, row]) => {
     const parts = [["simulated", row.simulated], ...row.parts.map(([part, value]) => [part.replaceAll("_", " "), value]), ["measured", row.measured]];

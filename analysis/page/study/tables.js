@@ -125,7 +125,7 @@ function showRuns() {
       element("td", { text: run.ok === null ? "–" : run.ok ? `holds (${number(run.ratio)})` : `✗ off (${number(run.ratio)})` }),
       element("td", { text: run.version ?? "–" }), element("td", { text: run.started }), element("td", { className: "number", text: number(run.wall) }), element("td", {}, facts));
   });
-  tableInto("runs-table", { kind: "runs", tall: true, body, heads: ["Run (its folder)", "Cell", "Repeat", "Validity", "Little's law (L / λW)", "Version", "Started (UTC)", "Wall time (s)", "Configuration, provenance"], caption: `${runs.length} runs. A measured run that fails a gate is INVALID and in no score.` });
+  tableInto("runs-table", { kind: "runs", tall: true, body, heads: ["Run (its folder)", "Cell", "Repeat", "Validity", "Little's law (in system, seen / expected)", "Version", "Started (UTC)", "Wall time (s)", "Configuration, provenance"], caption: `${runs.length} runs. A measured run that fails a gate is INVALID and in no score.` });
 }
 
 function factList(run) {
