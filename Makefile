@@ -8,7 +8,7 @@ export PYTHONHASHSEED ?= 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulators bench bench-gpu report database test lint perf clean
+.PHONY: help setup simulators bench bench-gpu study report database test lint perf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ bench-gpu: $(READY) ## measure a campaign's steps on a GPU box as far as the tim
 	@$(CORE) -m harness.campaign $(MAKEOVERRIDES); code=$$?; \
 	if [ -d $(or $(out),results/campaign) ]; then $(CORE) -m results unpack $(or $(out),results/campaign) || code=$$?; fi; exit $$code
 
+study: $(READY) ## measure a grid of cells, simulate each, score, report, e.g. `make study study=quick`; goes on where it stopped
+	@$(CORE) -m harness.study $(MAKEOVERRIDES)
+
 report: $(READY) ## rebuild the database and results/report.html from the stored runs
 	@$(CORE) -m results build
 	@$(CORE) -m analysis report
@@ -53,4 +56,4 @@ perf: $(READY) ## benchmarks of the client, the database and the report (not par
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
 clean: ## remove environments, caches and derived results (measured runs stay)
-	rm -rf .envs .models .cache results/runs results/campaign results/plumbline.duckdb results/report.html
+	rm -rf .envs .models .cache results/runs results/campaign results/studies results/plumbline.duckdb results/report.html

@@ -92,6 +92,28 @@ class Reporter(Protocol):
         ...
 
 
+class StudySummary(Protocol):
+    """What a study's report says of itself."""
+
+    @property
+    def verdict(self) -> str:
+        """The answer in plain words."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where the page is."""
+        ...
+
+
+class StudyReporter(Protocol):
+    """What scores and reports a study (conf/report/study.yaml)."""
+
+    def write(self, name: str | None = None) -> StudySummary:
+        """Score the database and write the report on the study of this name."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """How much is offered. rho: fraction of capacity; rate: requests/s, instead of rho; capacity: requests/s, instead of measuring it.

@@ -29,11 +29,9 @@ class Standing:
         return [kept.run_id for point in self._points() if (kept := self.measured.get(point.key)) and kept.invalid_reason is None]
 
     def refuse_nothing_measured(self, where: str) -> None:
-        """Raises EngineError when there is nothing to simulate."""
-        if not self.valid_runs:
-            why = next(iter(self.failed.values()), None) or next((k.invalid_reason for k in self.measured.values()), None)
-            cause = f"the first reason: {why}" if why else "measure it first (do=[measure])"
-            raise EngineError(f"study {self.study}: no cell has a valid measured run in {where}; {cause}")
+        """Raises EngineError when no cell has a measured run, valid or not, and none failed: there is nothing to show."""
+        if not self.measured and not self.failed:
+            raise EngineError(f"study {self.study}: no cell has a measured run in {where}; measure first (do=[measure,simulate])")
 
     def show(self, outcomes: Outcomes) -> int:
         """Print the table and everything that went wrong; return the exit code."""

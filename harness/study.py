@@ -1,4 +1,4 @@
-"""`python -m harness.study study=fidelity_cpu`: a grid of cells measured one after another, then every simulator on every cell.
+"""`python -m harness.study study=fidelity_cpu`: a grid of cells measured one after another, every simulator on every cell, a report.
 
 A point of the grid is known by the hash of its configuration: what is measured is not measured again, by whichever call. Measured runs
 carry `study` in their configuration (the study's name, the cell's hash, the point's: the cell with its repeat), simulated ones inherit
@@ -18,7 +18,7 @@ from harness import cli
 from harness.console import say, stage
 from harness.jobs import Jobs
 from harness.measuring import Measuring
-from harness.parts import Paths
+from harness.parts import Paths, StudyReporter
 from harness.plan import Group, Step, chosen, steps
 from harness.run_shelf import RunShelf
 from harness.standing import Standing
@@ -26,7 +26,7 @@ from results import database
 from results.place import place
 from results.record import Track
 
-DO, RETRY = ("measure", "simulate"), ("invalid", "unavailable", "simulated")
+DO, RETRY = ("measure", "simulate", "report"), ("invalid", "unavailable", "simulated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,14 @@ def run(cfg: DictConfig) -> int:
         work.run(standing.valid_runs)
     with stage("database", paths.database):
         database.build([place(paths.runs), place(paths.measured)], Path(paths.database))
-    return standing.show({run_id: work.outcomes(run_id) for run_id in standing.valid_runs} if "simulate" in cfg.do else {})
+    code = standing.show({run_id: work.outcomes(run_id) for run_id in standing.valid_runs} if "simulate" in cfg.do else {})
+    if "report" in cfg.do and standing.valid_runs:
+        reporter: StudyReporter = instantiate(cfg.report, _convert_="all")
+        with stage("report"):
+            summary = reporter.write(study.name)
+        say(summary.verdict, style="bold")
+        say(f"report: {summary.path}")
+    return code
 
 
 def _there(workload: str, overrides: Sequence[str]) -> bool:
