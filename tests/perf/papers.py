@@ -101,7 +101,7 @@ class Workload:
 
 
 SHAREGPT = Workload(  # Kwon et al., SOSP 2023, figure 11: mean 161 tokens in, 338 out
-    input=Lognormal(mean=161.3, cv=1.5, most=2000), output=Lognormal(mean=338.0, cv=0.9, most=2000), requests=800
+    input=Lognormal(mean=161.3, cv=1.5, most=2000), output=Lognormal(mean=338.0, cv=0.9, most=2000), requests=400
 )
 
 

@@ -9,8 +9,29 @@ import numpy as np
 import pytest
 
 from simulators.native.cluster.arrangement import Arrangement
-from tests.perf.papers import LLAMA_13B, MISTRAL_7B, SHAREGPT, Rig, Workload, capacity, gaps, hardware, normalized, plot, tell, tpot, ttft
+from simulators.native.effects.effects import Effects
+from simulators.native.roofline import Device, Roofline
+from simulators.native.scheduler import Limits
+from simulators.native.serve import Frontend, serve
+from simulators.native.shape import Shape
+from tests.perf.papers import (
+    LLAMA_13B,
+    MISTRAL_7B,
+    NATIVE,
+    SHAREGPT,
+    Rig,
+    Workload,
+    capacity,
+    gaps,
+    hardware,
+    normalized,
+    plot,
+    tell,
+    tpot,
+    ttft,
+)
 from workloads.lengths import Lognormal
+from workloads.trace import Request, Trace
 
 A100 = hardware("a100")
 A100_40 = hardware("a100", memory_gb=40, memory_bandwidth_gb_s=1555)
@@ -25,7 +46,7 @@ def test_iteration_level_against_request_level_batching(benchmark: Any) -> None:
     latency per output token stays below 0.1 s.
     """
     rig = Rig(model=LLAMA_13B, device=A100, max_model_len=2048, changes={"max_num_seqs": 32})
-    load = Workload(input=Lognormal(mean=270, cv=0.5, most=512), output=Lognormal(mean=64, cv=0.5, most=128), requests=600)
+    load = Workload(input=Lognormal(mean=270, cv=0.5, most=512), output=Lognormal(mean=64, cv=0.5, most=128), requests=300)
 
     def study() -> tuple[float, Any]:
         rates = [0.25, 0.5, 1, 2, 4, 8, 12, 16, 24]
@@ -60,7 +81,7 @@ def test_chunked_prefill_and_the_tail_of_the_gaps(benchmark: Any) -> None:
     """Sarathi-Serve (OSDI 2024): 2.6 times vLLM's capacity for Mistral-7B on one A100 under a strict limit on the P99 gap (0.1 s)."""
     rig = Rig(model=MISTRAL_7B, device=A100, max_model_len=8192, changes={"max_num_seqs": 128})
     load = Workload(  # openchat_sharegpt4 (table 2): median 1,730 tokens in (P90 5,696), 415 out (P90 834)
-        input=Lognormal(median=1730, sigma=0.93, most=7000), output=Lognormal(median=415, sigma=0.55, most=1100), requests=400
+        input=Lognormal(median=1730, sigma=0.93, most=7000), output=Lognormal(median=415, sigma=0.55, most=1100), requests=250
     )
 
     def study() -> tuple[dict[str, float], Any]:
@@ -87,33 +108,37 @@ def test_chunked_prefill_and_the_tail_of_the_gaps(benchmark: Any) -> None:
 
 
 def test_disaggregation_at_tight_limits(benchmark: Any) -> None:
-    """DistServe (OSDI 2024): 2.0 times vLLM's goodput a GPU for OPT-13B on ShareGPT: 90 % within TTFT 0.25 s and TPOT 0.1 s, and its gain
-    grows as limits get tighter. Here two A100 each, 13B: one for prefill and one for decode against two replicas.
+    """DistServe (OSDI 2024): 2.0 times vLLM's goodput a GPU for OPT-13B on ShareGPT (90 % within TTFT 0.25 s and TPOT 0.1 s), the more the
+    tighter the limit on TPOT. Here 13B on 4 A100: the best split into prefill and decode against 4 replicas that compute prompts first.
     """
     rig = Rig(model=LLAMA_13B, device=A100, max_model_len=4096)
-    apart = Arrangement(kind="distserve", instances=2, prefill=1, link_gb_s=300.0)
+    load = Workload(  # its figure 7: ShareGPT with mean 755.5 tokens in, 200.3 out
+        input=Lognormal(mean=755.5, cv=0.8, most=2000), output=Lognormal(mean=200.3, cv=0.8, most=1000), requests=300
+    )
+    splits = [Arrangement(kind="distserve", instances=4, prefill=p, link_gb_s=300.0) for p in (1, 2, 3)]
 
     def study() -> tuple[list[float], Any]:
-        def goodput(arrangement: Arrangement, policy: str, scale: float) -> float:
+        def goodput(arrangement: Arrangement, policy: str, limit: float) -> float:
             return capacity(
-                SHAREGPT,
+                load,
                 lambda trace: rig.serve(trace, policy, arrangement, max_num_batched_tokens=4096),
-                lambda r: float(np.mean([a <= 0.25 * scale for a in ttft(r)])) > 0.9 and float(np.quantile(tpot(r), 0.9)) < 0.1 * scale,
+                lambda r: float(np.quantile(ttft(r), 0.9)) < 0.25 and float(np.quantile(tpot(r), 0.9)) < limit,
             )
 
-        scales = [0.25, 0.35, 0.5, 1.0, 2.0]
-        together = Arrangement(instances=2)
+        limits = [0.022, 0.025, 0.03, 0.04, 0.1]
         lines = {
-            "one prefill, one decode": (scales, [goodput(apart, "vllm_v1", s) for s in scales]),
-            "two replicas, prefill first": (scales, [goodput(together, "vllm_v0", s) for s in scales]),
+            "best split": (limits, [max(goodput(s, "vllm_v1", limit) for s in splits) / 4 for limit in limits]),
+            "replicas, prompts first": (limits, [goodput(Arrangement(instances=4), "vllm_v0", limit) / 4 for limit in limits]),
         }
         one, two = (np.array(ys) for _, ys in lines.values())
-        path = plot("distserve", "Goodput of two GPUs", "limits (1: TTFT 0.25 s, TPOT 0.1 s)", "requests/s", lines)
+        path = plot("distserve", "Goodput a GPU, TTFT within 0.25 s", "limit on TPOT (s)", "requests/s a GPU", lines)
         return list(np.divide(one, two, out=np.full_like(one, np.inf), where=two > 0)), path
 
     gains, path = once(benchmark, study)
-    tell(benchmark, "DistServe / two replicas, goodput at the tightest limits", gains[0], "2.0 at SLO scale 1, more when tighter", path)
-    assert gains[0] > gains[-1] and gains[0] > 1
+    best = max(g for g in gains if np.isfinite(g))
+    tell(benchmark, "DistServe / replicas, goodput a GPU at tight limits", best, "2.0", path)
+    print("by the limit on TPOT, tightest first:", [round(float(g), 2) for g in gains])
+    assert best > 1 and gains[0] > gains[-1]
 
 
 def test_pools_at_equal_cost(benchmark: Any) -> None:
@@ -121,7 +146,7 @@ def test_pools_at_equal_cost(benchmark: Any) -> None:
     machines; here 8 machines of Llama-13B, throughput within P90 limits on TTFT and on the gaps.
     """
     rig = Rig(model=LLAMA_13B, device=A100, max_model_len=8192)
-    load = Workload(input=Lognormal(mean=1155, cv=0.96, most=6000), output=Lognormal(mean=211, cv=0.77, most=1500), requests=1200)
+    load = Workload(input=Lognormal(mean=1155, cv=0.96, most=6000), output=Lognormal(mean=211, cv=0.77, most=1500), requests=600)
 
     def study() -> tuple[dict[str, float], Any]:
         settings = {
@@ -163,7 +188,7 @@ def test_migration_and_the_tail(benchmark: Any) -> None:
     """Llumnix (OSDI 2024): P99 prefill latency up to 15 times lower than round robin with load-aware dispatch (16 LLaMA-7B instances)."""
     rig = Rig(model={**LLAMA_13B, "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32},
               device=hardware("a100", memory_gb=24), max_model_len=6144)  # fmt: skip
-    load = Workload(input=Lognormal(median=200, sigma=1.3, most=4500), output=Lognormal(median=250, sigma=1.1, most=1600), requests=1500)
+    load = Workload(input=Lognormal(median=200, sigma=1.3, most=4500), output=Lognormal(median=250, sigma=1.1, most=1600), requests=800)
 
     def study() -> tuple[dict[str, float], Any]:
         settings = {
@@ -195,3 +220,41 @@ def test_prefix_caching_on_the_mooncake_trace(benchmark: Any, blocks: int) -> No
     assert hits <= ceiling + 1e-9
     if blocks == 500_000:
         assert hits == pytest.approx(ceiling, abs=0.005)
+
+
+def test_batch_size_against_latency_when_weights_are_fetched(benchmark: Any) -> None:
+    """FlexGen (ICML 2023): OPT-30B on a 16 GB T4, weights and KV in host memory, 512 tokens in, 32 out: 7.32 tokens/s with large blocks of
+    batches, 0.60 for a system that fetches weights for a small batch (table 2).
+    """
+    t4 = Device(name="t4", flops=65e12, memory_bandwidth=320e9, memory=16e9, link_bandwidth=None, host_memory=208e9, host_bandwidth=16e9)
+    shape = Shape.from_config(
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_size": 7168,
+            "intermediate_size": 19114,  # three matrices with as many weights as OPT's two of 28,672
+            "num_hidden_layers": 48,
+            "num_attention_heads": 56,
+            "vocab_size": 50272,
+        }
+    )
+    effects = Effects(weights_on_host=1.0, fetched=1.0)
+
+    def study() -> tuple[dict[int, tuple[float, float]], Any]:
+        found = {}
+        for batch in (1, 4, 8, 32, 64, 144):
+            limits = Limits(kv_blocks=50_000, block_size=16, max_num_seqs=batch, max_num_batched_tokens=512 * batch, max_model_len=1024)
+            made = tuple(Request(request_id=i, arrival=0.0, input_tokens=512, output_tokens=32) for i in range(batch))
+            trace = Trace(name="batch", requests=made)
+            step_time = effects.step_time(Roofline(shape, t4, NATIVE.roofline), shape, t4, trace, 1)
+            served = serve(trace, limits, step_time, frontend=Frontend())
+            found[batch] = (batch * 32 / served.end, served.end)
+        sizes = list(found)
+        lines = {"tokens/s": (sizes, [found[b][0] for b in sizes]), "latency (s)": (sizes, [found[b][1] for b in sizes])}
+        return found, plot("flexgen", "OPT-30B on a T4, all fetched from host memory", "batch", "tokens/s; s", lines)
+
+    found, path = once(benchmark, study)
+    tell(benchmark, "FlexGen: tokens/s at a batch of 144", found[144][0], "7.32", path)
+    tell(benchmark, "FlexGen: throughput at 144 over that at 8", found[144][0] / found[8][0], "12.2 over DeepSpeed's small batch", path)
+    rates, latencies = zip(*found.values(), strict=True)
+    assert list(rates) == sorted(rates) and list(latencies) == sorted(latencies)
+    assert found[144][0] > 3 * found[8][0] and found[144][1] > found[8][1]
