@@ -94,14 +94,14 @@ class _Waterfall:
         values = self._values(chain, {name: float(mean) for name, mean in means.items() if mean is not None}, truth, metric)
         rest = next(part for part in ("unexplained", "scheduling") if part in values)
         values[rest] = truth - start - sum(value for part, value in values.items() if part != rest)
-        for position, part in enumerate([part for part in PARTS if part in values], start=1):
+        for part in [part for part in PARTS if part in values]:
             yield Part(
                 measured_run_id=self.measured.run_id,
                 system=system,
                 track=track,
                 metric=metric,
                 stat="mean",
-                position=position,
+                position=1 + PARTS.index(part),
                 part=part,
                 value=values[part],
                 simulated=start,

@@ -129,7 +129,7 @@ CREATE TABLE attribution (
     track VARCHAR NOT NULL,              -- the track that it starts from
     metric VARCHAR NOT NULL,
     stat VARCHAR NOT NULL,
-    position INTEGER NOT NULL,           -- order of the parts, from 1
+    position INTEGER NOT NULL,           -- order of the parts; a part that cannot be told apart has no row
     part VARCHAR NOT NULL,               -- kv_capacity, step_times, scheduling, frontend, unexplained
     value DOUBLE NOT NULL,
     simulated DOUBLE NOT NULL,

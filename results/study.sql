@@ -131,14 +131,24 @@ SELECT
 FROM knees
 GROUP BY study, engine, model, hardware, workload, system, track;
 
--- The waterfall of a cell: means over its valid repeats, so that the parts still add up.
+-- The waterfall of a cell: means over its valid repeats, so that the parts still add up; a part that a repeat lacks is 0 there.
 CREATE VIEW cell_attribution AS
+WITH falls AS (
+    SELECT study, cell, attribution.*
+    FROM attribution JOIN runs ON runs.run_id = attribution.measured_run_id
+    WHERE valid
+), ends AS (
+    SELECT
+        study, cell, system, track, metric, stat, avg(simulated) AS simulated, avg(measured) AS measured, count(*) AS repeats
+    FROM (SELECT DISTINCT study, cell, measured_run_id, system, track, metric, stat, simulated, measured FROM falls)
+    GROUP BY study, cell, system, track, metric, stat
+)
 SELECT
-    study, cell, attribution.system, attribution.track, metric, stat, position, part,
-    avg(value) AS value, avg(simulated) AS simulated, avg(measured) AS measured, count(*) AS repeats
-FROM attribution JOIN runs ON runs.run_id = attribution.measured_run_id
-WHERE valid
-GROUP BY study, cell, attribution.system, attribution.track, metric, stat, position, part;
+    ends.study, ends.cell, ends.system, ends.track, ends.metric, ends.stat, position, part, sum(value) / any_value(repeats) AS value,
+    any_value(ends.simulated) AS simulated, any_value(ends.measured) AS measured, any_value(repeats) AS repeats
+FROM falls JOIN ends ON ends.study IS NOT DISTINCT FROM falls.study AND ends.cell = falls.cell AND ends.system = falls.system
+    AND ends.track = falls.track AND ends.metric = falls.metric AND ends.stat = falls.stat
+GROUP BY ends.study, ends.cell, ends.system, ends.track, ends.metric, ends.stat, position, part;
 
 -- Little's law, L = lambda W, from the first sending to the last token: exact there when L and W are of the same records, so L is taken
 -- from elsewhere: the engine's own gauges of running and waiting requests, looked at about once a second. expected_in_system: what

@@ -127,6 +127,23 @@ def test_what_an_oracle_misses_of_requests_that_met_nobody_is_front_end(make_dat
     assert found["native", "calibrated", "ttft"] == approx({"step_times": 0.01, "frontend": 0.03, "scheduling": 0.0})
 
 
+def test_a_cells_waterfall_adds_up_over_repeats_that_do_not_have_the_same_parts(make_database: MakeDatabase) -> None:
+    trace = make_run(rate=0.1).trace
+    repeats = [make_run(f"repeat-{i}", trace=trace, repeat=i) for i in range(2)]
+    runs = [
+        track(repeats[0], "calibrated", -0.040, frontend=FRONTEND),
+        track(repeats[0], "oracle", -0.030, frontend=FRONTEND, **FITS),
+        track(repeats[1], "calibrated", -0.060, frontend=FRONTEND),  # no oracle: unexplained
+    ]
+    database = make_database(*repeats, *runs)
+    score(database, BOOTSTRAP)
+    with connect(database) as connection:
+        rows = data.rows(connection, "SELECT * FROM cell_attribution WHERE metric = 'ttft' ORDER BY position")
+    parts = {row["part"]: row["value"] for row in rows}
+    assert parts == pytest.approx({"step_times": 0.005, "frontend": 0.015, "scheduling": 0.0, "unexplained": 0.03}, abs=1e-9)
+    assert {(row["repeats"], round(row["measured"] - row["simulated"], 9)) for row in rows} == {(2, 0.05)}
+
+
 def test_a_waterfall_of_other_requests_or_of_none_is_not_made(make_database: MakeDatabase) -> None:
     measured, other = make_run(), make_run("other", seed=5)
     stray = dataclasses.replace(make_simulated(other), measured_run_id=measured.run_id)
