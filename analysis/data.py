@@ -103,7 +103,7 @@ class Comparison:
 
     metrics: run_id to what run_metrics says. requests: a row per request and run, measured run first: run_id, system, track,
     request_id, arrival, in_window, failed, ttft, tpot, e2e (s). telemetry: of the measured run: time, name, value.
-    energy: J per output token of the measured run, None where no GPU's power was recorded.
+    energy: J per output token of the measured run, None where no GPU's power was recorded. law: its row of the view littles_law.
     """
 
     measured: RunRow
@@ -113,6 +113,7 @@ class Comparison:
     requests: pd.DataFrame
     telemetry: pd.DataFrame
     energy: float | None
+    law: Mapping[str, Any]
 
     @property
     def runs(self) -> tuple[RunRow, ...]:
@@ -143,6 +144,7 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
             energy=rows(connection, "SELECT energy_per_output_token AS energy FROM run_energy WHERE run_id = ?", [measured.run_id])[0][
                 "energy"
             ],
+            law=rows(connection, "SELECT * FROM littles_law WHERE run_id = ?", [measured.run_id])[0],
         )
 
 

@@ -179,6 +179,7 @@ def _server(comparison: Comparison, measured: plots.Series) -> list[Drawing]:
 def _details(comparison: Comparison, refused: Sequence[str], folder: Path) -> str:
     measured = comparison.measured
     parts = ["<section><h2>Behind the numbers</h2>", *(f"<p>Not scored: {escape(reason)}.</p>" for reason in refused)]
+    parts += _littles_law(comparison)
     numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, EVERYTHING)
     parts.append(page.disclosure("All statistics", "", page.text_table(tables.as_text(numbers, valid=measured.valid), "All statistics")))
     if comparison.scores and measured.valid:
@@ -186,6 +187,18 @@ def _details(comparison: Comparison, refused: Sequence[str], folder: Path) -> st
         parts.append(page.disclosure("Distances between distributions", "", page.text_table(distances, tables.DISTANCES)))
     parts += [page.disclosure(_name(run), run.run_id, _run_details(run, folder, comparison)) for run in comparison.runs]
     return "\n".join([*parts, "</section>"])
+
+
+def _littles_law(comparison: Comparison) -> list[str]:
+    """A line when the engine's own gauges contradict the records."""
+    law = comparison.law
+    if law["ok"] is not False:
+        return []
+    seen, expected = names.number(law["mean_in_system"]), names.number(law["expected_in_system"])
+    return [
+        f"<p>Little's law fails: the engine's gauges show {seen} requests in the system on average, the records {expected} at the same "
+        "instants. One of the two is wrong.</p>"
+    ]
 
 
 def _run_details(run: RunRow, folder: Path, comparison: Comparison) -> str:

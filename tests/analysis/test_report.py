@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -155,6 +157,17 @@ def test_what_was_refused_is_on_the_page_with_its_reason(write: Write) -> None:
     reason = f"stray: not the same requests: its trace is {other.trace.sha256}, that of {measured.run_id} is {measured.trace.sha256}"
     assert reason in summary.verdict
     assert reason in summary.path.read_text()
+
+
+def test_gauges_that_contradict_the_records_are_on_the_page(write: Write) -> None:
+    measured = make_run()
+    times = np.arange(0.1, measured.trace.duration, 0.25)
+    gauges = [pd.DataFrame({"time": times, "name": name, "value": 40.0}) for name in ("num_requests_running", "num_requests_waiting")]
+    wrong = dataclasses.replace(measured, telemetry=pd.concat(gauges, ignore_index=True))
+    summary, _ = write(wrong)
+    assert "Little's law fails: the engine's gauges show 80.0 requests in the system on average, the records " in summary.path.read_text()
+    summary, _ = write(dataclasses.replace(measured, run_id="unwatched", telemetry=None), run_id="unwatched")
+    assert "Little's law" not in summary.path.read_text()
 
 
 def test_text_from_outside_cannot_become_markup(write: Write) -> None:
