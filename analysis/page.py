@@ -182,9 +182,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
+def folder_of(run: RunRow, page_folder: Path) -> str:
+    """The address of the run's folder, relative to the page's; in object storage its own."""
+    return run.path if "://" in run.path else Path(os.path.relpath(Path(run.path).resolve(), page_folder.resolve())).as_posix()
+
+
 def folder_link(run: RunRow, page_folder: Path) -> str:
-    """A link to the run's folder, relative to the page's."""
-    target = Path(os.path.relpath(Path(run.path).resolve(), page_folder.resolve())).as_posix()
+    """A link to the run's folder."""
+    target = folder_of(run, page_folder)
     return f'<p>Run folder: <a href="{escape(target)}/">{escape(target)}</a></p>'
 
 

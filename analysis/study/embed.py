@@ -4,7 +4,6 @@ Cells, simulators, runs and metrics are named by their place in the lists of tho
 seconds, four significant digits. samples.py has what is shown of single requests.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,13 @@ from analysis.study.samples import Places, digits
 
 SCORE_COLUMNS = ("measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple")
 KNEE_COLUMNS = ("offered_rate", "request_rate", "output_throughput", "goodput", "capacity")
-SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunked_prefill", "prefix_caching")
+SETTINGS = {
+    "max_num_seqs": "sequences",
+    "max_num_batched_tokens": "batched tokens",
+    "chunked_prefill": "chunked prefill",
+    "prefix_caching": "prefix caching",
+    "tensor_parallel": "GPUs",
+}
 KNEE_LATENCIES = ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99", "e2e_p50", "e2e_p99")
 
 
@@ -103,12 +108,19 @@ def _settings(study: Study) -> dict[str, list[str]]:
         alike.setdefault((run.system, run.workload, run.model, run.hardware), []).append(run)
     found = {}
     for group in alike.values():
-        values = {run.run_id: {**{name: run.limits[name] for name in SETTINGS}, "tensor_parallel": run.tensor_parallel} for run in group}
-        crowded = len(group) > len({(run.rho, run.rate) for run in group})
-        differing = [name for name in (*SETTINGS, "tensor_parallel") if crowded and len({values[run.run_id][name] for run in group}) > 1]
-        for run in group:
-            found[str(run.cell)] = [f"{name} {values[run.run_id][name]}" for name in differing]
+        values = [{**run.limits, "tensor_parallel": run.tensor_parallel} for run in group]
+        crowded = len(group) > len({run.rate if run.rho is None else run.rho for run in group})
+        differing = [name for name in SETTINGS if crowded and len({value[name] for value in values}) > 1]
+        for run, value in zip(group, values, strict=True):
+            found[str(run.cell)] = [_setting(name, value[name]) for name in differing]
     return found
+
+
+def _setting(name: str, value: Any) -> str:
+    """E.g. '512 batched tokens', 'no prefix caching'."""
+    if isinstance(value, bool):
+        return SETTINGS[name] if value else f"no {SETTINGS[name]}"
+    return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name]}"
 
 
 def _simulators(study: Study) -> list[dict[str, Any]]:
@@ -186,7 +198,7 @@ def _runs(study: Study, cells: Mapping[str, int], simulators: Places, page_folde
                 "started": f"{run.started_at:%Y-%m-%d %H:%M:%S}",
                 "wall": digits([run.wall_s])[0],
                 "version": run.version,
-                "link": Path(os.path.relpath(Path(run.path).resolve(), page_folder.resolve())).as_posix(),
+                "link": page.folder_of(run, page_folder),
                 "ratio": law["mean_in_system"] / law["expected_in_system"] if law.get("expected_in_system") else None,
                 "ok": law.get("ok"),
                 "facts": facts,

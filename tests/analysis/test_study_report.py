@@ -10,6 +10,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.data import AnalysisError, open_database
+from analysis.page import folder_of
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, samples, trust, words
 from analysis.study.data import HEADLINES, Study, read_study
@@ -183,3 +184,22 @@ def test_the_command_line_writes_a_study_and_names_those_there_are(
 def test_an_empty_database_is_one_line(make_database: MakeDatabase, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="it has no measured run; run a study with `make study`"):
         StudyReport(database=make_database(), out=tmp_path / "study.html", bootstrap=FEW).write()
+
+
+def test_a_run_in_object_storage_is_linked_by_its_own_address_and_one_on_disk_relative_to_the_page(study: Study, database: Path) -> None:
+    run = next(iter(study.runs.values()))
+    assert folder_of(run, database.parent / "pages") == f"../runs/{run.run_id}"
+    assert folder_of(dataclasses.replace(run, path=f"s3://bucket/runs/{run.run_id}"), database.parent) == f"s3://bucket/runs/{run.run_id}"
+
+
+def test_cells_that_differ_in_an_engine_setting_alone_are_scenarios_of_their_own(make_database: MakeDatabase, tmp_path: Path) -> None:
+    measured = make_run("a")
+    limits = dataclasses.replace(measured.limits, max_num_batched_tokens=512, prefix_caching=True)
+    other = dataclasses.replace(make_run("b", trace=measured.trace), limits=limits)
+    path = make_database(measured, other)
+    StudyReport(database=path, out=tmp_path / "study.html", bootstrap=FEW).write()
+    cells = json.loads(Page((tmp_path / "study.html").read_text()).blocks["data"])["cells"]
+    assert sorted(cell["scenario"] for cell in cells) == [
+        "vLLM · handmade · 2048 batched tokens · no prefix caching",
+        "vLLM · handmade · 512 batched tokens · prefix caching",
+    ]

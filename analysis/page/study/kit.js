@@ -44,6 +44,11 @@ function lineOf(sim) { return sim ? { color: colourOf(sim), width: 2, dash: D.tr
 function markOf(sim) { return sim ? { color: colourOf(sim), size: 7, symbol: D.tracks[sim.track].symbol, line: { color: colourOf(sim), width: 1.5 } } : { color: colour("--measured"), size: 8 }; }
 function nameOf(sim) { return sim ? sim.label : "measured"; }
 
+function shortened(text, width) {
+  const most = Math.floor(width / 6.9);
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
 /** Panels in a grid that fits the width. Each: title, traces (without axes), x and y (axis settings), shapes and annotations in its axes. */
 async function drawPanels(plot, panels, { minWidth = 260, maxWidth = 640, height = 230, left = 54, firstLeft = left, bottom = 46, top = 30, right = 14, xTitle = "", yTitle = "" } = {}) {
   const width = plot.clientWidth;
@@ -67,7 +72,7 @@ async function drawPanels(plot, panels, { minWidth = 260, maxWidth = 640, height
     if (panel.y && panel.y.onlyFirst && column) layout[`yaxis${id}`].showticklabels = false;
     data.push(...panel.traces.map((trace) => ({ ...trace, xaxis: `x${id}`, yaxis: `y${id}` })));
     const note = panel.note ? ` <span style="color: ${colour("--muted")}">${panel.note}</span>` : "";
-    const heading = { text: `<b>${panel.title}</b>${note}`, showarrow: false, xref: "paper", yref: "paper", x: x0 / width, xanchor: "left", y: (y1 + 5) / total, yanchor: "bottom" };
+    const heading = { text: `<b>${shortened(panel.title, wide)}</b>${note}`, showarrow: false, xref: "paper", yref: "paper", x: x0 / width, xanchor: "left", y: (y1 + 5) / total, yanchor: "bottom" };
     layout.annotations.push({ ...heading, font: { color: colour("--text"), size: 12.5 } });
     (panel.annotations || []).forEach((note) => layout.annotations.push({ showarrow: false, font: { color: colour("--muted"), size: 11 }, ...note, xref: `${note.xref || "x"}${id}${note.xdomain ? " domain" : ""}`, yref: `y${id}${note.ydomain ? " domain" : ""}` }));
     (panel.shapes || []).forEach((shape) => layout.shapes.push({ ...shape, xref: `x${id}${shape.xdomain ? " domain" : ""}`, yref: `y${id}${shape.ydomain ? " domain" : ""}` }));
