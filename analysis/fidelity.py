@@ -1,6 +1,7 @@
 """Scores a database: fills the tables of schema.sql from `run_values` on. Read `score` first; pairs.py scores one pair."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ Metrics = Mapping[str, Mapping[Key, float | None]]  # run_id to what run_metrics
 
 
 def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:  # noqa: B008 - frozen
-    """Score every simulated run anew; return why, by run_id, for those that were refused.
+    """Score every simulated run; return why, by run_id, for those that were refused. A database is scored once in its life with the same
+    settings and the same code: it is made anew when runs change.
 
     A pair is scored when both runs hold the same requests (equal trace_sha256); otherwise it is refused. Rows of `fidelity` per pair:
     - ttft, tpot, e2e, itl at mean, p50, p90, p95, p99, and output_throughput, request_rate, goodput, slo_attainment (stat NULL):
@@ -40,8 +42,11 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
     The track oracle is no score: only `attribution` knows it.
     """
     with data.open_database(database, read_only=False) as connection:
-        connection.execute("DELETE FROM run_values; INSERT INTO run_values SELECT * FROM run_metrics")
         refused = {row["simulated_run_id"]: row["refusal"] for row in data.rows(connection, REFUSALS)}
+        scored = f"{bootstrap} {_code()}"
+        if data.rows(connection, "SELECT scored FROM plumbline") == [{"scored": scored}]:
+            return refused
+        connection.execute("DELETE FROM run_values; INSERT INTO run_values SELECT * FROM run_metrics")
         runs, requests = data.runs(connection), read_requests(connection)
         metrics = data.metric_values(connection, list(runs))
         saturations = {run: saturation(of["arrival"], of["first_token"]) for run, of in requests.items()}
@@ -61,8 +66,13 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
             "attribution": list(attributions(runs, requests, metrics)),
             "rankings": list(rankings(runs, metrics)),
         }
-        _replace(connection, tables)
+        _replace(connection, tables, scored)
     return refused
+
+
+def _code() -> str:
+    """Digest of this package: scores made by another one are not these."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +192,7 @@ class _SaturationRow(Saturation):
     capacity: float | None
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Sequence[Any]]) -> None:
+def _replace(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Sequence[Any]], scored: str) -> None:
     """Put the new rows in place of the old ones, all or nothing."""
     connection.begin()
     for table, found in tables.items():
@@ -193,4 +203,5 @@ def _replace(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Sequenc
             connection.register("new_rows", frame)
             connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows")
             connection.unregister("new_rows")
+    connection.execute("UPDATE plumbline SET scored = ?", [scored])
     connection.commit()

@@ -43,7 +43,7 @@ def build(roots: Sequence[Place], database: Path) -> int:
         with duckdb.connect(scratch) as connection:
             for path in SQL_FILES:
                 connection.execute(path.read_text(encoding="utf-8"))
-            connection.execute("INSERT INTO plumbline VALUES (?)", [_schema()])
+            connection.execute("INSERT INTO plumbline (schema) VALUES (?)", [_schema()])
             if runs:
                 _fill(connection, runs)
             connection.execute("CHECKPOINT")  # closing would write the rest too, but keep silent when it cannot

@@ -3,7 +3,8 @@
 -- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/fidelity.py, score).
 
 CREATE TABLE plumbline (
-    schema VARCHAR NOT NULL              -- digest of the SQL that made this file: another one's columns and views are others
+    schema VARCHAR NOT NULL,             -- digest of the SQL that made this file: another one's columns and views are others
+    scored VARCHAR                       -- with what it was scored; NULL: not yet
 );
 
 CREATE TABLE runs (
@@ -95,21 +96,7 @@ CREATE TABLE fidelity (
 
 -- The same on a part of the requests: 'unsaturated', those that arrived before the measured run's change point, and 'saturated'.
 -- Only of pairs whose measured run has both.
-CREATE TABLE fidelity_parts (
-    measured_run_id VARCHAR NOT NULL,
-    simulated_run_id VARCHAR NOT NULL,
-    system VARCHAR NOT NULL,
-    track VARCHAR NOT NULL,
-    part VARCHAR NOT NULL,
-    metric VARCHAR NOT NULL,
-    stat VARCHAR,
-    measured DOUBLE,
-    simulated DOUBLE,
-    error DOUBLE,
-    error_low DOUBLE,
-    error_high DOUBLE,
-    noise DOUBLE
-);
+CREATE TABLE fidelity_parts AS SELECT *, NULL::VARCHAR AS part FROM fidelity;
 
 -- Where a run's queue begins to grow for good; analysis/saturation.py has the rule. One row per run.
 CREATE TABLE saturation (

@@ -123,6 +123,22 @@ def test_scoring_twice_gives_the_same_rows_once(make_database: MakeDatabase) -> 
         assert data.rows(connection, "SELECT count(*) AS n FROM fidelity") == [{"n": len(first)}]
 
 
+def test_a_scored_database_is_scored_again_with_other_settings_only(make_database: MakeDatabase) -> None:
+    measured = make_run()
+    database = make_database(measured, make_simulated(measured, noise=0.3))
+    score(database, BOOTSTRAP)
+    with connect(database, read_only=False) as connection:
+        connection.execute("DELETE FROM fidelity")
+    score(database, BOOTSTRAP)
+    assert fidelity(database, measured) == {}
+    score(database, Bootstrap(resamples=301))
+    first = fidelity(database, measured)
+    assert first["vidur", "ttft", "p50"].error is not None
+    make_database()  # built anew
+    score(database, Bootstrap(resamples=301))
+    assert fidelity(database, measured) == first
+
+
 def test_an_engine_that_failed_everywhere_leaves_errors_unknown(make_database: MakeDatabase) -> None:
     measured = make_run(num_requests=10, failures=range(10))
     database = make_database(measured, make_simulated(measured))
