@@ -31,6 +31,7 @@ from workloads.trace import Trace
 
 RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
+LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page): prefixes are then shared by two tokens, and a request holds at most one more
 ARCHITECTURE_FAULTS = ("unsupported model", "Unsupported", "PerfDataNotAvailable", "does not support")
 
 
@@ -166,7 +167,7 @@ class AISimulate:
         sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
         if track == "calibrated":
             known_limits(self.system, measured, ("kv_tokens",))
-        block = said.block_size or BLOCK_SIZE
+        block = max(said.block_size or BLOCK_SIZE, LEAST_BLOCK_SIZE)
         return Scenario(
             prefix_caching=bool(said.prefix_caching) if own is None else own,
             block_size=block,

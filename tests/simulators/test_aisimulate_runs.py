@@ -126,6 +126,13 @@ def test_a_chunk_is_short_of_one_decode_step_where_none_accompanies_it(tmp_path:
     assert ttft(record) == pytest.approx(asked - short, rel=0.01)
 
 
+def test_pages_of_one_token_are_simulated_by_two(tmp_path: Path) -> None:
+    """SGLang's own page size, which it refuses."""
+    limits = with_limits(block_size=1)
+    (record,) = simulate(make_measured([(0.5, 100, 2)], limits=limits), make_profile(LAW, limits=limits), tmp_path).records
+    assert ttft(record) == pytest.approx(LAW.prefill(100), rel=EXACT)
+
+
 def test_a_prompt_beside_decodes_pays_the_fixed_cost_once(tmp_path: Path) -> None:
     decoding = [(0.5, 64, 200)] * 4
     *_, late = simulate(make_measured([*decoding, (0.6, 400, 2)]), make_profile(LAW), tmp_path).records

@@ -1,12 +1,22 @@
-"""The sglang policy against a step log: of our own engine it finds every step again, and tells where another scheduler would differ."""
+"""The sglang policy against step logs: of our own engine it finds every step again, of a real server 99 % and more.
+
+The real ones (SGLang 0.5.23 on a CPU) are kept with what the test needs of a run. To keep another one:
+`python -m tests.simulators.native.test_step_log RUN_FOLDER NAME`.
+"""
 
 import dataclasses
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from results.record import EngineLimits, Run
+from results.store import read_run
 from simulators.native.engine import run as serve_steps
 from simulators.native.policies import adapted
 from simulators.native.resolve import limits_of
@@ -28,6 +38,8 @@ LIMITS = EngineLimits(
     prefix_caching=True,
 )
 DELAY = 0.004
+KEPT = Path(__file__).with_name("sglang_0.5.23_logs")
+TOLD = ("schedule_policy", "schedule_conservativeness", "max_prefill_tokens", "enable_mixed_chunk", "disable_overlap_schedule")
 
 
 def logged(*, overlap: bool = False) -> Run:
@@ -80,3 +92,54 @@ def test_another_scheduler_is_told_from_it() -> None:
 def test_overlapped_steps_cannot_be_followed() -> None:
     with pytest.raises(SimulatorError, match="decided steps while others ran"):
         held_against_log(logged(overlap=True), told_arrivals=True)
+
+
+def keep(run: Run) -> dict[str, Any]:
+    """What the test needs of a measured run."""
+    assert run.telemetry is not None
+    steps = run.telemetry[run.telemetry["name"].str.startswith("step_")]
+    server = run.config["engine"]["details"]["server_info"]
+    return {
+        "limits": dataclasses.asdict(run.limits),
+        "server_info": {name: server[name] for name in TOLD},
+        "block_size": run.trace.block_size,
+        "requests": [[r.request_id, r.arrival, r.input_tokens, r.output_tokens, list(r.blocks)] for r in run.trace],
+        "sent": {r.request_id: r.sent for r in run.records},
+        "steps": [steps[column].tolist() for column in ("time", "name", "value")],
+    }
+
+
+def kept(name: str) -> Run:
+    """The run again, as far as it was kept."""
+    found = json.loads(gzip.decompress((KEPT / f"{name}.json.gz").read_bytes()))
+    requests = tuple(
+        Request(request_id=i, arrival=at, input_tokens=n, output_tokens=m, blocks=tuple(blocks))
+        for i, at, n, m, blocks in found["requests"]
+    )
+    asked = make_run(trace=Trace(name=name, requests=requests, block_size=found["block_size"]), system="sglang")
+    return dataclasses.replace(
+        asked,
+        records=tuple(dataclasses.replace(r, sent=found["sent"][str(r.request_id)]) for r in asked.records),
+        limits=EngineLimits(**found["limits"]),
+        config={**asked.config, "engine": {"details": {"server_info": found["server_info"]}}},
+        telemetry=pd.DataFrame(dict(zip(("time", "name", "value"), found["steps"], strict=True))),
+    )
+
+
+@pytest.mark.parametrize(("name", "steps", "least"), [("azure_conv_like", 2038, 1.0), ("mooncake_like", 938, 0.998)])
+def test_a_real_server_took_the_same_steps(name: str, steps: int, least: float) -> None:
+    """172 requests of azure_conv_like at 60 % of capacity; 200 of mooncake_like, many of them sent at once, in a pool of 6,000 tokens."""
+    held = held_against_log(kept(name), told_arrivals=True)
+    assert len(held) == steps and sum(step.same for step in held) >= least * steps
+
+
+def test_by_the_times_of_sending_the_steps_are_nearly_the_same() -> None:
+    """What differs are requests that came within the front-end's few ms of a step's end."""
+    held = held_against_log(kept("azure_conv_like"), told_arrivals=False, delay=0.002)
+    assert sum(step.same for step in held) > 0.96 * len(held)
+
+
+if __name__ == "__main__":
+    KEPT.mkdir(exist_ok=True)
+    content = json.dumps(keep(read_run(Path(sys.argv[1])))).encode()
+    (KEPT / f"{sys.argv[2]}.json.gz").write_bytes(gzip.compress(content, mtime=0))
