@@ -30,6 +30,7 @@ REQUESTS = [
     (20.0, 64, 1),
     *((30.123456789, 48, 60) for _ in range(TOGETHER)),
     *((40.0 + 0.013 * i, 20 + 37 * i % 400, 1 + 11 * i % 50) for i in range(60)),
+    (90_000.5, 128, 3),  # the next day: rows of another date than the trace's first would be dropped
 ]
 FIRST_ID = 100
 
@@ -108,6 +109,10 @@ def test_a_lone_request_takes_the_sum_of_its_steps(simulated: Run, index: int) -
     steps = lone_ttft(tokens) + sum(LAW.decode(1, tokens + i) for i in range(1, 12))
     assert record.finished is not None and record.sent is not None
     assert record.finished - record.sent == pytest.approx(steps, rel=0.05)
+
+
+def test_a_request_of_the_next_day_is_not_dropped(simulated: Run) -> None:
+    assert ttft(simulated.records[-1]) == pytest.approx(LAW.prefill(128), rel=0.05)
 
 
 def test_decodes_together_take_the_time_of_their_batch(simulated: Run) -> None:
