@@ -191,6 +191,14 @@ def test_the_keyboard_reaches_the_filters_the_tables_and_the_theme(page: Page) -
     assert page.locator(".skip").evaluate("(link) => getComputedStyle(link).position") == "absolute"
 
 
+def test_a_link_to_a_section_stays_there_while_what_is_above_it_is_drawn(page: Page) -> None:
+    page.get_by_role("link", name="One stretch, request by request").click()
+    page.wait_for_selector("[data-figure=gantt][data-state=drawn]", timeout=PATIENCE)
+    page.wait_for_function("document.activeElement.id === 'timeline'", timeout=PATIENCE)
+    assert 0 <= page.evaluate("document.getElementById('timeline').getBoundingClientRect().top") < 200
+    assert page.evaluate("location.hash") == ""
+
+
 def test_every_figure_and_table_has_words_for_those_who_cannot_see_it(page: Page) -> None:
     for place in ("scorecard", "rankings-table", "runs-table"):
         table(page, place)

@@ -3,10 +3,24 @@ const lazyTables = [];
 
 /** A table that is made when it comes near, and again after a change once it is near again. */
 function lazyTable(place, make) {
-  const one = { near: false, stale: true, make };
-  const update = () => { if (one.near && one.stale) { one.stale = false; make(); } };
-  new IntersectionObserver(([entry]) => { one.near = entry.isIntersecting; update(); }, { rootMargin: "500px" }).observe(document.getElementById(place));
-  lazyTables.push(() => { one.stale = true; update(); });
+  const one = { element: document.getElementById(place), near: false, stale: true };
+  one.update = (anyway = false) => { if (one.stale && (one.near || anyway)) { one.stale = false; make(); } };
+  new IntersectionObserver(([entry]) => { one.near = entry.isIntersecting; one.update(); }, { rootMargin: "500px" }).observe(one.element);
+  lazyTables.push(one);
+}
+
+function updateTables(anyway = false) {
+  lazyTables.forEach((one) => { one.stale = true; one.update(anyway); });
+}
+
+/** What lies above the target is made first: made later, it would push the target away. */
+async function goTo(target) {
+  const above = (element) => element.compareDocumentPosition(target) & Node.DOCUMENT_POSITION_FOLLOWING;
+  lazyTables.filter((one) => above(one.element)).forEach((one) => one.update(true));
+  await Promise.all(figures.filter((one) => above(one.plot)).map(render));
+  target.scrollIntoView();
+  target.setAttribute("tabindex", "-1");
+  target.focus({ preventScroll: true });
 }
 
 buildFilters();
@@ -29,7 +43,7 @@ function syncChoices() {
   document.querySelectorAll("select[data-choose='latency']").forEach((select) => { select.value = state.latency; });
 }
 
-listeners.push(syncFilters, syncChoices, syncCell, () => redraw(), () => lazyTables.forEach((update) => update()));
+listeners.push(syncFilters, syncChoices, syncCell, () => redraw(), () => updateTables());
 
 document.querySelectorAll("select[data-choose]").forEach((select) => {
   if (select.dataset.choose === "metric") select.replaceChildren(...D.metrics.map((metric) => new Option(metric.label, metric.key)));
@@ -39,10 +53,7 @@ document.querySelectorAll("select[data-choose]").forEach((select) => {
 document.getElementById("only-invalid").addEventListener("change", showRuns);
 document.querySelectorAll("a[href^='#']").forEach((link) => link.addEventListener("click", (event) => {
   event.preventDefault(); // the fragment holds the filters
-  const target = document.querySelector(link.getAttribute("href"));
-  target.scrollIntoView();
-  target.setAttribute("tabindex", "-1");
-  target.focus({ preventScroll: true });
+  goTo(document.querySelector(link.getAttribute("href")));
 }));
 
 // Plotly's own events come from the figure's element once it is drawn.
@@ -61,7 +72,7 @@ addEventListener("resize", () => {
   clearTimeout(settled);
   settled = setTimeout(() => redraw(), 150);
 });
-addEventListener("beforeprint", () => { lazyTables.forEach((update) => update()); redraw(true); });
+addEventListener("beforeprint", () => { updateTables(true); redraw(true); });
 if (matchMedia("(max-width: 52rem)").matches) document.querySelector("#filters details").open = false;
 show();
 document.documentElement.dataset.ready = "yes";
