@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.columns import columns_of
 from workloads.trace import Request, Trace
 
 if TYPE_CHECKING:  # pandas takes long to import
@@ -124,7 +125,7 @@ class Run:
     telemetry: "pd.DataFrame | None" = None
 
     def __post_init__(self) -> None:
-        asked = [r.request_id for r in self.trace]
+        asked = columns_of(self.trace).request_id.tolist()
         got = self.records.request_ids.tolist() if isinstance(self.records, Records) else [r.request_id for r in self.records]
         if sorted(asked) != sorted(got):
             missing = sorted(set(asked) - set(got))[:5]

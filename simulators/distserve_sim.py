@@ -129,7 +129,7 @@ class DistServeSim:
         points = whole_points(profile) if scenario.times and profile else None
         usage, report = self._run(scenario, points, scratch)
 
-        log, requests = scratch / "log", scenario.trace.requests
+        log, requests = scratch / "log", tuple(scenario.trace)
         out = np.load(scratch / "tokens.npz")
         records = to_records(requests, out, log, unseen=1 if scenario.pools else 0)
         calibration = None

@@ -5,12 +5,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from workloads.columns import RequestColumns, columns_of, well_formed
 from workloads.rows import Row, csv_rows, integer, number, opened, to_trace
-from workloads.trace import Trace, TraceError
+from workloads.trace import Columns, Trace, TraceError
 
 SCHEMA = pa.schema(
     [
@@ -21,12 +25,13 @@ SCHEMA = pa.schema(
         pa.field("blocks", pa.list_(pa.int64()), nullable=False),
     ]
 )
+LARGE = 50_000  # rows of a Parquet file from which on its requests are held as columns
 METADATA_KEY = b"plumbline"
 
 
 def write_parquet(trace: Trace, path: Path) -> None:
     """Write the trace; its name and block_size go into the file's metadata. Raises OSError when the disk is full or closed to us."""
-    columns = {field: [getattr(r, field) for r in trace] for field in SCHEMA.names}
+    columns = {**columns_of(trace)._asdict(), "blocks": [r.blocks for r in trace]} if trace.block_size else _without_blocks(trace)
     metadata = {METADATA_KEY: json.dumps({"name": trace.name, "block_size": trace.block_size})}
     with _replacing(path) as scratch:
         pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(metadata)), scratch, compression="zstd")
@@ -43,11 +48,26 @@ def read_parquet(path: Path) -> Trace:
     if missing:
         raise TraceError(f"{path}: the columns {missing} are missing; it has {table.column_names}")
     metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    values = _columns_checked(path, table).to_pylist()
+    table = _columns_checked(path, table)
+    if len(table) >= LARGE and (large := _large(table)) is not None:
+        return Trace(name=metadata.get("name", path.stem), requests=large, block_size=metadata.get("block_size"))
+    values = table.to_pylist()
     rows = (
         Row(line=line, block_size=metadata.get("block_size"), blocks=tuple(row.pop("blocks")), **row) for line, row in enumerate(values, 1)
     )
     return to_trace(path, rows, metadata.get("name", path.stem))
+
+
+def _without_blocks(trace: Trace) -> dict[str, Any]:
+    none = pa.ListArray.from_arrays(np.zeros(len(trace) + 1, np.int32), pa.array([], pa.int64()))
+    return {**columns_of(trace)._asdict(), "blocks": none}
+
+
+def _large(table: pa.Table) -> RequestColumns | None:
+    """The requests, held as columns; None when they have blocks or are no trace (then each row is looked at, to say which)."""
+    columns = Columns(*(table[name].to_numpy() for name in Columns._fields))
+    blocks = pc.sum(pc.list_value_length(table["blocks"])).as_py()
+    return RequestColumns(columns) if not blocks and well_formed(columns) else None
 
 
 def write_csv(trace: Trace, path: Path) -> None:

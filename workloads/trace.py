@@ -4,9 +4,14 @@ import dataclasses
 import hashlib
 import math
 import struct
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 EPOCH_LIKE = 1e8  # seconds (3 years): a later arrival can only be a wall-clock time
 
@@ -39,6 +44,28 @@ class Request:
         for field in ("input_tokens", "output_tokens"):
             if getattr(self, field) < 1:
                 raise TraceError(f"request {self.request_id}: {field} must be >= 1, got {getattr(self, field)}")
+
+
+class Columns(NamedTuple):
+    """Requests as arrays, one of each field; without blocks."""
+
+    request_id: NDArray[np.int64]
+    arrival: NDArray[np.float64]
+    input_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+
+class Requests(Sequence[Request]):
+    """Requests that are not held as objects, but made when asked for (columns.py): without blocks, else as `check_requests` asks."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> Columns:
+        """All of them."""
+
+    @abstractmethod
+    def hashed(self) -> bytes:
+        """What Trace.sha256 is made of."""
 
 
 def check_requests(requests: Sequence[Request], block_size: int | None, where: Callable[[int], str]) -> None:
@@ -82,13 +109,14 @@ class Trace:
     """
 
     name: str
-    requests: tuple[Request, ...]
+    requests: Sequence[Request]
     block_size: int | None = None
 
     def __post_init__(self) -> None:
         if not self.requests:
             raise TraceError(f"trace {self.name}: it has no requests")
-        check_requests(self.requests, self.block_size, lambda row: f"trace {self.name}: row {row}")
+        if not isinstance(self.requests, Requests):
+            check_requests(self.requests, self.block_size, lambda row: f"trace {self.name}: row {row}")
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -100,6 +128,9 @@ class Trace:
     def sha256(self) -> str:
         """Hex digest of the content (ids, arrivals, lengths, blocks, block size); the name is left out."""
         digest = hashlib.sha256(struct.pack("<q", self.block_size or 0))
+        if isinstance(self.requests, Requests):
+            digest.update(self.requests.hashed())
+            return digest.hexdigest()
         for r in self.requests:
             digest.update(struct.pack("<qdqqq", r.request_id, r.arrival, r.input_tokens, r.output_tokens, len(r.blocks)))
             digest.update(struct.pack(f"<{len(r.blocks)}q", *r.blocks))

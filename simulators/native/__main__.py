@@ -54,7 +54,7 @@ def predict(words: Sequence[str], console: Console) -> None:
     """Read, simulate, print; keep the run when `out` says where."""
     cfg = settings.settings(words)
     trace, deployment = settings.trace(cfg), settings.deployment(cfg)
-    outcome = deployment.serve(trace)
+    outcome = deployment.serve(trace, token_times=cfg.token_times)
     for line in outcome.lines():
         console.print(line)
     records = RecordTable.of(outcome.served.records)

@@ -75,13 +75,15 @@ class Deployment:
             )
         return dataclasses.replace(self.effects.limits(found), **self.changes)
 
-    def serve(self, trace: Trace) -> Outcome:
-        """Simulate it. Raises SimulatorError, and ValueError for settings that do not go together."""
+    def serve(self, trace: Trace, *, token_times: bool = True) -> Outcome:
+        """Simulate it. token_times: whether records have them (those of a single engine need not).
+
+        Raises SimulatorError, and ValueError for settings that do not go together."""
         limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
         if self.profile is not None:
             frontend = self.native.frontend(self.profile)
-        if self.arrangement == Arrangement():
-            served = serve(trace, limits, step_time, frontend=frontend, policy=self.native.policy)
+        if self.arrangement.instances == 1:
+            served = serve(trace, limits, step_time, frontend=frontend, policy=self.native.policy, token_times=token_times)
         else:
             kv = self._sizes()[0].kv_bytes_per_token
             policy = self.native.policy
@@ -90,7 +92,7 @@ class Deployment:
 
     def metrics(self, trace: Trace, slo: SLO) -> Metrics:
         """(metric, stat) to value, as the database defines them."""
-        return live_metrics(table(self.serve(trace).served.records), slo=slo)
+        return live_metrics(table(self.serve(trace, token_times=False).served.records), slo=slo)
 
     def capacity(self, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Highest:
         """The highest rate, requests/s, at which this share of the requests meets the SLO, within 2 %. trace_at: the requests at a rate.

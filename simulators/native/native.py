@@ -22,6 +22,7 @@ from simulators.native.serve import Frontend, Served, serve
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
 from simulators.system import Coverage, NotAvailable, simulated_run
+from workloads.columns import columns_of
 from workloads.trace import Trace
 
 VERSION = "0.1"
@@ -190,7 +191,8 @@ def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:
 
 def longest_request(trace: Trace) -> int:
     """Tokens of the trace's longest request, prompt and output."""
-    return max(r.input_tokens + r.output_tokens for r in trace)
+    columns = columns_of(trace)
+    return int((columns.input_tokens + columns.output_tokens).max())
 
 
 def provenance() -> dict[str, str]:

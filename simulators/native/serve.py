@@ -14,6 +14,7 @@ from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
+from workloads.columns import columns_of
 from workloads.trace import Request, Trace
 
 COMPILED_FROM = 20_000  # output tokens of a trace: the readable engine takes about as long for them as loading the compiled one
@@ -68,7 +69,7 @@ def serve(
     obstacle = compiled_obstacle(limits, step_time, policy)
     if engine == "compiled" and obstacle:
         raise ValueError(f"the compiled engine does not have {obstacle}; take the readable one")
-    if engine == "compiled" or (engine == "any" and not obstacle and sum(r.output_tokens for r in trace) >= COMPILED_FROM):
+    if engine == "compiled" or (engine == "any" and not obstacle and columns_of(trace).output_tokens.sum() >= COMPILED_FROM):
         from simulators.native.fast.serve import serve_compiled  # here, since importing it takes longer than a small trace
 
         served = serve_compiled(trace, limits, step_time, frontend, token_times=token_times)

@@ -1,7 +1,5 @@
 """A trace through the compiled engine, and its records as columns."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -15,7 +13,8 @@ from simulators.native.prefix_keys import shared_keys
 from simulators.native.scheduler import Limits
 from simulators.native.serve import Frontend, Served
 from simulators.native.step_time import StepTime
-from workloads.trace import Trace
+from workloads.columns import columns_of
+from workloads.trace import Columns, Trace
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,12 +22,12 @@ Integers = NDArray[np.int64]
 
 def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, *, token_times: bool) -> Served:
     """See serve.py's `serve`. Raises SimulatorError."""
-    asked = Asked.of(trace)
-    reached = asked.arrival + (frontend.before + frontend.before_per_token * asked.prompt)
+    asked = columns_of(trace)
+    reached = asked.arrival + (frontend.before + frontend.before_per_token * asked.input_tokens)
     refusals = _refusals(asked, limits)
     order = np.argsort(reached, kind="stable")  # those that are served, as they reach the scheduler
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order
-    sequences = new_sequences(reached[order], asked.prompt[order], asked.output[order])
+    sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order])
     keys = _give_keys(sequences, trace, limits, order) if trace.block_size and limits.prefix_caching else np.empty(0, np.int64)
     finished = simulate(sequences, keys, limits, step_time)
     times = _token_times(finished, order, len(trace), frontend.after) if token_times else None
@@ -43,30 +42,9 @@ def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A trace's requests as columns, in its order."""
-
-    request_id: Integers
-    arrival: Floats
-    prompt: Integers
-    output: Integers
-
-    @classmethod
-    def of(cls, trace: Trace) -> "Asked":
-        """Those of the trace."""
-        n = len(trace)
-        return cls(
-            request_id=np.fromiter((r.request_id for r in trace), np.int64, n),
-            arrival=np.fromiter((r.arrival for r in trace), np.float64, n),
-            prompt=np.fromiter((r.input_tokens for r in trace), np.int64, n),
-            output=np.fromiter((r.output_tokens for r in trace), np.int64, n),
-        )
-
-
-def _refusals(asked: Asked, limits: Limits) -> dict[int, str]:
+def _refusals(asked: Columns, limits: Limits) -> dict[int, str]:
     """Place in the trace to the reason, of those that the engine turns away."""
-    end = asked.prompt + asked.output
+    end = asked.input_tokens + asked.output_tokens
     reasons = {tokens: reason for tokens in np.unique(end).tolist() if (reason := limits.refusal(tokens)) is not None}
     return {place: f"refused: {reasons[int(end[place])]}" for place in np.flatnonzero(np.isin(end, list(reasons))).tolist()}
 
@@ -80,7 +58,7 @@ def _give_keys(sequences: Array, trace: Trace, limits: Limits, order: Integers) 
     return np.concatenate(keys)
 
 
-def _columns(asked: Asked, sequences: Array, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
+def _columns(asked: Columns, sequences: Array, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
     """The records' columns. What is known of served requests only is NULL where there is a refusal."""
     refused = np.zeros(len(asked.request_id), bool)
     refused[list(refusals)] = True
@@ -97,8 +75,8 @@ def _columns(asked: Asked, sequences: Array, order: Integers, refusals: dict[int
         "scheduled": of_served(sequences["scheduled"]),
         "first_token": of_served(sequences["first_token"] + after),
         "finished": of_served(sequences["finished"] + after),
-        "input_tokens": of_served(asked.prompt[order]),
-        "output_tokens": of_served(asked.output[order]),
+        "input_tokens": of_served(asked.input_tokens[order]),
+        "output_tokens": of_served(asked.output_tokens[order]),
         "cached_tokens": of_served(sequences["cached"].astype(np.int64)),
         "error": pa.array([refusals.get(place) for place in range(len(refused))] if refusals else pa.nulls(len(refused)), pa.string()),
     }
