@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.console import stage
+from harness.console import say, stage
 from harness.parts import Calibration, Paths, Simulator
 from results.place import place
 from results.profile import Profile
@@ -65,6 +65,8 @@ class Simulation:
                         log = f"{measured.run_id}--{simulator.system}-{track}"
                         outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", log)
                         continue
+                    if track == "calibrated" and (line := held_out_line(run)):
+                        say(f"  {line}", style="dim")
                     log_file = Path(scratch) / "log"
                     write_run(place(self.paths.runs), run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
                     outcome.runs[name] = run.run_id
@@ -95,3 +97,19 @@ def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:
         return run
     told = {"source": source, "profile": profile.profile_id, "is": profile.source, **profile.provenance}
     return dataclasses.replace(run, config={**run.config, "simulator": {**run.config["simulator"], "step_times_from": told}})
+
+
+def held_out_line(run: Run) -> str | None:
+    """How well a calibrated simulator knows the profile's steps that were kept out of its fit, and what it cannot express; for people.
+
+    Median sizes of the relative error, by kind of step. None where there are no such steps.
+    """
+    told = run.config["simulator"]
+    calibration, own = told.get("calibration") or {}, told.get("step_time") or {}
+    found = {kind: r["median"] for kind, r in ((calibration.get("residuals") or {}).get("held_out") or {}).items()}
+    found |= ((own.get("residuals") or {}).get("held_out") or {}).get("median_abs_error_by_kind") or {}
+    if not found:
+        return None
+    errors = ", ".join(f"{kind.replace('_', ' ')} {error:.1%}" for kind, error in sorted(found.items()))
+    lacks = f"; it cannot express {calibration['cannot_express']}" if calibration.get("cannot_express") else ""
+    return f"steps held out of the fit, median error: {errors}{lacks}"

@@ -238,5 +238,6 @@ def _calibration(tables: Tables, profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile.profile_id,
         "residuals": residuals(steps, predicted.tolist()),
+        "cannot_express": "decode steps under 1 ms, and chunks that are not a prompt's last and have no decode beside them",
         "points_under_its_floor": int((steps["time"] < DECODE_FLOOR).sum()),
     }

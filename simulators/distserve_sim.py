@@ -43,6 +43,7 @@ NAME = "distserve_sim"
 DRIVER = Path(__file__).with_name("distserve_driver.py")
 SLOT = "facebook/opt-13b"  # it knows three models by name only; the engine's times take this one's place in its table
 SHIPPED = {"facebook/opt-13b": (1, 2, 4), "facebook/opt-66b": (2, 3, 4, 8)}  # its models and tensor parallelisms
+CANNOT_EXPRESS = "chunks on cached tokens, and mixed steps but as two, one after the other"
 DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; a request with more runs it for ever
 
 
@@ -137,6 +138,7 @@ class DistServeSim:
             calibration = {
                 "profile": profile.profile_id,
                 "table_ms": scenario.table,
+                "cannot_express": CANNOT_EXPRESS,
                 "residuals": residuals(points, report["predicted"]),
                 "wild_points": int(wild(profile.points(held_out=False)).sum()),
                 "points_it_cannot_express": int((profile.points()["prefill_context"] > 0).sum()),

@@ -46,6 +46,7 @@ SHIPPED = {  # its models and their tensor parallelisms
     "llama2-70b": (4, 8),  # of 2, its rows at 32,768 tokens are corrupt (0.36 s a prompt; 2.4 s at half as many)
     "bloom-176b": (8,),
 }
+CANNOT_EXPRESS = "decodes at other contexts than one, chunks on cached tokens, mixed steps but as 1.1 times that of prompts"
 HARDWARE = ("a100-80gb", "h100-80gb", "h100-80gb-pcap")
 NOTHING_FINISHED = "zero-size array to reduction"  # what it stops with when it ends so before any request has finished
 
@@ -146,6 +147,7 @@ class SplitwiseSim:
             calibration = {
                 "profile": profile.profile_id,
                 "decode_context": scenario.context,
+                "cannot_express": CANNOT_EXPRESS,
                 "residuals": residuals(points, report["predicted"]),
                 "wild_points": int(wild(profile.points(held_out=False)).sum()),
                 "points_it_cannot_express": int((profile.points()["prefill_context"] > 0).sum()),
