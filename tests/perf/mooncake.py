@@ -15,7 +15,7 @@ BLOCK = 512  # tokens
 
 
 def hit_rates(blocks: int) -> tuple[float, float]:
-    """(share of whole prompt blocks that hit a cache of so many blocks, share that could: an earlier request had the same prefix).
+    """(share of the trace's blocks that hit a cache of so many blocks, share that could: an earlier request had the same whole ones).
 
     One request after another, so that whatever was computed is there; outputs of one token.
     """
@@ -34,11 +34,11 @@ def hit_rates(blocks: int) -> tuple[float, float]:
     trace = Trace(name="mooncake", requests=made, block_size=BLOCK)
     records = serve(trace, limits, Linear(fixed=0.001), frontend=Frontend()).records
     seen: set[tuple[int, ...]] = set()
-    whole = could = 0
+    blocks_asked = could = 0
     for request in made:
-        full = (request.input_tokens - 1) // BLOCK
-        prefixes = [request.blocks[: i + 1] for i in range(full)]
-        whole += full
-        could += next((i for i, p in enumerate(prefixes) if p not in seen), full)
+        prefixes = [request.blocks[: i + 1] for i in range(request.input_tokens // BLOCK)]
+        usable = prefixes[: (request.input_tokens - 1) // BLOCK]  # the last token is computed in any case
+        blocks_asked += len(request.blocks)
+        could += next((i for i, p in enumerate(usable) if p not in seen), len(usable))
         seen.update(prefixes)
-    return sum(r.cached_tokens or 0 for r in records) / BLOCK / whole, could / whole
+    return sum(r.cached_tokens or 0 for r in records) / BLOCK / blocks_asked, could / blocks_asked
