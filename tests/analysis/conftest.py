@@ -18,14 +18,18 @@ from tests.studies import build_study, make_study
 MakeDatabase = Callable[..., Path]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-# A made-up cause for half of what a simulator is off by, the rest unexplained: what the figure needs, and it adds up.
-CAUSES = """
+# A made-up cause for half of what a simulator is off by, the rest unexplained: what the figure needs, and it adds up. And two choices
+# (of engines at one rate, which this study has not compared).
+MORE = """
 DELETE FROM attribution;
 INSERT INTO attribution
 SELECT measured_run_id, system, track, metric, stat, position, part, share * (measured - simulated), simulated, measured
 FROM fidelity
 CROSS JOIN (VALUES (1, 'step_times', 0.75), (2, 'scheduling', -0.25), (3, 'unexplained', 0.5)) AS parts (position, part, share)
 WHERE track = 'matched' AND metric IN ('ttft', 'tpot', 'e2e') AND stat = 'mean' AND measured IS NOT NULL AND simulated IS NOT NULL;
+INSERT INTO rankings VALUES
+('handmade', 'vidur', 'matched', 'engine', 'workload=azure_conv_like, rate=9/s', 'ttft', 'p50', 2, -1.0, 0.2, 'sglang', 'vllm'),
+('handmade', 'vidur', 'matched', 'engine', 'workload=mooncake_like, rate=9/s', 'ttft', 'p50', 2, 1.0, 0.0, 'sglang', 'sglang');
 """
 
 
@@ -50,7 +54,7 @@ def study_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = StudyReport(database=build_study(folder, runs), out=folder / "study.html", bootstrap=Bootstrap(resamples=100))
     report.write("handmade")
     with connect(Path(report.database), read_only=False) as connection:
-        connection.execute(CAUSES)
+        connection.execute(MORE)
     return report.write_scored("handmade").path
 
 

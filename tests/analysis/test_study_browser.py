@@ -134,6 +134,13 @@ def test_the_scorecard_says_what_the_rules_in_python_say(page: Page, report: Pat
             assert grades[tints[place][i + 1].split()[0]] == record.grade, (key, record)
 
 
+def test_choices_follow_the_filter_of_what_their_cells_have_in_common(page: Page) -> None:
+    assert [row[-1] for row in table(page, "rankings-table")] == ["20 %", "0.0 %"]
+    page.get_by_role("checkbox", name="mooncake like").check(force=True)
+    page.get_by_role("checkbox", name="SGLang").check(force=True)
+    assert [row[2] for row in table(page, "rankings-table")] == ["workload mooncake like, rate 9/s"]
+
+
 def test_links_to_runs_lead_to_their_folders(page: Page, report: Path) -> None:
     assert table(page, "runs-table")
     links = page.evaluate("[...document.querySelectorAll('#runs-table a')].map((link) => link.getAttribute('href'))")

@@ -93,15 +93,21 @@ function showCells() {
   tableInto("cells-table", { kind: "plain", tall: true, body, heads: ["Cell", "Measured", ...sims.map((sim) => sim.label)], caption: `${metric.label}: signed error of every cell, with its interval.` });
 }
 
+/** A ranking says in `setting` what its cells have in common, as 'workload=..., rate=...'; what they are compared in is not among it. */
+function rankingPasses(row) {
+  const sim = D.simulators[row.sim], common = Object.fromEntries(row.setting.split(", ").map((part) => part.split("=")));
+  return passes("track", sim.track) && passes("simulator", sim.system) && ["engine", "workload"].every((group) => !(group in common) || passes(group, common[group]));
+}
+
 function showRankings() {
-  const rows = D.rankings.filter((row) => { const sim = D.simulators[row.sim]; return passes("track", sim.track) && passes("simulator", sim.system); });
+  const rows = D.rankings.filter(rankingPasses);
   if (!rows.length) {
     document.getElementById("rankings-table").replaceChildren(element("p", { className: "empty", text: D.rankings.length ? nothing() : "No two cells differ in their configuration alone, so there is nothing to choose between." }));
     return;
   }
   const body = rows.map((row) => element("tr", {},
     element("th", { scope: "row", text: D.simulators[row.sim].label }),
-    ...[row.axis.replaceAll("_", " "), row.setting, [row.metric, row.stat].filter(Boolean).join(" ").replaceAll("_", " "), row.measured_best, row.simulated_best].map((text) => element("td", { className: "words", text: text ?? "–" })),
+    ...[row.axis.replaceAll("_", " "), row.setting.replaceAll("=", " ").replaceAll("_", " "), [row.metric, row.stat].filter(Boolean).join(" ").replaceAll("_", " "), row.measured_best, row.simulated_best].map((text) => element("td", { className: "words", text: text ?? "–" })),
     element("td", { text: row.kendall_tau === null ? "–" : number(row.kendall_tau) }), element("td", { className: row.regret === null ? "" : row.regret <= 0.02 ? "near" : row.regret <= 0.1 ? "off" : "far", text: percent(row.regret, false) })));
   tableInto("rankings-table", { kind: "plain", tall: rows.length > 12, body, heads: ["Simulator", "Choice of", "Among", "By", "Best as measured", "Simulator's choice", "Kendall's τ", "Regret"], caption: "Regret: how much worse the simulator's choice measures than the best one. Kendall's τ: 1 the same order, −1 the reverse." });
 }
