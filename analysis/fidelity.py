@@ -85,7 +85,7 @@ class _Study:
     metrics: Metrics
     saturations: Mapping[str, Saturation]
     scorer: Scorer
-    _noise: dict[str | None, Mapping[Key, float | None]] = dataclasses.field(default_factory=dict)
+    _noise: dict[tuple[str | None, str | None], Mapping[Key, float | None]] = dataclasses.field(default_factory=dict)
 
     def scores(self, measured: RunRow, simulated: RunRow) -> Iterator[Score]:
         """The rows of one pair."""
@@ -121,13 +121,13 @@ class _Study:
 
     def noise(self, measured: RunRow) -> Mapping[Key, float | None]:
         """The noise floor of each statistic over the valid repeats of a measured run; {} when it has none."""
-        if measured.cell not in self._noise:
-            repeats = [run for run in self.runs.values() if run.kind == "measured" and run.valid and run.cell == measured.cell]
-            repeats = [run for run in repeats if run.study == measured.study]
+        cell = measured.study, measured.cell
+        if cell not in self._noise:
+            repeats = [run for run in self.runs.values() if run.kind == "measured" and run.valid and (run.study, run.cell) == cell]
             values = {key: [self.metrics[run.run_id].get(key) for run in repeats] for key in KEYS}
             values[CAPACITY] = [self._own_capacity(run) for run in repeats]
-            self._noise[measured.cell] = {key: relative_spread([v for v in of if v is not None]) for key, of in values.items()}
-        return self._noise[measured.cell]
+            self._noise[cell] = {key: relative_spread([v for v in of if v is not None]) for key, of in values.items()}
+        return self._noise[cell]
 
     def saturation_rows(self) -> Iterator["_SaturationRow"]:
         """The rows of the table `saturation`."""

@@ -31,13 +31,15 @@ WHERE kind = 'measured'
 GROUP BY study, cell;
 
 -- Scores per cell, over its valid repeats: medians of measured, simulated and error. The interval is the union of the repeats' own:
--- it holds the choice of requests and the spread between repeats, and is wider than 95 % where there are several.
+-- it holds the choice of requests and the spread between repeats, and is wider than 95 % where there are several; unknown when that of a
+-- repeat is.
 -- noise_multiple: |error| as a multiple of the noise floor; NULL where the cell was measured once.
 CREATE VIEW cell_fidelity AS
 SELECT
     pairs.study, pairs.cell, fidelity.system, fidelity.track, metric, stat,
     median(measured) AS measured, median(simulated) AS simulated, median(error) AS error,
-    min(error_low) AS error_low, max(error_high) AS error_high,
+    CASE WHEN count(error_low) = count(error) THEN min(error_low) END AS error_low,
+    CASE WHEN count(error_high) = count(error) THEN max(error_high) END AS error_high,
     any_value(noise) AS noise, abs(median(error)) / nullif(any_value(noise), 0) AS noise_multiple,
     count(*) AS repeats
 FROM fidelity JOIN pairs USING (simulated_run_id)

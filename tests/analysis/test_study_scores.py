@@ -93,6 +93,19 @@ def test_a_cells_score_is_the_median_over_its_valid_repeats_and_its_interval_hol
     assert {(row["noise"], row["noise_multiple"]) for row in once} == {(None, None)}
 
 
+def test_an_interval_that_one_repeat_lacks_is_unknown_of_the_cell(make_database: MakeDatabase) -> None:
+    trace = make_trace()
+    repeats = [make_run(f"repeat-{i}", repeat=i, trace=trace) for i in range(2)]
+    database = make_database(*repeats, *map(make_simulated, repeats))
+    score(database, FEW)
+    with connect(database, read_only=False) as connection:
+        connection.execute("UPDATE fidelity SET error_high = NULL WHERE measured_run_id = 'repeat-1' AND metric = 'goodput'")
+    [row] = rows(database, "SELECT * FROM cell_fidelity WHERE metric = 'goodput'")
+    assert row["repeats"] == 2
+    assert row["error_low"] is not None
+    assert row["error_high"] is None
+
+
 def test_knees_say_what_each_system_serves_and_on_which_side_it_is(scored: Path) -> None:
     found = {
         (row["rho"], row["system"], row["track"]): row for row in rows(scored, "SELECT * FROM knees WHERE workload = 'azure_conv_like'")
