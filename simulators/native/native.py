@@ -89,10 +89,12 @@ class Native:
             )
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen = profile if track == "calibrated" else None
+        own_steps: dict[str, Any] = {}
         if track == "oracle":
-            from simulators.native.own_steps import own_profile  # here: it needs pandas, which takes long to import
+            from simulators.native.own_steps import TOLD, own_profile  # here: it needs pandas, which takes long to import
 
             chosen = own_profile(measured, profile, **how_steps_are_made(native.policy, limits))
+            own_steps = {"own_steps": {name: chosen.provenance.get(name) for name in TOLD}}
         outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -103,7 +105,7 @@ class Native:
             track=track,
             wall_s=outcome.served.seconds,
             coverage=self.coverage,
-            config={"settings": dataclasses.asdict(native), **outcome.config()},
+            config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )
 

@@ -36,6 +36,7 @@ COLUMNS = (
     "step_decode_batch",
     "step_decode_kv_tokens",
 )
+TOLD = ("step_times_multiplied_by", "profile_on_these_steps")
 LEAST = 2  # points of a kind that a fit needs
 HANDOVER = 0.01  # s that a request may have been sent before it reaches the scheduler
 LOGGED = 1e-3  # s that a step may be logged after its tokens are read
@@ -47,7 +48,8 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
     """The run's own steps as samples, and the front-end cost of the engine's profile where there is one.
 
     A kind of step of which the run has too few (prompts computed alone, in a busy run) is filled up with the profile's. apart, recomputed:
-    as the model that is fitted to it will be told (Measured). Raises NotAvailable when the run has no step log, or too little in it.
+    as the model that is fitted to it will be told (Measured). Its provenance says how the given profile does on these very steps (TOLD).
+    Raises NotAvailable when the run has no step log, or too little in it.
     """
     steps = logged_steps(measured)
     if steps.empty:
@@ -79,7 +81,11 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
         wall_s=measured.wall_s,
         provenance={} if profile is None else profile.provenance,
     )
-    return _with_their_time(own, timed, Measured(own, apart=apart, recomputed=recomputed), recomputed)
+    scaled = _with_their_time(own, timed, _predicted(timed, Measured(own, apart=apart, recomputed=recomputed), recomputed))
+    if profile is None:
+        return scaled
+    held = _held_against(timed, _predicted(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed))
+    return dataclasses.replace(scaled, provenance={**scaled.provenance, "profile_on_these_steps": held})
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:
@@ -197,14 +203,27 @@ def _waited(records: Records, before: Array, times: Array) -> NDArray[np.bool_]:
     return np.asarray(latest[np.searchsorted(sent, before - HANDOVER, side="right")] >= times - LOGGED)
 
 
-def _with_their_time(profile: Profile, timed: pd.DataFrame, model: Measured, recomputed: bool) -> Profile:
+def _with_their_time(profile: Profile, timed: pd.DataFrame, predicted: Array) -> Profile:
     """The profile with its times multiplied by what the model fitted to it makes too little of all timed steps together."""
-    samples = profile.samples
-    steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
-    predicted = sum((model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps), start=0.0)
-    factor = float(timed["time"].sum()) / predicted if predicted > 0 else 1.0
+    samples, total = profile.samples, float(predicted.sum())
+    factor = float(timed["time"].sum()) / total if total > 0 else 1.0
     scaled = samples.assign(time=samples["time"].where(samples["kind"] == "frontend", samples["time"] * factor))
     return dataclasses.replace(profile, samples=scaled, provenance={**profile.provenance, "step_times_multiplied_by": factor})
+
+
+def _held_against(timed: pd.DataFrame, predicted: Array) -> dict[str, dict[str, float]]:
+    """Of each kind of step: how many, how long they took, and how long a model says that steps of the same composition take, s in sum."""
+    kinds = timed.assign(says=predicted).groupby("kind")
+    return {
+        str(kind): {"steps": len(steps), "took_s": float(steps["time"].sum()), "profile_s": float(steps["says"].sum())}
+        for kind, steps in kinds
+    }
+
+
+def _predicted(timed: pd.DataFrame, model: Measured, recomputed: bool) -> Array:
+    """What a model says of each step, s."""
+    steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
+    return np.array([model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps])
 
 
 def _batch(chunks: tuple[Chunk, ...], decodes: int, context: int, recomputed: bool) -> Batch:
