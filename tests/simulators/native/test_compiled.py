@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulators.native.fast.allocate import new_engine, new_sequences
+from simulators.native.fast.engine import DONE, WAITS, advance
+from simulators.native.fast.records import Engine
 from simulators.native.measured import Measured
 from simulators.native.roofline import Device, Roofline
 from simulators.native.serve import Frontend, Served, serve
@@ -15,6 +18,7 @@ from simulators.native.swapping import Swapping
 from tests.simulators.native.cases import Case, Linear, random_case
 from tests.simulators.native.test_native import H200
 from tests.simulators.native.test_step_time import LLAMA_8B, PEAK, profile
+from workloads.columns import columns_of
 
 FRONTEND = Frontend(before=0.011, before_per_token=0.0003, after=0.007)
 
@@ -110,3 +114,26 @@ def test_what_it_does_not_have_is_told_and_served_by_the_readable_one(changes: d
     with pytest.raises(ValueError, match=f"the compiled engine does not have {message}; take the readable one"):
         serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy, engine="compiled")
     assert len(serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy).records) == len(case.trace)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed: int) -> None:
+    """As a cluster would: on to the next arrival, the request handed over, and so on. Nothing differs from knowing all at once."""
+    case = first_come(random_case(seed))
+    columns = columns_of(case.trace)
+    limits = dataclasses.replace(case.limits, prefix_caching=False)
+
+    def engine() -> Engine:
+        made = new_sequences(columns.arrival, columns.input_tokens, columns.output_tokens)
+        return new_engine(made, np.empty(0, np.int64), limits, case.step_time.law)
+
+    whole, led = engine(), engine()
+    assert advance(whole, np.inf) == DONE
+    for known, arrival in enumerate(columns.arrival.tolist()):
+        led.clock["known"] = known
+        for until in (arrival - 0.01, arrival):  # the first of them shows nothing that the second would not
+            assert advance(led, until) in (DONE, WAITS)
+    led.clock["known"] = len(columns.arrival)
+    assert advance(led, np.inf) == DONE
+    assert np.array_equal(whole.sequences, led.sequences)
+    assert np.array_equal(whole.ends[: whole.clock["logged"][0]], led.ends[: led.clock["logged"][0]])
