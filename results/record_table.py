@@ -40,6 +40,18 @@ class RecordTable(Records):
         shown = np.array([r.token_times is not None for r in records], dtype=bool)
         return cls(pa.table(columns, schema=COLUMNS), TokenTimes.of(records), shown)
 
+    @classmethod
+    def merged(cls, parts: Sequence["RecordTable"], places: Sequence[NDArray[np.int64]]) -> "RecordTable":
+        """The records of all parts; places: where each part's come among them."""
+        order = np.argsort(np.concatenate(places))
+        times = [part.token_times for part in parts]
+        known = [t.unshifted() for t in times if t is not None]
+        return cls(
+            pa.concat_tables([part.columns for part in parts]).take(order).combine_chunks(),
+            TokenTimes.merged(known, places) if len(known) == len(parts) else None,
+            np.concatenate([part._shown for part in parts])[order],
+        )
+
     @property
     def request_ids(self) -> NDArray[np.int64]:
         """See Records."""

@@ -1,7 +1,7 @@
 """TokenTimes: when each token of many requests came, without a number for each: a batch's requests get theirs at the same times."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -41,6 +41,25 @@ class TokenTimes:
             start=np.cumsum(counts) - counts,
             length=counts,
         )
+
+    @classmethod
+    def merged(cls, parts: Sequence["TokenTimes"], places: Sequence[Integers]) -> "TokenTimes":
+        """Those of several sets of records, which come to these places among all; none is shifted."""
+        before = np.cumsum([0, *(len(part.clock) for part in parts)])
+        record = np.concatenate([place[part.record] for part, place in zip(parts, places, strict=True)])
+        order = np.argsort(record, kind="stable")
+        starts = [part.start + shift for part, shift in zip(parts, before.tolist(), strict=False)]
+        return cls(
+            records=sum(part.records for part in parts),
+            clock=np.concatenate([part.clock for part in parts]),
+            record=record[order],
+            start=np.concatenate(starts)[order],
+            length=np.concatenate([part.length for part in parts])[order],
+        )
+
+    def unshifted(self) -> "TokenTimes":
+        """The same times, with a shift of 0."""
+        return replace(self, clock=self.clock + self.shift, shift=0.0) if self.shift else self
 
     @property
     def counts(self) -> Integers:

@@ -76,7 +76,7 @@ class Deployment:
         return dataclasses.replace(self.effects.limits(found), **self.changes)
 
     def serve(self, trace: Trace, *, token_times: bool = True) -> Outcome:
-        """Simulate it. token_times: whether records have them (those of a single engine need not).
+        """Simulate it. token_times: False: records need not have them.
 
         Raises SimulatorError, and ValueError for settings that do not go together."""
         limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
@@ -85,9 +85,15 @@ class Deployment:
         if self.arrangement.instances == 1:
             served = serve(trace, limits, step_time, frontend=frontend, policy=self.native.policy, token_times=token_times)
         else:
-            kv = self._sizes()[0].kv_bytes_per_token
-            policy = self.native.policy
-            served = self.arrangement.serve(trace, limits, step_time, frontend=frontend, policy=policy, kv_bytes_per_token=kv)
+            served = self.arrangement.serve(
+                trace,
+                limits,
+                step_time,
+                frontend=frontend,
+                policy=self.native.policy,
+                kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
+                token_times=token_times,
+            )
         return Outcome(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def metrics(self, trace: Trace, slo: SLO) -> Metrics:

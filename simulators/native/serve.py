@@ -4,7 +4,10 @@ import dataclasses
 import time
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from results.record import RequestRecord
 from simulators.native.engine import run
@@ -16,6 +19,8 @@ from simulators.native.sequence import Sequence
 from simulators.native.step_time import StepTime
 from workloads.columns import columns_of
 from workloads.trace import Request, Trace
+
+Floats = NDArray[np.float64]
 
 COMPILED_FROM = 20_000  # output tokens of a trace: the readable engine takes about as long for them as loading the compiled one
 
@@ -29,6 +34,11 @@ class Frontend:
     before: float = 0.0
     before_per_token: float = 0.0
     after: float = 0.0
+
+    def reached(self, arrival: Floats, input_tokens: Any) -> Floats:
+        """When requests of these arrivals (s) and prompts reach the scheduler."""
+        reached: Floats = arrival + (self.before + self.before_per_token * input_tokens)
+        return reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ import pytest
 from plotly.subplots import make_subplots
 
 from simulators.native import settings
-from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.deployment import Deployment
 from simulators.native.scheduler import Limits
 from simulators.native.serve import Frontend, Served, serve
@@ -152,9 +151,7 @@ def test_growth(benchmark: Any) -> None:
         return min(simulate().seconds for _ in range(2))
 
     def replicated(n: int) -> Served:
-        deployment = h200()
-        trace = azure(500 * n, n * rate)
-        return Arrangement(instances=n).serve(trace, deployment.limits(trace), STEP_TIME, frontend=Frontend())
+        return h200(f"arrangement.instances={n}").serve(azure(20_000 * n, n * rate)).served
 
     def measure() -> list[tuple[str, list[float], list[float]]]:
         return [
@@ -164,7 +161,7 @@ def test_growth(benchmark: Any) -> None:
                 [211 * s for s in scales],
                 [best(lambda s=s: h200().serve(_scaled(s)).served) for s in scales],  # type: ignore[misc]
             ),
-            ("replicas (500 requests each, readable engine)", [*map(float, replicas)], [best(lambda n=n: replicated(n)) for n in replicas]),  # type: ignore[misc]
+            ("replicas (20,000 requests each)", [*map(float, replicas)], [best(lambda n=n: replicated(n)) for n in replicas]),  # type: ignore[misc]
         ]
 
     lines = benchmark.pedantic(measure, rounds=1)

@@ -1,9 +1,11 @@
 """Arrangement: how many engines, and who decides what goes where; a trace served by them."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Literal
 
+from simulators.native.cluster.apart import Blind, serve_apart
 from simulators.native.cluster.instance import Instance
 from simulators.native.cluster.link import Link
 from simulators.native.cluster.llumnix import Llumnix
@@ -58,14 +60,22 @@ class Arrangement:
         frontend: Frontend,
         policy: str = "vllm_v1",
         kv_bytes_per_token: float = 0.0,
+        token_times: bool = True,
     ) -> Served:
         """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
+        token_times: False: records need not have them.
 
         All else as in `serve.serve`; peak_kv_blocks: of the fullest engine. Raises SimulatorError, and ValueError for a policy that
         does not go with this arrangement.
         """
         begin = time.perf_counter()
         self._check(policy, limits)
+        placement = self._placement()
+        if isinstance(placement, Blind):
+            served = serve_apart(
+                trace, self.instances, placement, limits, step_time, frontend=frontend, policy=policy, token_times=token_times
+            )
+            return dataclasses.replace(served, seconds=time.perf_counter() - begin)
         limits = adapted(policy, limits)
         queue = Queue(trace, limits, frontend)
         cluster = self.cluster(limits, step_time, policy=policy, kv_bytes_per_token=kv_bytes_per_token)

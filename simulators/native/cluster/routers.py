@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulators.native import sequence
 from simulators.native.cluster.instance import Instance
@@ -19,6 +20,10 @@ class Random(Stays):
         """See Placement."""
         return Place(instances[int(self._rng.integers(len(instances)))])
 
+    def places(self, requests: int, instances: int) -> NDArray[np.int64]:
+        """See apart.Blind."""
+        return self._rng.integers(instances, size=requests)
+
 
 class RoundRobin(Stays):
     """Each in turn."""
@@ -31,6 +36,10 @@ class RoundRobin(Stays):
         chosen = instances[self._next % len(instances)]
         self._next += 1
         return Place(chosen)
+
+    def places(self, requests: int, instances: int) -> NDArray[np.int64]:
+        """See apart.Blind."""
+        return np.arange(self._next, self._next + requests) % instances
 
 
 class LeastOutstanding(Stays):

@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, *, token_times: bool) -> Served:
     """See serve.py's `serve`. Raises SimulatorError."""
     asked = columns_of(trace)
-    reached = asked.arrival + (frontend.before + frontend.before_per_token * asked.input_tokens)
+    reached = frontend.reached(asked.arrival, asked.input_tokens)
     refusals = _refusals(asked, limits)
     order = np.argsort(reached, kind="stable")  # those that are served, as they reach the scheduler
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order

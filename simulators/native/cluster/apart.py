@@ -1,0 +1,64 @@
+"""Replicas behind a router that looks at nothing: each one is an engine by itself, and can be served by itself (compiled, where it can)."""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.record_table import RecordTable
+from simulators.native.policies import adapted
+from simulators.native.scheduler import Limits
+from simulators.native.serve import Frontend, Served, serve
+from simulators.native.step_time import StepTime
+from workloads.columns import RequestColumns, columns_of
+from workloads.trace import Columns, Requests, Trace
+
+
+@runtime_checkable
+class Blind(Protocol):
+    """A router that knows beforehand where everybody goes."""
+
+    def places(self, requests: int, instances: int) -> NDArray[np.int64]:
+        """The instance of each of so many requests, in the order in which they reach it."""
+        ...
+
+
+def serve_apart(
+    trace: Trace, instances: int, router: Blind, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str, token_times: bool
+) -> Served:
+    """See Arrangement.serve: the same results."""
+    place = _places(trace, instances, router, adapted(policy, limits), frontend)
+    rows = [np.flatnonzero(place == instance) for instance in range(instances)]
+    parts = [
+        serve(_part(trace, mine), limits, step_time, frontend=frontend, policy=policy, token_times=token_times)
+        for mine in rows
+        if len(mine)
+    ]
+    return dataclasses.replace(
+        parts[0],
+        records=RecordTable.merged([RecordTable.of(p.records) for p in parts], [mine for mine in rows if len(mine)]),
+        steps=sum(p.steps for p in parts),
+        preemptions=sum(p.preemptions for p in parts),
+        end=max(p.end for p in parts),
+        peak_kv_blocks=max(p.peak_kv_blocks for p in parts),
+    )
+
+
+def _places(trace: Trace, instances: int, router: Blind, limits: Limits, frontend: Frontend) -> NDArray[np.int64]:
+    """The instance of each request, in the trace's order. Whom the engines turn away, the router does not see."""
+    columns = columns_of(trace)
+    ends, which = np.unique(columns.input_tokens + columns.output_tokens, return_inverse=True)
+    accepted = np.array([limits.refusal(end) is None for end in ends.tolist()])[which]
+    order = np.argsort(frontend.reached(columns.arrival, columns.input_tokens), kind="stable")
+    order = order[accepted[order]]
+    place = np.zeros(len(trace), np.int64)
+    place[order] = router.places(len(order), instances)
+    return place
+
+
+def _part(trace: Trace, rows: NDArray[np.int64]) -> Trace:
+    if isinstance(trace.requests, Requests):
+        some = Columns._make(column[rows] for column in trace.requests.columns)
+        return dataclasses.replace(trace, requests=RequestColumns(some))
+    return dataclasses.replace(trace, requests=tuple(trace.requests[row] for row in rows.tolist()))
