@@ -66,7 +66,7 @@ class Resamples:
 
     def _totals(self, columns: Sequence[npt.NDArray[Any]]) -> Values:
         """Sums over each resample: (columns, resamples)."""
-        return _totals(self.weights, np.stack(columns, axis=1).astype(np.float64)).T
+        return _totals(self.weights, np.stack(columns).astype(np.float64))
 
     def describe_pool(self, pool: "Pool") -> Described:
         """Mean and QUANTILES of values of which a request has many: whole requests are drawn, with all their values."""
@@ -156,17 +156,18 @@ def _draw(weights: Weights, starts: npt.NDArray[np.int64], jumps: Values, chance
             weights[r, at] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc"})  # several terms of a sum at once
 def _totals(weights: Weights, values: Values) -> Values:
-    """Sums of each column of values, shape (n, k), over each resample: (resamples, k)."""
+    """Sums of each row of values, shape (k, n), over each resample: (k, resamples)."""
     resamples, n = weights.shape
-    out = np.zeros((resamples, values.shape[1]))
+    out = np.zeros((len(values), resamples))
     for r in range(resamples):
-        for i in range(n):
-            weight = weights[r, i]
-            if weight:
-                for k in range(values.shape[1]):
-                    out[r, k] += weight * values[i, k]
+        row = weights[r].astype(np.float64)
+        for k in range(len(values)):
+            total = 0.0
+            for i in range(n):
+                total += row[i] * values[k, i]
+            out[k, r] = total
     return out
 
 
