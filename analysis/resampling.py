@@ -5,6 +5,12 @@ blocks of requests in order of arrival (the stationary bootstrap of Politis and 
 begin anywhere, their lengths are geometric, the last request is followed by the first), so that what neighbours share is kept;
 blocks of length 1 are the ordinary bootstrap. Such an interval covers the choice of requests; it does not cover what differs when the
 same run is repeated: that is the noise floor (`stats.relative_spread`).
+
+How often the 95 % interval of an error holds the truth, measured: on independent lognormal latencies (300 times) 94 to 97 % for all
+statistics at 200 and 1,000 requests, p99 of 50 requests 90 %. On two runs of an M/G/1 queue that have nothing in common (1,000 requests
+each, 150 times) at 60, 80 and 90 % load 89, 83 and 71 % for the mean, 89, 74 and 60 % for p99; drawn one by one 41, 23 and 10 % for the
+mean. So near saturation a single run's interval is still too narrow where a simulator's queue does not follow the measured one: repeats
+tell more.
 """
 
 from collections.abc import Sequence
