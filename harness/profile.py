@@ -161,7 +161,8 @@ class Profiler:
         whole, later = list(self._prefills(min(chunk, longest))), list(self._chunks(chunk, longest, block))
         decodes, mixes = list(self._decodes(limits, longest)), list(self._mixes(limits, longest))
         too_long = [Refusal(prompts=[round(x * limits.max_model_len) for x in TOO_LONG])] if limits.max_model_len else []
-        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *decodes[1:], *later, *mixes[:-1]]
+        # a slow engine gets no further than the chunks in the time of conf/profile/cpu.yaml: two contexts of decodes, no more, come before
+        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *decodes[1:2], *later, *decodes[2:], *mixes[:-1]]
 
     def _prefills(self, whole: int) -> Iterator[Prefill]:
         """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token."""
