@@ -129,7 +129,7 @@ class Deployment:
 
     def _step_time(self, trace: Trace) -> StepTime:
         if self.profile is not None:
-            return Measured(self.profile)
+            return Measured(self.profile, apart=self.native.policy == "sglang")
         shape, device = self._sizes()
         efficiency = self.effects.efficiency(self.native.roofline, device)
         computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel)

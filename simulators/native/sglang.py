@@ -22,9 +22,14 @@ from simulators.system import SimulatorError
 
 
 class Sglang:
-    """A Scheduler for the given limits. `running` holds the jobs that decode, `waiting` those to be admitted, in order."""
+    """A Scheduler for the given limits. `running` holds the jobs that decode, `waiting` those to be admitted, in order.
+
+    Raises ValueError for limits that it cannot keep.
+    """
 
     def __init__(self, limits: Limits) -> None:
+        if limits.kept_tokens is not None:
+            raise ValueError(f"the policy sglang keeps all of a context: kept_tokens must be left out, got {limits.kept_tokens}")
         self.limits, self.options = limits, limits.sglang
         self.cache = RadixCache(pages=limits.kv_blocks, page_size=limits.block_size, enabled=limits.prefix_caching)
         self.memory = Memory(self.cache, limits.max_num_seqs)

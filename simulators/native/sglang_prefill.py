@@ -28,7 +28,7 @@ class Admission:
         self._now = float(mixed_decodes)  # tokens that this step will take
         share = 1.0 if options.ignore_eos else ratio
         self._running, self._play_through = list(running), options.ignore_eos and not memory.cache.enabled
-        self._later = mixed_decodes + sum(min(self._output(job) - job.generated, self._clip) * share for job in self._running)
+        self._later = mixed_decodes + sum(min(job.sequence.output - job.generated, self._clip) * share for job in self._running)
         self._plan: list[tuple[float, int]] | None = None  # without a prefix cache: (tokens to come, tokens held) of all, soonest end first
 
     def resume(self, job: Job) -> bool:
@@ -39,7 +39,7 @@ class Admission:
         rest = job.sequence.total - job.start
         job.end = job.start + min(rest, room)
         self.jobs.append(job)
-        self._charge(job, 0 if rest > room else self._output(job))
+        self._charge(job, 0 if rest > room else job.sequence.output)
         return rest > room
 
     def add(self, job: Job) -> Verdict:
@@ -49,13 +49,13 @@ class Admission:
             return self._add_without_cache(job)
         node = self._memory.match(job)
         cache.lock(node)
-        admitted = self._choose(job)
-        if admitted is not None:
+        refusal = self._choose(job)
+        if refusal is not None:
             cache.unlock(node)
-            return admitted
+            return refusal
         job.node, job.kept = node, node.end
         self.jobs.append(job)
-        self._charge(job, 0 if job is self.chunked else self._output(job))
+        self._charge(job, 0 if job is self.chunked else job.sequence.output)
         return self.verdict()
 
     def verdict(self) -> Verdict:
@@ -102,7 +102,7 @@ class Admission:
         else:
             job.end, self.chunked = self._chunk_left, job
         self.jobs.append(job)
-        self._charge(job, 0 if job is self.chunked else self._output(job))
+        self._charge(job, 0 if job is self.chunked else job.sequence.output)
         return self.verdict()
 
     def _lasts(self, job: Job, paged: int) -> bool:
@@ -129,7 +129,3 @@ class Admission:
         self._step_left -= new
         if self._chunk_left is not None:
             self._chunk_left -= new
-
-    @staticmethod
-    def _output(job: Job) -> int:
-        return job.sequence.output

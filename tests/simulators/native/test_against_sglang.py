@@ -4,6 +4,7 @@ The e2e test drives the real class in the engine's environment. The other one co
 that a change of ours shows without that environment. New digests: `python -m tests.simulators.native.test_against_sglang`.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from simulators.native.policies import adapted
 from simulators.native.scheduler import Limits
 from simulators.native.serve import Frontend, serve
+from simulators.native.sglang import Sglang
 from tests.simulators.native.cases import Case, Linear
 from tests.simulators.native.sglang_cases import for_sglang, our_steps, sglang_case
 from tests.simulators.native.test_against_vllm import ROOT, digest
@@ -100,6 +102,12 @@ def test_what_would_fill_the_pool_alone_is_refused() -> None:
     requests = tuple(Request(request_id=i, arrival=0.0, input_tokens=n, output_tokens=8) for i, n in enumerate((80, 95)))
     good, large = serve(Trace(name="x", requests=requests), limits, Linear(fixed=0.01), frontend=Frontend(), policy="sglang").records
     assert good.error is None and large.error == "refused: 102 tokens do not fit the KV cache of 100 tokens"
+
+
+def test_a_part_of_a_context_cannot_be_left_out() -> None:
+    limits = Limits(kv_blocks=100, block_size=1, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=90, prefix_caching=False)
+    with pytest.raises(ValueError, match="sglang keeps all of a context"):
+        Sglang(dataclasses.replace(limits, kept_tokens=16))
 
 
 if __name__ == "__main__":
