@@ -92,7 +92,7 @@ class Cell:
         """The rate (requests/s) that the engine sustains, given or measured, and how it came about; JSON-able."""
         if self.load.capacity is not None:
             return {"rate": self.load.capacity, "source": "given as load.capacity"}
-        with stage("capacity", "requests/s that it can sustain") as progress:
+        with stage("capacity", "requests/s that it can sustain") as progress, Contention(endpoint.core_pids) as contention:
             result = self.capacity.measure(
                 endpoint,
                 self.client,
@@ -102,7 +102,8 @@ class Cell:
                 progress=progress,
             )
         say(f"  capacity {result.rate:.2f} requests/s [{result.low:.2f}, {result.high:.2f}]", style="dim")
-        return dataclasses.asdict(result)
+        self._warn(contention.share, "the capacity is too low by about as much")
+        return dataclasses.asdict(result) | {"core_wait": contention.share}
 
     def find_profile(self, endpoint: Endpoint) -> Profile:
         """The engine's step times."""
@@ -110,9 +111,13 @@ class Cell:
             profile = self.profile.measure(
                 endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
-        if (share := profile.provenance["core_wait"]) is not None and share > self.gates.max_core_wait:
-            say(f"  others had the engine's core for {share:.1%} of that time: the step times are uncertain", style="yellow")
+        self._warn(profile.provenance["core_wait"], "the step times are uncertain")
         return profile
+
+    def _warn(self, core_wait: float | None, what: str) -> None:
+        """Say it when others had the engine's core for longer than a run's gate would let pass."""
+        if core_wait is not None and core_wait > self.gates.max_core_wait:
+            say(f"  others had the engine's core for {core_wait:.1%} of that time: {what}", style="yellow")
 
     def replay(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None) -> Replayed:
         """Replay the workload on an engine whose prefix cache is emptied first, and watch the engine and its GPUs meanwhile."""

@@ -58,6 +58,7 @@ def test_the_engine_says_what_it_resolved_its_limits_to(done: tuple[Bench, str])
     assert limits.kv_tokens is not None and limits.kv_tokens > 1024
     assert simulated.limits == limits
     assert run.telemetry is not None and "num_requests_running" in set(run.telemetry["name"])
+    assert 0 <= run.provenance["core_wait"] <= 1
 
 
 def test_vidur_replays_the_same_requests(done: tuple[Bench, str]) -> None:

@@ -199,6 +199,7 @@ def test_the_scheduler_has_a_core_of_its_own(served: Served) -> None:
     (detokenizer,) = [p for p in children if "".join(p.cmdline()[:1]).startswith("sglang::detokenizer")]
     assert list(served.endpoint.details["core_cpus"]) == scheduler.cpu_affinity()
     assert not set(scheduler.cpu_affinity()) & set(detokenizer.cpu_affinity())
+    assert list(served.endpoint.core_pids) == [scheduler.pid]
 
 
 @pytest.mark.e2e

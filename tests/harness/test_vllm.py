@@ -190,6 +190,7 @@ def test_the_engine_core_has_a_core_of_its_own(endpoint: Endpoint) -> None:
     assert len(cores) == len(servers) == 1
     assert list(endpoint.details["core_cpus"]) == cores[0].cpu_affinity()
     assert not set(cores[0].cpu_affinity()) & set(servers[0].cpu_affinity())
+    assert list(endpoint.core_pids) == [cores[0].pid]
 
 
 @pytest.mark.e2e
