@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.observations import Observation
 from harness.shots import Gun, Shot
-from harness.steps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times
+from harness.steps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times, usual_gap
 from results.record import RequestRecord
 
 SHOTS = 9  # requests of a front-end probe, one after another; these tell the smallest prefill, too
@@ -198,6 +198,8 @@ class Mixed:
             gun.put(self.batch, self.prompt)
         if not self.step:
             self._learn(gun)
+        if not self.step:
+            return []
         arrivals, at = [], 1.2 * self.started + FLANK * self.step
         for n in self.prompts:
             arrivals.append(at)
@@ -230,4 +232,4 @@ class Mixed:
 
     def _note(self, decoders: Sequence[RequestRecord]) -> None:
         self.started = max(r.first_token or 0.0 for r in decoders)
-        self.step = float(np.median(np.concatenate([np.diff(token_times(r)) for r in decoders])))
+        self.step = usual_gap([token_times(r) for r in decoders])

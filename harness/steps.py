@@ -60,6 +60,12 @@ def on_time(times: Times, low: int = 0, high: int | None = None) -> NDArray[np.i
     return low + np.flatnonzero(~np.append(at_once, False)[: high - low])
 
 
+def usual_gap(streams: Sequence[Times]) -> float:
+    """Seconds between two tokens, mostly: the median gap, or where most tokens came in bunches the mean; 0 when all came at once."""
+    gaps = np.concatenate([np.diff(times) for times in streams])
+    return float(np.median(gaps)) or float(np.mean(gaps))
+
+
 def slope(times: Times, kept: NDArray[np.intp]) -> float | None:
     """Seconds per token, from the tokens that `kept` names; None when they are fewer than 3."""
     return float(theilslopes(times[kept], kept)[0]) if len(kept) >= 3 else None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.steps import Times, blocks, handover, mixed_step, period, stairs, together
+from harness.steps import Times, blocks, handover, mixed_step, period, stairs, together, usual_gap
 from results.record import RequestRecord
 
 STEP = 0.02
@@ -37,6 +37,14 @@ def test_the_period_stands_up_to_late_tokens() -> None:
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_the_period_stands_up_to_tokens_handed_over_together(size: int) -> None:
     assert period([bunched(steps(30), size)]) == pytest.approx(STEP, rel=0.02)
+
+
+def test_the_usual_gap_is_that_of_most_tokens_or_the_mean_where_most_come_at_once() -> None:
+    gaps = np.full(20, STEP)
+    gaps[7] = 1.0  # a prompt in between
+    assert usual_gap([np.cumsum(gaps), np.cumsum(gaps)]) == pytest.approx(STEP)
+    assert usual_gap([np.repeat(steps(8), 3)]) == pytest.approx(STEP * 7 / 23)
+    assert usual_gap([np.zeros(5)]) == 0
 
 
 def test_tokens_that_all_come_at_once_say_nothing() -> None:
