@@ -30,7 +30,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class RunShelf:
-    """study: its name. runs: the folder of run folders. again: an INVALID run counts as none.
+    """study: its name. runs: the folder of run folders. again: an INVALID run that is there already counts as none.
 
     A run's id ends in its point's hash, so that it is found by name; what its configuration says decides.
     """
@@ -47,6 +47,8 @@ class RunShelf:
                 continue
             meta = read_meta(folder)
             label = meta["config"].get("study") or {}
+            if self.again and not meta["valid"]:
+                continue
             if meta["kind"] == "measured" and (label.get("name"), label.get("point")) == (self.study, named[1]):
                 self._kept[named[1]] = Kept(run_id=folder.name, invalid_reason=meta["invalid_reason"])
 
@@ -58,8 +60,7 @@ class RunShelf:
         """See Shelf."""
         if step.kind in ("profile", "capacity", "operations"):
             return self._archives.has(step)
-        kept = self._kept.get(step.key)
-        return kept is not None and not (self.again and kept.invalid_reason is not None)
+        return step.key in self._kept
 
     def keep_profile(self, step: Step, profile: Profile) -> None:
         """See Shelf."""
