@@ -56,4 +56,4 @@ perf: $(READY) ## benchmarks of the client, the database and the report (not par
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
 clean: ## remove environments, caches and derived results (measured runs stay)
-	rm -rf .envs .models .cache results/runs results/campaign results/studies results/plumbline.duckdb results/report.html
+	rm -rf .envs .models .cache results/runs results/campaign results/studies results/plumbline.duckdb results/report.html results/study.html
