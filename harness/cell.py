@@ -106,10 +106,11 @@ class Cell:
         return dataclasses.asdict(result) | {"core_wait": contention.share}
 
     def find_profile(self, endpoint: Endpoint) -> Profile:
-        """The engine's step times."""
+        """The engine's step times; of one engine, where there are several behind the endpoint."""
+        one = dataclasses.replace(endpoint, url=endpoint.instance_url or endpoint.url)
         with stage("profile", "step times") as progress:
             profile = self.profile.measure(
-                endpoint, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
+                one, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
         self._warn(profile.provenance["core_wait"], "the step times are uncertain")
         return profile

@@ -21,7 +21,8 @@ class Endpoint:
 
     url: its base, e.g. http://127.0.0.1:8123 (no trailing slash). served_model: the `model` field of a request.
     system, version: what it is. limits: its resolved configuration. unknown: what could not be found out about it, in words.
-    details: everything else it told, JSON-able.
+    details: everything else it told, JSON-able. instance_url: of one engine by itself, where `url` is a door before several: what is
+    asked of one engine alone (its step times) is asked there.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Endpoint:
     limits: EngineLimits
     unknown: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    instance_url: str | None = None
 
     @property
     def core_pids(self) -> Sequence[int]:
