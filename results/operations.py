@@ -8,9 +8,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:  # it takes long to import, and who has no such table needs none
+    import pandas as pd
 
 STATISTICS = ("median", "min", "max", "mean", "std")
 COLUMNS = ("operation", "tokens", "batch", "chunk", "context", *STATISTICS)
@@ -34,7 +37,7 @@ class Operations:
     tensor_parallel: int
     block_size: int
     kernels: Mapping[str, str]
-    times: pd.DataFrame
+    times: "pd.DataFrame"
     source: str
     started_at: str
     wall_s: float
@@ -49,7 +52,7 @@ class Operations:
         if len(bad):
             raise ValueError(f"operations {self.operations_id}: {len(bad)} medians are not > 0, first: {bad.iloc[0].to_dict()}")
 
-    def of(self, *operations: str) -> pd.DataFrame:
+    def of(self, *operations: str) -> "pd.DataFrame":
         """The rows of these operations."""
         return self.times[self.times["operation"].isin(operations)]
 
@@ -67,7 +70,7 @@ class Operations:
     def read(cls, folder: Path) -> "Operations":
         """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
         meta = json.loads((folder / META).read_text())
-        return cls(times=pd.read_parquet(folder / TIMES), **meta)
+        return cls(times=pq.read_table(folder / TIMES).to_pandas(), **meta)
 
 
 def stored(roots: Iterable[Path]) -> list[Path]:
