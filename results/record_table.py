@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from results.arrow import arrow, numpy
 from results.record import Records, RequestRecord
 from results.token_times import TokenTimes
 
@@ -55,20 +56,19 @@ class RecordTable(Records):
     @property
     def request_ids(self) -> NDArray[np.int64]:
         """See Records."""
-        ids: NDArray[np.int64] = self.columns["request_id"].to_numpy()
-        return ids
+        return numpy(self.columns["request_id"])
 
     @cached_property
     def num_token_times(self) -> pa.Array:
         """Of each record; NULL when it shows none."""
         counts = np.zeros(len(self), np.int64) if self.token_times is None else self.token_times.counts
-        return pa.array(counts, mask=~self._shown)
+        return arrow(counts, null=~self._shown)
 
     def tokens(self) -> Iterator[pa.Table]:
         """All token times, in pieces: request_id, token_index, time (s)."""
         for record, index, time in iter(()) if self.token_times is None else self.token_times.pieces():
-            columns = [self.request_ids[record], index.astype(np.int32), time]
-            yield pa.table(columns, names=["request_id", "token_index", "time"])
+            columns = [arrow(self.request_ids[record]), arrow(index.astype(np.int32)), arrow(time)]
+            yield pa.Table.from_arrays(columns, names=["request_id", "token_index", "time"])
 
     def __len__(self) -> int:
         return len(self.columns)

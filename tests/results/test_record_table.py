@@ -2,10 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
+from results.arrow import arrow, numpy
 from results.record import RequestRecord
 from results.record_table import RecordTable
 from results.store import read_run, write_run
@@ -69,3 +73,14 @@ def test_no_token_times(tmp_path: Path) -> None:
     record = RequestRecord(request_id=0, arrival=0.0, sent=0.0, first_token=1.0, finished=2.0, output_tokens=5)
     table = RecordTable(RecordTable.of([record]).columns, None)
     assert list(table) == [record] and table.num_token_times.to_pylist() == [None]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float64])
+def test_arrow_is_what_pyarrow_makes(dtype: type) -> None:
+    values: NDArray[Any] = np.arange(21).astype(dtype)[::2]
+    null = np.arange(11) % 3 == 0
+    assert arrow(values) == pa.array(values) and arrow(values, null=null) == pa.array(values, mask=null)
+    assert arrow(values, null=null).null_count == 4 and len(arrow(values[:0])) == 0
+    for column in (pa.chunked_array([arrow(values)]), pa.chunked_array([arrow(values[:4]), arrow(values[4:])]).slice(3, 5)):
+        assert numpy(column).tolist() == column.to_pylist()
+    assert len(numpy(pa.chunked_array([], pa.int64()))) == 0

@@ -2,7 +2,7 @@
 
 A function that others call is compiled into them. The one that Python calls is kept on disk (`kept`), in the `__pycache__` beside its file,
 or in the user's cache folder when that cannot be written; so a fresh clone compiles once. Numba makes it anew when its own file changes,
-but looks at no other file; so the digest of all files that are compiled into it is a part of what it is kept under.
+but looks at no other file; so the digest of SOURCES, which are compiled into it, is a part of what it is kept under.
 """
 
 import hashlib
@@ -15,7 +15,9 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., object])
 
 HERE = Path(__file__).parent
-SOURCES = (*sorted(HERE.glob("*.py")), HERE.parent / "step_law.py")
+SOURCES = [HERE / f"{name}.py" for name in ("compiled", "records", "block_pool", "kv_cache", "vllm_v1", "engine")] + [
+    HERE.parent / "step_law.py"
+]
 DIGEST = int.from_bytes(hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()[:7], "big")
 # No reference counts: nothing is made in there, and counting who holds 20 arrays at every call takes longer than all the rest
 OPTIONS: dict[str, Any] = {"_nrt": False}

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from results.arrow import arrow
 from results.record_table import COLUMNS, RecordTable
 from results.token_times import TokenTimes
 from simulators.native.fast.allocate import new_sequences
@@ -66,21 +67,21 @@ def _columns(asked: Columns, sequences: Array, order: Integers, refusals: dict[i
     def of_served(values: NDArray[np.float64] | Integers) -> pa.Array:
         column = np.zeros(len(refused), values.dtype)
         column[order] = values
-        return pa.array(column, mask=refused)
+        return arrow(column, null=refused)
 
     columns = {
-        "request_id": asked.request_id,
-        "arrival": asked.arrival,
-        "sent": asked.arrival,
+        "request_id": arrow(asked.request_id),
+        "arrival": arrow(asked.arrival),
+        "sent": arrow(asked.arrival),
         "scheduled": of_served(sequences["scheduled"]),
         "first_token": of_served(sequences["first_token"] + after),
         "finished": of_served(sequences["finished"] + after),
         "input_tokens": of_served(asked.input_tokens[order]),
         "output_tokens": of_served(asked.output_tokens[order]),
         "cached_tokens": of_served(sequences["cached"].astype(np.int64)),
-        "error": pa.array([refusals.get(place) for place in range(len(refused))] if refusals else pa.nulls(len(refused)), pa.string()),
+        "error": pa.array(map(refusals.get, range(len(refused))), pa.string()) if refusals else pa.nulls(len(refused), pa.string()),
     }
-    return pa.table([pa.array(columns[name]) for name in COLUMNS.names], schema=COLUMNS)
+    return pa.Table.from_arrays([columns[name] for name in COLUMNS.names], schema=COLUMNS)
 
 
 def _token_times(finished: Finished, order: Integers, records: int, after: float) -> TokenTimes:

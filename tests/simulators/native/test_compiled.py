@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simulators.native.fast.allocate import new_engine, new_sequences
+from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import DONE, WAITS, advance
 from simulators.native.fast.records import Engine
 from simulators.native.measured import Measured
@@ -137,3 +138,8 @@ def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed
     assert advance(led, np.inf) == DONE
     assert np.array_equal(whole.sequences, led.sequences)
     assert np.array_equal(whole.ends[: whole.clock["logged"][0]], led.ends[: led.clock["logged"][0]])
+
+
+def test_the_digest_is_of_all_that_is_compiled() -> None:
+    with_kernels = {path for path in HERE.glob("*.py") if "@compiled" in path.read_text()}
+    assert with_kernels and with_kernels < set(SOURCES)
