@@ -1,4 +1,4 @@
-"""A study's simulations as Hydra jobs: one per measured run and simulator, by the launcher that the command line chose."""
+"""A study's simulations as Hydra jobs: one per measured run and simulator, by the launcher that the command line chose (all cores here)."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
-from harness import environment, simulate
+from harness import environment, launchers, simulate
 from harness.console import say, stage
 from harness.simulation import Outcome
 from harness.system import EngineError
@@ -81,6 +81,8 @@ class Jobs:
         """One Hydra multirun over runs and simulators."""
         hydra = HydraConfig.get()
         launcher = [o for o in hydra.overrides.hydra if o.startswith(("hydra/launcher=", "hydra.launcher.", "+hydra.launcher."))]
+        if not any(o.startswith("hydra/launcher=") for o in launcher):
+            launcher.append(f"hydra/launcher={launchers.usual()}")
         if any(o.startswith("hydra.launcher.ray.init.address=") for o in launcher):
             launcher.append(
                 "+hydra.launcher.ray.init.object_store_memory=null"

@@ -26,6 +26,11 @@ def chosen(arguments: Sequence[str]) -> str:
     return names[-1] if names else "basic"
 
 
+def usual() -> str:
+    """The launcher of a study's simulations where the command line names none: all cores of this machine."""
+    return "joblib" if _is_here("joblib") else "basic"
+
+
 def refusal(arguments: Sequence[str], *, measures: bool) -> str | None:
     """Why this command line cannot be done with its launcher, in a line; None: it can. measures: whether its jobs measure engines."""
     launcher = chosen(arguments)
