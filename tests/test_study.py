@@ -132,14 +132,14 @@ def test_an_invalid_cell_is_shown_as_such_and_not_simulated(bench: Bench) -> Non
 def test_recorded_runs_make_a_study_and_a_lost_one_fails_its_cell_only(bench: Bench) -> None:
     for name, repeat in (("first", 0), ("second", 1)):
         write_run(bench.folder / "measured", whole_run(name, repeat=repeat))
-    done = call(bench, CONF, "study=recorded", "do=[measure,simulate]")
+    done = call(bench, CONF, "study=recorded", "do=[measure,simulate]", "hydra/launcher=basic")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED: kept-nowhere: engine=recorded: no run named nowhere" in done.stdout
     copies = [run for run in runs(bench) if run.kind == "measured"]
     assert sorted(run.config["study"]["copy_of"] for run in copies) == ["first", "second"]
     assert len({run.config["study"]["cell"] for run in copies}) == 1  # repeats of one cell
     assert sorted(str(run.measured_run_id) for run in runs(bench) if run.kind == "simulated") == sorted(run.run_id for run in copies)
-    again = call(bench, CONF, "study=recorded", "do=[measure,simulate]")
+    again = call(bench, CONF, "study=recorded", "do=[measure,simulate]", "hydra/launcher=basic")
     assert started(again.stdout) == ["kept-nowhere"] and len(runs(bench)) == 4
 
 
