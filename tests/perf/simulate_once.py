@@ -6,6 +6,7 @@ known law that covers them, so every simulator is calibrated from the very same 
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def main(name: str, requests: int, scratch: Path) -> dict[str, Any]:
     simulator = configured(name, **({"operations": []} if name == "vidur" else {}))  # of the matched track, which is not run here
     took = []
     for attempt in range(2 if simulator.environment is None else 1):
-        (folder := scratch / str(attempt)).mkdir(parents=True)
+        (folder := scratch / f"{os.getpid()}-{attempt}").mkdir(parents=True)
         start = time.perf_counter()
         run = simulator.simulate(measured, track="calibrated", profile=profile, scratch=folder)
         took.append(time.perf_counter() - start)
