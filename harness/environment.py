@@ -82,6 +82,16 @@ def _run(argv: list[str], environ: dict[str, str], write: Callable[[str], int], 
     return process.returncode, " ".join(telling or [line for line in lines if line][-1:])
 
 
+def uv_folder() -> list[str]:
+    """The folder of the program uv, for a PATH; [] where there is none."""
+    try:
+        import uv
+
+        return [str(Path(uv.find_uv_bin()).parent)]
+    except (ImportError, FileNotFoundError):
+        return []
+
+
 def _uv_environ(requirements: str) -> dict[str, str]:
     """uv's environment: pip's local wheels where a machine has some; else PyTorch's own index when the file asks for its CPU build."""
     environ = {key: value for key, value in os.environ.items() if key not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}

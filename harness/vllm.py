@@ -5,6 +5,7 @@ One class serves the CPU build and the GPU build; conf/engine/vllm_cpu.yaml and 
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Vllm:
         with server.child(
             self.argv(python, model_dir, port),
             name="vllm",
-            env=self._environ(),
+            env=self._environ(python),
             log=log,
             ready_url=f"{url}/health",
             deadline=self.ready_deadline,
@@ -105,15 +106,21 @@ class Vllm:
         }
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *_flags(options), *self.extra_args]
 
-    def _environ(self) -> dict[str, str]:
-        """The server's environment variables: no downloads, the cache reset and /server_info switched on, exact stamps in its log."""
+    def _environ(self, python: Path) -> dict[str, str]:
+        """The server's environment variables: no downloads, the cache reset and /server_info switched on, exact stamps in its log.
+
+        /server_info lists the packages of an environment that uv made by running uv; without it on PATH it fails.
+        """
         always = {
+            "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *environment.uv_folder()]),
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_SERVER_DEV_MODE": "1",
             "VLLM_LOGGING_PREFIX": steps_log.VLLM_STAMP,
             "PYTHONHASHSEED": "0",
         }
+        if (python.parent.parent / "pyvenv.cfg").is_file():
+            always["VIRTUAL_ENV"] = str(python.parent.parent)
         return server.environ(always | {key: str(value) for key, value in self.env.items()})
 
     def reset_cache(self, endpoint: Endpoint) -> None:
