@@ -23,7 +23,14 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.operations import Benchmarks
 
 Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
-PLACES = ("engine.environment", "engine.python", "engine.port", "engine.env.PYTHONPATH", "workload.source.path")
+PLACES = (
+    *(
+        f"{engine}.{name}"
+        for engine in ("engine", "engine.prefill", "engine.decode")
+        for name in ("environment", "python", "port", "env.PYTHONPATH")
+    ),
+    "workload.source.path",
+)
 ENGINE = ("engine", "model", "hardware")  # what one server serves
 CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
 RUN = (*CAPACITY, "load", "slo", "gates", "telemetry_interval", "repeat")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,26 @@ for line in sys.stdin:
 """
 
 
-def campaign_steps() -> list[Step]:
-    anywhere = ["++engine.environment=null", "++engine.python=/usr/bin/python3"]
+ANYWHERE = ("environment=null", "python=/usr/bin/python3")
+
+
+def campaign_steps(name: str, instances: Sequence[str]) -> list[Step]:
+    anywhere = [f"++{instance}.{place}" for instance in instances for place in ANYWHERE]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        found: list[Step] = instantiate(compose("campaign", overrides=["campaign=h200"]).campaign, _convert_="all").steps(anywhere)
+        found: list[Step] = instantiate(compose("campaign", overrides=[f"campaign={name}"]).campaign, _convert_="all").steps(anywhere)
     return found
+
+
+def engines() -> list[Any]:
+    """Of both campaigns; of one with prefill and decode apart, the instances."""
+    found = [instantiate(step.settings.engine, _convert_="all") for step in campaign_steps("h200", ["engine"])]
+    pairs = [instantiate(step.settings.engine, _convert_="all") for step in campaign_steps("h200_pd", ["engine.prefill", "engine.decode"])]
+    return [*found, *(instance for pair in pairs for instance in (pair.prefill, pair.decode))]
 
 
 def parsed(system: str, environment: str, script: str) -> list[dict[str, Any]]:
     """What the engine's parser makes of each of the campaign's command lines, and last of one with a flag that nobody has."""
-    engines = [instantiate(step.settings.engine, _convert_="all") for step in campaign_steps()]
-    lines = [e.argv(Path("python"), Path("/models/shape"), 8000)[3:] for e in engines if e.system == system]
+    lines = [e.argv(Path("python"), Path("/models/shape"), 8000)[3:] for e in engines() if e.system == system]
     lines = [json.loads(line) for line in dict.fromkeys(map(json.dumps, lines))] + [[*lines[0], "--no-such-flag"]]
     done = subprocess.run(
         [str(ensure(environment)), "-c", script + ASK],
@@ -74,6 +84,7 @@ def test_vllm_knows_every_flag_of_the_campaign() -> None:
     assert {told["kv_cache_dtype"] for told in found} == {"auto", "fp8"}
     assert {told["quantization"] for told in found} == {None, "fp8"}
     assert {told["cpu_offload_gb"] for told in found} == {0, 8}
+    assert {told["gpu_memory_utilization"] for told in found} == {0.9, 0.4}
     assert {told["enable_prefix_caching"] for told in found} == {True, False}
 
 
@@ -82,3 +93,10 @@ def test_sglang_knows_every_flag_of_the_campaign() -> None:
     (told,) = parsed("sglang", "sglang_cpu", SGLANG)
     assert (told["attention_backend"], told["sampling_backend"], told["context_length"]) == ("triton", "pytorch", 32768)
     assert told["enable_metrics"] and told["enable_cache_report"]
+
+
+def test_where_instances_lie_is_no_part_of_what_they_are() -> None:
+    here = campaign_steps("h200_pd", ["engine.prefill", "engine.decode"])
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        there: list[Step] = instantiate(compose("campaign", overrides=["campaign=h200_pd"]).campaign, _convert_="all").steps([])
+    assert [step.key for step in here] == [step.key for step in there] and {step.kind for step in here} == {"capacity", "run"}
