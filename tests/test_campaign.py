@@ -51,7 +51,8 @@ def started(said: str) -> list[str]:
 
 
 def runs(bench: Bench, name: str) -> list[Run]:
-    return [read_run(folder) for folder in unpack_runs(archives(bench).values(), bench.folder / name)]
+    unpacked = unpack_runs(archives(bench).values(), bench.folder / name)
+    return [read_run(folder) for folder in unpacked if folder.parent.name == name]  # the others are times of operations
 
 
 def kill_at(bench: Bench, step: str, *settings: str) -> str:

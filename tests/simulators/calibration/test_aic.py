@@ -8,6 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from harness.environment import ensure
 from results.profile import Profile
 from results.record import Run
 from simulators.calibration.aic import Aic
@@ -96,8 +97,7 @@ def test_folder_and_environment_are_not_both_given() -> None:
 
 def real(hardware: str, model: str, tp: int) -> tuple[Run, Profile, Aic]:
     aic = source()
-    if not (ROOT / ".envs" / str(aic.environment)).is_dir():
-        pytest.skip(f"no tables: .envs/{aic.environment} is missing; make bench calibration=aic engine=recorded makes it")
+    ensure(str(aic.environment))
     limits = with_limits(max_num_seqs=128, max_num_batched_tokens=2048, tensor_parallel=tp, kv_tokens=400_000)
     run = on(
         hardware, make_measured(REQUESTS, limits=limits), model=choice("model", model)["config"], hardware=choice("hardware", hardware)
