@@ -19,7 +19,7 @@ from results.importing import Options, import_run
 from results.place import Place, PlaceError, place
 from results.recording import RecordingError
 from results.store import StoreError, write_run
-from results.summary import LATENCIES, RATES
+from results.summary import tables, text
 from workloads.trace import TraceError
 
 ROOTS = (Path("results/measured"), Path("results/runs"))
@@ -87,11 +87,10 @@ def show(console: Console, path: Path, run_id: str) -> None:
             raise DatabaseError(
                 f"{path}: no run {run_id!r}; " + (f"near ones: {', '.join(near)}" if near else "see `python -m results list`")
             )
-        latencies = connection.execute(LATENCIES, {"run_id": run_id}).fetchall()
-        rates = connection.execute(RATES, {"run_id": run_id}).fetchall()
+        shown = tables(connection, run_id)
     _print(console, ["run", ""], [(n, v) for n, v in zip(names, values, strict=True) if v is not None])
-    _print(console, ["latency (ms)", "mean", "p50", "p90", "p95", "p99"], latencies)
-    _print(console, ["rate", ""], rates)
+    for metrics in shown:
+        console.print(metrics)
 
 
 def import_recording(console: Console, options: argparse.Namespace) -> None:
@@ -129,16 +128,8 @@ def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[objec
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_text(value)) for value in row))
+        table.add_row(*(escape(text(value)) for value in row))
     console.print(table)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-    return str(value)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,13 +3,6 @@
 import duckdb
 from rich.table import Table
 
-LATENCIES = """
-    SELECT metric, mean, p50, p90, p95, p99
-    FROM (SELECT metric, stat, 1000 * value AS value FROM run_metrics WHERE run_id = $run_id AND stat IS NOT NULL)
-    PIVOT (any_value(value) FOR stat IN ('mean', 'p50', 'p90', 'p95', 'p99'))
-    ORDER BY metric
-"""
-RATES = "SELECT metric, value FROM run_metrics WHERE run_id = $run_id AND stat IS NULL ORDER BY metric"
 STATS = ("mean", "p50", "p90", "p95", "p99")
 
 
@@ -19,11 +12,17 @@ def tables(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[Table, T
     values = {(metric, stat): value for metric, stat, value in rows}
     latencies, rates = Table("latency (ms)", *STATS), Table("rate", "")
     for metric in sorted({metric for metric, stat in values if stat is not None}):
-        latencies.add_row(metric, *(_text(values.get((metric, stat)), scale=1000) for stat in STATS))
+        seconds = [values.get((metric, stat)) for stat in STATS]
+        latencies.add_row(metric, *(text(None if value is None else 1000 * value) for value in seconds))
     for metric in sorted(metric for metric, stat in values if stat is None):
-        rates.add_row(metric, _text(values[metric, None]))
+        rates.add_row(metric, text(values[metric, None]))
     return latencies, rates
 
 
-def _text(value: float | None, *, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{scale * value:.4g}"
+def text(value: object) -> str:
+    """A value as a cell: four digits that count of a number, a dash for unknown."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    return str(value)
