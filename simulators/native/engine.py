@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from simulators.native.batch import Batch
@@ -22,6 +23,57 @@ class Step(NamedTuple):
     end: float
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
+class Engine:
+    """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`.
+
+    in_flight: as of `run`. slowdown: factor on its steps (1: none). where: for an error, which of several engines it is. awaited: when the
+    oldest step under way ends, s; None: there is none.
+    """
+
+    scheduler: Scheduler
+    step_time: StepTime
+    in_flight: int = 1
+    slowdown: float = 1.0
+    where: str = ""
+    awaited: float | None = None
+    _under_way: deque[tuple[Batch, float]] = field(default_factory=deque)
+    _device_free: float = 0.0
+    _fruitless: int = 0
+
+    def begin(self, now: float) -> Iterator[Step]:
+        """Schedule as many steps as may be under way, yielding each that computes or preempts something. Exhaust it."""
+        while len(self._under_way) < self.in_flight and self.scheduler.has_work():
+            batch = self.scheduler.schedule()
+            self._watch(batch, now)
+            start = end = max(now, self._device_free)
+            if batch.sequences:
+                self._device_free = end = start + self.slowdown * self.step_time.seconds(batch)
+                for sequence, cached in batch.admitted:
+                    if sequence.scheduled is None:
+                        sequence.scheduled, sequence.cached = start, cached
+            if batch.sequences or batch.preempted:
+                yield Step(batch, now, start, self._device_free)
+            elif not self._under_way:
+                self.scheduler.finish(batch, now)
+                break  # nothing fits now
+            self._under_way.append((batch, end))
+        self.awaited = max(now, self._under_way[0][1]) if self._under_way else None
+
+    def end(self) -> Batch:
+        """The oldest step under way has ended: hand its tokens back, and say which step it was."""
+        assert self.awaited is not None
+        batch, _ = self._under_way.popleft()
+        self.scheduler.finish(batch, self.awaited)
+        self.awaited = None
+        return batch
+
+    def _watch(self, batch: Batch, now: float) -> None:
+        self._fruitless = 0 if batch.samplers else self._fruitless + 1
+        if self._fruitless > LIVELOCK:
+            raise SimulatorError(f"native: at {now:.3f} s requests{self.where} go on preempting each other; give the KV cache more blocks")
+
+
 def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime, *, in_flight: int = 1) -> Iterator[Step]:
     """Serve the sequences (in order of arrival), yielding each step that computes or preempts something, in the order of scheduling.
 
@@ -30,36 +82,19 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
     Sequences get their times while this runs: exhaust it. Raises SimulatorError when nothing goes on though sequences are unfinished
     (some limits let requests preempt each other for ever, in vLLM too).
     """
+    engine = Engine(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
     arriving = iter(sequences)
     following = next(arriving, None)
-    under_way: deque[tuple[Batch, float]] = deque()
-    now = device_free = 0.0
-    fruitless = 0
+    now = 0.0
     while True:
         while following is not None and following.arrival <= now:
             scheduler.add(following)
             following = next(arriving, None)
-        if scheduler.has_work():
-            batch = scheduler.schedule()
-            start = max(now, device_free)
-            if batch.sequences:
-                device_free = start + step_time.seconds(batch)
-                for sequence, cached in batch.admitted:
-                    if sequence.scheduled is None:
-                        sequence.scheduled, sequence.cached = start, cached
-            fruitless = 0 if batch.samplers else fruitless + 1
-            if fruitless > LIVELOCK:
-                raise SimulatorError(f"native: at {now:.3f} s requests go on preempting each other; give the KV cache more blocks")
-            if batch.sequences or batch.preempted:
-                yield Step(batch, now, start, device_free)
-            under_way.append((batch, max(start, device_free) if batch.sequences else start))
-            if len(under_way) < in_flight:
-                continue
-        if under_way:
-            batch, end = under_way.popleft()
-            now = max(now, end)
-            scheduler.finish(batch, now)
-        elif following is not None:
+        yield from engine.begin(now)
+        if engine.awaited is not None:
+            now = engine.awaited
+            engine.end()
+        elif not scheduler.has_work():
+            if following is None:
+                return
             now = following.arrival
-        else:
-            return

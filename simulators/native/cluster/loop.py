@@ -81,13 +81,12 @@ class Cluster:
             if what is not Happens.BEGIN:
                 handlers[what](now, who)
                 continue
-            steps, end = who.begin(now)
-            if end is None:
+            for step in who.begin(now):
+                yield who, step
+            if who.engine.awaited is None:
                 self._busy.discard(who.index)
             else:
-                self._plan(end, Happens.END, who)
-            for step in steps:
-                yield who, step
+                self._plan(who.engine.awaited, Happens.END, who)
         if self._unfinished:
             raise SimulatorError(f"native: {self._unfinished} requests wait for ever for KV blocks; give the KV cache more of them")
 
@@ -107,7 +106,7 @@ class Cluster:
         self._wake(now, place.instance)
 
     def _end(self, now: float, instance: Instance) -> None:
-        for sampled in instance.end(now).samplers:
+        for sampled in instance.engine.end().samplers:
             if sampled.index not in instance.sequences:
                 continue  # a step too many, of one that is complete
             if sampled.index in self._copied:
@@ -181,7 +180,7 @@ class Cluster:
     def _drag(self) -> None:
         ends = {instance.index for copy in self._copies.values() for instance in (copy.move.source, copy.move.target)}
         for instance in self.instances:
-            instance.slowdown = 1 + self.drag * (instance.index in ends)
+            instance.engine.slowdown = 1 + self.drag * (instance.index in ends)
 
     def _send(self, now: float, tokens: int, source: Instance, target: Instance) -> float:
         assert self.link is not None, "instances between which requests move need a link"

@@ -64,7 +64,7 @@ def test_nothing_is_lost_or_doubled(name: str, seed: int) -> None:
         ends[instance.index] = step.end
     for sequence in sequences:
         assert len(sequence.token_times) == sequence.output and all(a < b for a, b in pairwise(sequence.token_times))
-    assert all(i.scheduler.cache.used_blocks == 0 and not i.sequences and i.awaited is None for i in cluster.instances)
+    assert all(i.scheduler.cache.used_blocks == 0 and not i.sequences and i.engine.awaited is None for i in cluster.instances)
     again = [arrangement.serve(case.trace, limits, case.step_time, frontend=Frontend(), kv_bytes_per_token=KV) for _ in range(2)]
     assert again[0].records == again[1].records
 
