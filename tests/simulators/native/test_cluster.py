@@ -116,6 +116,7 @@ def test_transfers_share_a_port() -> None:
     assert link.send(1.0, 500, 1, 3) == 2.0  # other ports
     assert link.send(1.2, 500, 0, 3) == 3.0  # both ports free at 2.0
     assert (link.transfers, link.seconds) == (3, 3.0)
+    assert link.send(1.2, 500, 4, 3) == 4.0  # the receiver's port is free at 3.0
 
 
 def test_disaggregation_keeps_prompts_away_from_decodes() -> None:
@@ -153,6 +154,7 @@ def test_a_migration_costs_its_pause_and_nothing_is_computed_twice() -> None:
     limits = dataclasses.replace(LIMITS, kv_blocks=100)
     trace = requests(*[(0.0, 16 * 25, 400)] * 4, (1.0, 16 * 58, 2))
     cluster = Arrangement(kind="llumnix", instances=2, link_gb_s=10.0).cluster(limits, STEP, kv_bytes_per_token=KV)
+    cluster.pause = 0.5  # longer than any step
     sequences = list(make_sequences(trace, block_size=16))
     computed = sum(step.batch.new_tokens for _, step in cluster.run(sequences))
     assert not any(s.preemptions for s in sequences)
