@@ -154,6 +154,7 @@ def test_a_migration_costs_its_pause_and_nothing_is_computed_twice() -> None:
     limits = dataclasses.replace(LIMITS, kv_blocks=100)
     trace = requests(*[(0.0, 16 * 25, 400)] * 4, (1.0, 16 * 58, 2))
     cluster = Arrangement(kind="llumnix", instances=2, link_gb_s=10.0).cluster(limits, STEP, kv_bytes_per_token=KV)
+    cluster.pause = 0.1  # longer than any step of these
     sequences = list(make_sequences(trace, block_size=16))
     computed = sum(step.batch.new_tokens for _, step in cluster.run(sequences))
     assert not any(s.preemptions for s in sequences)
