@@ -34,20 +34,24 @@ GROUP BY study, cell;
 -- it holds the choice of requests and the spread between repeats, and is wider than 95 % where there are several; unknown when that of a
 -- repeat is.
 -- noise_multiple: |error| as a multiple of the noise floor; NULL where the cell was measured once.
+-- failed: share of the requests in the window that the simulator refused or lost, mean: its latencies are those of the others.
 CREATE VIEW cell_fidelity AS
+WITH losses AS (
+    SELECT run_id AS simulated_run_id, value AS failed FROM run_values WHERE metric = 'error_rate'
+)
 SELECT
     pairs.study, pairs.cell, fidelity.system, fidelity.track, metric, stat,
     median(measured) AS measured, median(simulated) AS simulated, median(error) AS error,
     CASE WHEN count(error_low) = count(error) THEN min(error_low) END AS error_low,
     CASE WHEN count(error_high) = count(error) THEN max(error_high) END AS error_high,
     any_value(noise) AS noise, abs(median(error)) / nullif(any_value(noise), 0) AS noise_multiple,
-    count(*) AS repeats
-FROM fidelity JOIN pairs USING (simulated_run_id)
+    count(*) AS repeats, avg(failed) AS failed
+FROM fidelity JOIN pairs USING (simulated_run_id) LEFT JOIN losses USING (simulated_run_id)
 WHERE pairs.valid
 GROUP BY pairs.study, pairs.cell, fidelity.system, fidelity.track, metric, stat;
 
 -- The table of a paper: a simulator's error over the cells of a study. error: median over cells, signed; abs_error: median size;
--- worst: the largest size; noise_multiple: median over the noise_cells that were repeated.
+-- worst: the largest size; noise_multiple: median over the noise_cells that were repeated. Each simulator's over its own cells.
 CREATE VIEW study_scores AS
 SELECT
     study, system, track, metric, stat, count(error) AS cells,
@@ -56,8 +60,9 @@ SELECT
 FROM cell_fidelity
 GROUP BY study, system, track, metric, stat;
 
--- What a simulator was asked and what it gave: cells with a valid run, cells scored, requests that it refused or lost of all in its
--- scored runs, cells that it puts on the same side of the knee as the measurement, seconds of trace simulated per second of wall clock.
+-- What a simulator was asked and what it gave: cells with a valid run, cells scored, share that it refused or lost of all requests in its
+-- scored runs, cells that it puts on the same side of the knee as the measurement (of the side_known cells where both runs are long enough
+-- to tell), seconds of trace simulated per second of wall clock (speed = seconds / wall_s).
 CREATE VIEW coverage AS
 WITH asked AS (
     SELECT study, count(*) AS cells FROM cells WHERE repeats > 0 GROUP BY study
@@ -75,15 +80,18 @@ WITH asked AS (
 SELECT
     pairs.study, pairs.system, pairs.track, any_value(asked.cells) AS cells,
     count(DISTINCT pairs.cell) FILTER (pairs.valid AND refusal IS NULL) AS scored,
+    sum(requests) FILTER (pairs.valid AND refusal IS NULL) AS requests,
     sum(failed) FILTER (pairs.valid AND refusal IS NULL) / sum(requests) FILTER (pairs.valid AND refusal IS NULL) AS failed,
     count(*) FILTER (refusal IS NOT NULL) AS refused,
-    any_value(agreement.cells) AS same_side,
+    any_value(agreement.cells) AS same_side, any_value(agreement.known) AS side_known,
+    sum(seconds) FILTER (pairs.valid AND refusal IS NULL) AS seconds,
+    sum(wall_s) FILTER (pairs.valid AND refusal IS NULL) AS wall_s,
     sum(seconds) FILTER (pairs.valid AND refusal IS NULL) / nullif(sum(wall_s) FILTER (pairs.valid AND refusal IS NULL), 0) AS speed
 FROM pairs JOIN runs ON runs.run_id = simulated_run_id
 JOIN failures ON failures.run_id = simulated_run_id JOIN spans ON spans.run_id = simulated_run_id
 LEFT JOIN asked ON asked.study IS NOT DISTINCT FROM pairs.study
 LEFT JOIN (
-    SELECT study, system, track, count(*) FILTER (agrees = 1) AS cells FROM sides GROUP BY study, system, track
+    SELECT study, system, track, count(*) FILTER (agrees = 1) AS cells, count(agrees) AS known FROM sides GROUP BY study, system, track
 ) AS agreement ON agreement.study IS NOT DISTINCT FROM pairs.study AND agreement.system = pairs.system AND agreement.track = pairs.track
 WHERE pairs.track <> 'oracle'
 GROUP BY pairs.study, pairs.system, pairs.track;

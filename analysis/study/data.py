@@ -1,5 +1,6 @@
 """What the study report reads: the views of results/study.sql and the runs, as frames. Times in seconds. Nothing is scored here."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,14 +19,21 @@ HEADLINES: tuple[Key, ...] = (
     ("output_throughput", None),
     ("goodput", None),
 )
-# Frames of a study by the view or table that they come from. ids: the study's cells.
-OF_CELLS = ("cell_fidelity", "knees", "cell_attribution")
-CELLS = """
-SELECT cells.*, any_value(runs.version) AS version
-FROM cells JOIN runs ON runs.cell = cells.cell AND runs.study IS NOT DISTINCT FROM cells.study AND runs.kind = 'measured'
-WHERE ?::VARCHAR IS NULL OR cells.study = ?
-GROUP BY ALL
-ORDER BY cells.system DESC, cells.workload, cells.model, cells.hardware, cells.rho NULLS LAST, cells.rate, cells.cell
+# $1: the study; NULL: all of them. Two studies may have a cell of the same name, so of all of them a cell is called STUDY/CELL.
+OF = "($1::VARCHAR IS NULL OR study = $1)"
+CELL = "concat_ws('/', nullif(study, $1::VARCHAR), cell) AS cell"
+CELLS = f"""
+SELECT * REPLACE ({CELL}), (
+    SELECT any_value(version) FROM runs WHERE kind = 'measured' AND runs.cell = cells.cell AND runs.study IS NOT DISTINCT FROM cells.study
+) AS version
+FROM cells WHERE {OF}
+ORDER BY system DESC, workload, model, hardware, study NULLS FIRST, rho NULLS LAST, rate, cells.cell
+"""
+COVERAGE = f"""
+SELECT
+    system, track, sum(scored)::BIGINT AS scored, sum(failed * requests) / sum(requests) AS failed, sum(refused)::BIGINT AS refused,
+    sum(side_known)::BIGINT AS side_known, sum(same_side)::BIGINT AS same_side, sum(seconds) / nullif(sum(wall_s), 0) AS speed
+FROM coverage WHERE {OF} GROUP BY system, track
 """
 LITTLES_LAW = "SELECT * FROM littles_law WHERE run_id IN (SELECT unnest(?))"
 
@@ -38,8 +46,8 @@ class Study:
     """One study, read from a scored database; frames and rows have the columns of their views.
 
     cells: in the order in which people read them, `version` added. scores: cell_fidelity. runs: measured and simulated, by id.
-    littles_law: by run. simulators: those held against any of the cells. chosen: cell to the measured run that stands for it where single
-    requests are shown, its first valid repeat.
+    coverage: a row per simulator. littles_law: by run. simulators: those held against any of the cells. chosen: cell to the measured run
+    that stands for it where single requests are shown, its first valid repeat.
     """
 
     name: str | None
@@ -59,6 +67,12 @@ class Study:
         """The cells with a valid run."""
         return self.cells[self.cells["repeats"] > 0]
 
+    def scored(self, key: Key) -> pd.DataFrame:
+        """The rows of `scores` of one statistic that have an error."""
+        metric, stat = key
+        same_stat = self.scores["stat"].isna() if stat is None else self.scores["stat"].eq(stat)
+        return self.scores[self.scores["metric"].eq(metric) & same_stat & self.scores["error"].notna()]
+
     def simulated(self, cell: str) -> list[RunRow]:
         """The simulated runs held against the measured run that stands for a cell."""
         chosen = self.chosen.get(cell)
@@ -66,27 +80,28 @@ class Study:
 
 
 def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str | None) -> Study:
-    """Read one study (None: every measured run in the database, whichever study it belongs to).
+    """Read one study (None: every measured run in the database, the cells of each study apart).
 
     Raises AnalysisError for a database without a measured run, and for a name that no run has (with those that there are).
     """
     check_name(connection, database, name)
-    cells = connection.execute(CELLS, [name, name]).df()
+    cells = connection.execute(CELLS, [name]).df()
     if cells.empty:
         raise AnalysisError(f"{database}: it has no measured run; run a study with `make study`, or measure one run with `make bench`")
-    ids = cells["cell"].tolist()
-    runs = {run_id: run for run_id, run in data.runs(connection).items() if run.cell in ids and run.track in (None, *TRACKS)}
+    runs = _runs(connection, name)
     simulators = {(run.system, str(run.track)) for run in runs.values() if run.kind == "simulated"}
-    frames = {view: connection.execute(f"SELECT * FROM {view} WHERE cell IN (SELECT unnest(?))", [ids]).df() for view in OF_CELLS}
-    scores = frames["cell_fidelity"]
+    scores, knees, attribution = (
+        connection.execute(f"SELECT * REPLACE ({CELL}) FROM {view} WHERE {OF}", [name]).df()
+        for view in ("cell_fidelity", "knees", "cell_attribution")
+    )
     return Study(
         name=name,
         cells=cells,
         scores=scores[scores["track"].isin(list(TRACKS))],
-        knees=frames["knees"],
-        attribution=frames["cell_attribution"].sort_values(["cell", "system", "track", "metric", "position"]),
-        rankings=data.rows(connection, "SELECT * FROM rankings WHERE ?::VARCHAR IS NULL OR study = ?", [name, name]),
-        coverage=data.rows(connection, "SELECT * FROM coverage WHERE ?::VARCHAR IS NULL OR study = ?", [name, name]),
+        knees=knees,
+        attribution=attribution.sort_values(["cell", "system", "track", "metric", "position"]),
+        rankings=data.rows(connection, f"SELECT * FROM rankings WHERE {OF}", [name]),
+        coverage=data.rows(connection, COVERAGE, [name]),
         littles_law={row["run_id"]: row for row in data.rows(connection, LITTLES_LAW, [list(runs)])},
         runs=runs,
         simulators=sorted(simulators, key=lambda one: (one[0], TRACKS.index(one[1]))),
@@ -101,6 +116,18 @@ def check_name(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
         near = get_close_matches(name, known, n=3, cutoff=0.4) or known
         hint = f"there is {', '.join(near)}" if near else f"it holds no study; run it with `make study study={name}`"
         raise AnalysisError(f"{database}: no study is called {name}; {hint}")
+
+
+def _runs(connection: duckdb.DuckDBPyConnection, name: str | None) -> dict[str, RunRow]:
+    """The runs of the study's cells, but for the oracle's. A simulated run belongs where its measured one does, whatever its own label."""
+    known = data.runs(connection)
+    found = {}
+    for run_id, run in known.items():
+        measured = known.get(run.measured_run_id or run_id)
+        if measured is not None and measured.kind == "measured" and name in (None, measured.study) and run.track in (None, *TRACKS):
+            cell = "/".join(part for part in (measured.study if name is None else None, measured.cell) if part is not None)
+            found[run_id] = dataclasses.replace(run, cell=cell)
+    return found
 
 
 def _chosen(runs: Mapping[str, RunRow]) -> dict[str, str]:

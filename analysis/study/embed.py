@@ -20,7 +20,7 @@ from analysis.study import palette, samples, trust
 from analysis.study.data import HEADLINES, LATENCIES, Study
 from analysis.study.samples import Places, digits
 
-SCORE_COLUMNS = ("measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple")
+SCORE_COLUMNS = ("measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple", "failed")
 KNEE_COLUMNS = ("offered_rate", "request_rate", "output_throughput", "goodput", "capacity")
 SETTINGS = {
     "max_num_seqs": "sequences",
@@ -43,7 +43,14 @@ def payload(study: Study, connection: duckdb.DuckDBPyConnection, page_folder: Pa
             track: {"dash": plots.DASHES[track], "symbol": plots.SYMBOLS[track], "dasharray": page.DASHARRAYS[plots.DASHES[track]]}
             for track in TRACKS
         },
-        "rules": {"trust": trust.TRUST, "care": trust.CARE, "most": trust.MOST, "many": trust.MANY, "share": trust.SHARE},
+        "rules": {
+            "trust": trust.TRUST,
+            "care": trust.CARE,
+            "most": trust.MOST,
+            "share": trust.SHARE,
+            "lost": trust.LOST,
+            "nothing": trust.NOTHING,
+        },
         "metrics": [_metric(*key) for key in HEADLINES],
         "cells": _cells(study),
         "simulators": _simulators(study),
@@ -74,14 +81,14 @@ def _metric(metric: str, stat: str | None) -> dict[str, Any]:
 
 def _cells(study: Study) -> list[dict[str, Any]]:
     """Each cell with its scenario in words: all that it is but for the load, as far as cells of the study differ in it."""
-    varied = {name: study.cells[name].nunique() > 1 for name in ("model", "hardware")}
+    varied = [name for name in ("model", "hardware", "study") if study.cells[name].nunique(dropna=False) > 1]
     settings = _settings(study)
     found = []
     for row in study.cells.to_dict("records"):
         known = {
             name: _none(row[name]) for name in ("cell", "system", "version", "workload", "model", "hardware", "rho", "rate", "capacity")
         }
-        where = [row[name] for name, differs in varied.items() if differs]
+        where = [_none(row[name]) or f"no {name}" for name in varied]
         words = [names.system(row["system"]), row["workload"].replace("_", " "), *where, *settings[row["cell"]]]
         saturated = _none(row["saturated"])
         found.append(
@@ -138,7 +145,6 @@ def _simulators(study: Study) -> list[dict[str, Any]]:
                 "color": palette.css(system),
                 "lacks": page.not_modelled(run),
                 "speed": row.get("speed"),
-                "failed": row.get("failed"),
             }
         )
     return found

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from analysis import names, page
 from analysis.data import TRACKS, Key
 from analysis.study.data import Study
-from analysis.study.trust import records
+from analysis.study.trust import LOST
 
 NOTES = Path(__file__).resolve().parents[2] / "docs" / "findings.md"
 HEADLINE: Key = ("ttft", "p50")
@@ -55,33 +55,42 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _calibration(study: Study) -> Iterator[Finding]:
-    """What each track's knowledge of the engine is worth."""
-    typical = {record.simulator: record.typical for record in records(study, HEADLINE)}
+    """What each track's knowledge of the engine is worth: over the cells that all tracks of a simulator cover."""
+    scored = study.scored(HEADLINE)
     items = []
-    for system in dict.fromkeys(system for system, _ in study.simulators):
-        known = [(track, typical[system, track]) for track in TRACKS if (system, track) in typical]
-        if len(known) > 1:
-            items.append(f"{names.system(system)}: {', '.join(f'{names.percent(value, sign=False)} {track}' for track, value in known)}")
+    for system, mine in scored[scored["failed"].le(LOST)].groupby("system", sort=True):
+        sizes = mine.assign(size=mine["error"].abs()).pivot(index="cell", columns="track", values="size").dropna()
+        if len(sizes) and len(sizes.columns) > 1:
+            typical = [f"{names.percent(sizes[track].median(), sign=False)} {track}" for track in TRACKS if track in sizes]
+            where = f" (on {len(sizes)} of {len(study.valid_cells)} cells)" if len(sizes) < len(study.valid_cells) else ""
+            items.append(f"{names.system(str(system))}: {', '.join(typical)}{where}")
     if items:
         yield Finding(
-            text=f"What it is worth to know the engine: the typical error of {names.metric(*HEADLINE)} from track to track.",
+            text=f"What it is worth to know the engine: the typical error of {names.metric(*HEADLINE)} from track to track, over the same "
+            "cells.",
             items=tuple(items),
-            query="select system, track, cells, abs_error, worst from study_scores\nwhere metric = 'ttft' and stat = 'p50'"
-            + _of(study)
-            + ";",
+            query="with scored as (\n"
+            "    select *, count(*) over (partition by system, study, cell) as tracks from cell_fidelity\n"
+            f"    where metric = 'ttft' and stat = 'p50' and error is not null and failed <= {LOST}{_of(study)}\n"
+            ")\n"
+            "select system, track, count(*) as cells, median(abs(error)) as typical from scored\n"
+            "join (select system, count(distinct track) as tracks from scored group by system) using (system, tracks)\n"
+            "group by system, track;",
         )
 
 
 def _sides(study: Study) -> Iterator[Finding]:
-    rows = [row for row in study.coverage if row["same_side"] is not None and row["same_side"] < row["scored"]]
-    wrong = sorted(rows, key=lambda row: row["same_side"] / row["scored"])
+    rows = [row for row in study.coverage if row["side_known"] and row["same_side"] < row["side_known"]]
+    wrong = sorted(rows, key=lambda row: (row["same_side"] / row["side_known"], row["system"], row["track"]))
     if wrong:
         yield Finding(
             text="On the wrong side of the knee, where latencies answer another question than the one asked.",
             items=tuple(
-                f"{names.system(row['system'], row['track'])}: {row['scored'] - row['same_side']} of {row['scored']} cells" for row in wrong
+                f"{names.system(row['system'], row['track'])}: {row['side_known'] - row['same_side']} of {row['side_known']} cells"
+                for row in wrong
             ),
-            query="select system, track, scored, same_side from coverage where same_side < scored" + _of(study) + ";",
+            query="select system, track, sum(side_known) as cells, sum(same_side) as same_side from coverage\n"
+            "where side_known > 0" + _of(study) + " group by system, track having sum(same_side) < sum(side_known);",
         )
 
 

@@ -130,7 +130,12 @@ def _answer_cells(answer: Answer) -> Iterator[str]:
     system, track = record.simulator
     yield f"<td><strong>{escape(names.system(system))}</strong><small>{escape(track)}{few}</small></td>"
     yield f'<td class="value">{names.percent(record.typical, sign=False)}<small>{words.side(record)}</small></td>'
-    yield f'<td class="value">±{names.percent(record.bound, sign=False)}</td>'
+    why = words.unbounded(record)
+    yield (
+        f'<td class="value">unknown<small>{why}</small></td>'
+        if why
+        else f'<td class="value">±{names.percent(record.bound, sign=False)}</td>'
+    )
     yield f'<td class="value">{names.percent(record.worst, sign=False)}</td>'
     known = f"<small>{record.noisy} of {record.cells} cells repeated</small>" if record.noisy < record.cells else ""
     yield f'<td class="value">{"unknown" if record.multiple is None else f"{record.multiple:.1f}"}{known}</td>'

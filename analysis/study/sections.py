@@ -53,11 +53,13 @@ PARTS = (
             {
                 f"within {TRUST * 100:g} %": "near",
                 f"within {CARE * 100:g} %": "off",
-                f"errors within {CARE * 100:g} %, their intervals not": "unproven",
+                f"unproven: errors within {CARE * 100:g} %, their intervals not": "unproven",
                 "beyond": "far",
             }
         )
-        + '<p class="note">Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the '
+        + '<p class="note">Unproven, too: where the interval is unknown, or requests were refused or lost. '
+        "Who is nearest is told on the cells that all those compared cover. "
+        "Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the "
         "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
     ),
     Part(

@@ -1,7 +1,8 @@
 """A study as one table, for papers: simulator x statistic, coverage and speed beside it. For the terminal, Markdown, CSV and LaTeX.
 
 Typical is the median of |error| over the cells, worst the largest; noise: |error| over the noise floor, the median over the cells that
-were repeated. Below saturation every simulator puts out what is offered, so throughput counts in saturated cells only.
+were repeated. Below saturation every simulator puts out what is offered, so throughput and capacity count in saturated cells only.
+Each simulator's are over the cells that it was scored on: the text has 'in 5/12' where those are not all.
 """
 
 from collections.abc import Hashable, Mapping
@@ -14,26 +15,27 @@ from analysis.data import Key
 from analysis.study.data import Study
 from analysis.study.trust import records
 
-THROUGHPUT: Key = ("output_throughput", None)
+SATURATED: tuple[Key, ...] = (("output_throughput", None), ("capacity", None))
 KEYS: tuple[Key, ...] = (
     *((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p99")),
     ("goodput", None),
-    THROUGHPUT,
-    ("capacity", None),
+    *SATURATED,
 )
-LABELS = {THROUGHPUT: "Output throughput, saturated", ("capacity", None): "Capacity"}
+LABELS: Mapping[Key, str] = {("output_throughput", None): "Output throughput, saturated", ("capacity", None): "Capacity"}
 COLUMNS = ("cells", "error", "typical", "worst", "noise_multiple", "noise_cells")
 
 
 def numbers(study: Study) -> pd.DataFrame:
     """One row per simulator, track and statistic, errors as fractions, NaN for unknown; a simulator that scored nothing has its rows too.
 
-    Columns: system, track, metric, stat, cells (with an error), error (median, signed), typical, worst, noise_multiple, noise_cells,
-    and of the simulator: asked (cells with a valid run), scored, same_side, failed (share of its requests), speed (simulated s per s).
+    Columns: system, track, metric, stat, of_cells (where it counts), cells (with an error), error (median, signed), typical, worst,
+    noise_multiple, noise_cells, and of the simulator: asked (cells with a valid run), scored, same_side (of the knee, of the side_known
+    cells), failed (share of its requests), speed (simulated s per s).
     """
     valid = study.valid_cells
     saturated = valid[valid["saturated"].eq(True)]
-    found = {(record.simulator, key): record for key in KEYS for record in records(study, key, saturated if key == THROUGHPUT else valid)}
+    cells = {key: saturated if key in SATURATED else valid for key in KEYS}
+    found = {(record.simulator, key): record for key in KEYS for record in records(study, key, cells[key])}
     coverage = {(row["system"], row["track"]): row for row in study.coverage}
     rows = []
     for simulator in study.simulators:
@@ -43,7 +45,7 @@ def numbers(study: Study) -> pd.DataFrame:
             errors = (0, None, None, None, None, 0) if record is None else (
                 record.cells, record.lean, record.typical, record.worst, record.multiple, record.noisy
             )  # fmt: skip
-            about = dict(zip(("system", "track", "metric", "stat"), (*simulator, *key), strict=True))
+            about = dict(zip(("system", "track", "metric", "stat", "of_cells"), (*simulator, *key, len(cells[key])), strict=True))
             rows.append({**about, **dict(zip(COLUMNS, errors, strict=True)), **covered})
     return pd.DataFrame(rows).astype(dict.fromkeys(("error", "typical", "worst", "noise_multiple", "failed", "speed"), float))
 
@@ -56,7 +58,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
         cells = {_label((row["metric"], row["stat"])): _error(row) for row in mine.to_dict("records")}
         coverage = {
             "cells": f"{one['scored']:g}/{one['asked']:g}",
-            "same side of the knee": f"{one['same_side']:g}/{one['scored']:g}",
+            "same side of the knee": f"{one['same_side']:g}/{one['side_known']:g}",
             "failed": names.percent(one["failed"], sign=False),
             "speed": "–" if pd.isna(one["speed"]) else f"×{names.number(one['speed'])}",
         }
@@ -65,7 +67,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _coverage(row: Mapping[str, object], cells: int) -> dict[str, object]:
-    known = {"asked": cells, "scored": 0, "same_side": 0, "failed": None, "speed": None}
+    known = {"asked": cells, "scored": 0, "same_side": 0, "side_known": 0, "failed": None, "speed": None}
     return {name: default if row.get(name) is None else row[name] for name, default in known.items()}
 
 
@@ -75,8 +77,9 @@ def _label(key: Key) -> str:
 
 
 def _error(row: Mapping[Hashable, Any]) -> str:
-    """E.g. '12 % (31 %) 4.2×'; without the multiple where no cell was repeated; a dash where there is no error."""
+    """E.g. '12 % (31 %) 4.2× in 5/12'; without the multiple where no cell was repeated; a dash where there is no error."""
     if not row["cells"]:
         return "–"
     shown = f"{names.percent(row['typical'], sign=False)} ({names.percent(row['worst'], sign=False)})"
-    return shown if pd.isna(row["noise_multiple"]) else f"{shown} {names.number(row['noise_multiple'])}×"
+    noise = "" if pd.isna(row["noise_multiple"]) else f" {names.number(row['noise_multiple'])}×"
+    return f"{shown}{noise}" + (f" in {row['cells']}/{row['of_cells']}" if row["cells"] < row["of_cells"] else "")

@@ -2,11 +2,14 @@
 
 An error is simulated / measured - 1 of one cell. A simulator's errors over cells are summed up by three numbers: the typical one (the
 median of |error|), the bound (what 9 of 10 cells stay within, their intervals included; of fewer than ten cells all), the worst one.
-An error is small and its interval wide where there are few requests, or where repeats differ: then nothing is proven either way.
+An error is small and its interval wide where there are few requests, or where repeats differ: then nothing is proven either way. Nor is
+it where the interval is unknown, or where the simulator refused or lost requests: there is no bound then.
+
+Simulators are compared on the same cells only: who ran on the easy ones alone would come nearest. page/study/tables.js has the same rules.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +22,29 @@ from analysis.study.data import Simulator, Study
 TRUST, CARE = 0.10, 0.25  # a bound up to which a simulator is trusted, and used with care; beyond, not
 MOST = 0.9  # of the cells lie within the bound
 MANY = 10  # cells from which on MOST of them is fewer than all
-SHARE = 0.5  # of the cells that a simulator must cover to be called the nearest
+SHARE = 0.5  # of the cells that a simulator must cover to be compared with others
+LOST = 0.01  # of a cell's requests that a simulator may refuse or lose and still cover the cell
+NOTHING = 1e-9  # simulated / measured, at least, so that a simulated 0 has a distance
 GRADES = ("trust", "care", "unproven", "not")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One simulator's errors of one statistic over `cells` of the `asked` cells. lean: the median signed error. multiple: the median of
-    the error in multiples of the noise floor over `noisy` cells, those with repeats; None without any. size: as `bound`, without intervals.
+    """One simulator's errors of one statistic over `cells` of the `asked` cells.
+
+    lean: the median signed error. size: as `bound`, without intervals. bound: infinite where too many cells have none: in `lost` cells
+    requests were refused or lost, in `blank` ones the interval is unknown. distance: the median of |ln(simulated / measured)| over the
+    `shared` cells that all those compared cover, or over its own where it is not compared (shared = 0). multiple: the median of the error
+    in multiples of the noise floor over `noisy` cells, those with repeats; None without any.
     """
 
     simulator: Simulator
     key: Key
     cells: int
     asked: int
+    lost: int
+    blank: int
+    shared: int
     typical: float
     lean: float
     size: float
@@ -51,59 +63,91 @@ class Record:
 
     @property
     def covers(self) -> bool:
-        """Whether it was scored on enough of the cells to be compared with others."""
-        return self.cells >= SHARE * self.asked
+        """Whether it was scored, on all requests, in enough of the cells to be compared with others."""
+        return self.cells - self.lost >= SHARE * self.asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """The nearest simulator of `among` that were compared, on the `cells` that all of them cover (the fewest of any statistic)."""
+
+    simulator: Simulator
+    among: Set[Simulator]
+    cells: int
 
 
 def records(study: Study, key: Key, cells: pd.DataFrame | None = None) -> list[Record]:
-    """A record per simulator that has an error of this statistic, the nearest first. cells: some rows of study.cells; None: all valid."""
+    """A record per simulator that has an error of this statistic, the nearest first; those that cannot be compared come last.
+
+    cells: some rows of study.cells; None: all valid.
+    """
     asked = set((study.valid_cells if cells is None else cells)["cell"])
-    metric, stat = key
-    scores = study.scores
-    same_stat = scores["stat"].isna() if stat is None else scores["stat"].eq(stat)
-    scores = scores[scores["metric"].eq(metric) & same_stat & scores["cell"].isin(asked) & scores["error"].notna()]
-    found = [
-        _record((str(system), str(track)), key, rows, len(asked))
-        for (system, track), rows in scores.groupby(["system", "track"], sort=True)
-    ]
-    return sorted(found, key=lambda record: (not record.covers, record.distance, record.bound, record.simulator))
+    scores = study.scored(key)
+    scores = scores[scores["cell"].isin(asked)]
+    scores = scores.assign(lost=scores["failed"] > LOST, distance=_distances(scores["error"].to_numpy(dtype=float)))
+    rows = dict(tuple(scores.groupby(["system", "track"])))
+    mine = {simulator: rows[simulator] for simulator in study.simulators if simulator in rows}
+    compared, common = in_common({simulator: set(of.loc[~of["lost"], "cell"]) for simulator, of in mine.items()}, len(asked))
+    found = [_record(simulator, key, of, len(asked), common if simulator in compared else set()) for simulator, of in mine.items()]
+    return sorted(found, key=lambda record: (record.shared == 0, record.distance, record.bound))
 
 
-def nearest(study: Study, keys: Sequence[Key]) -> Simulator | None:
-    """The simulator with the least mean distance over these statistics, among those that cover enough cells in each of them."""
-    distances: dict[Simulator, list[float]] = {}
+def in_common(covered: Mapping[Simulator, Set[str]], asked: int) -> tuple[Sequence[Simulator], Set[str]]:
+    """Those that can be compared, and the cells that all of them cover: at least SHARE of those asked. Until that many are common,
+    whoever covers least (the last of several) is left out.
+    """
+    compared = list(covered)
+    while compared:
+        common = set(covered[compared[0]]).intersection(*(covered[simulator] for simulator in compared))
+        if len(common) >= SHARE * asked:
+            return compared, common
+        compared.remove(min(reversed(compared), key=lambda simulator: len(covered[simulator])))
+    return (), set()
+
+
+def nearest(study: Study, keys: Sequence[Key]) -> Nearest | None:
+    """The simulator with the least mean distance over these statistics, among those that can be compared in each of them."""
+    found: dict[Simulator, list[Record]] = {}
     for key in keys:
         for record in records(study, key):
-            if record.covers:
-                distances.setdefault(record.simulator, []).append(record.distance)
-    whole = {simulator: float(np.mean(values)) for simulator, values in distances.items() if len(values) == len(keys)}
-    return min(whole, key=lambda simulator: (whole[simulator], simulator)) if whole else None
+            if record.shared:
+                found.setdefault(record.simulator, []).append(record)
+    whole = {simulator: mine for simulator, mine in found.items() if len(mine) == len(keys)}
+    if not whole:
+        return None
+    best = min(whole, key=lambda simulator: (np.mean([record.distance for record in whole[simulator]]), simulator))
+    return Nearest(simulator=best, among=frozenset(whole), cells=min(record.shared for record in whole[best]))
 
 
-def _record(simulator: Simulator, key: Key, rows: pd.DataFrame, asked: int) -> Record:
+def _record(simulator: Simulator, key: Key, rows: pd.DataFrame, asked: int, common: Set[str]) -> Record:
     errors = rows["error"].to_numpy(dtype=float)
     sizes = np.abs(errors)
-    reach = np.fmax.reduce([sizes, *(np.abs(rows[column].to_numpy(dtype=float)) for column in ("error_low", "error_high"))])
+    reach = np.maximum.reduce([sizes, *(np.abs(rows[column].to_numpy(dtype=float)) for column in ("error_low", "error_high"))])
+    blank, lost = np.isnan(reach), rows["lost"].to_numpy(dtype=bool)
     multiples = rows["noise_multiple"].dropna().abs()
     return Record(
         simulator=simulator,
         key=key,
         cells=len(rows),
         asked=asked,
+        lost=int(lost.sum()),
+        blank=int(blank.sum()),
+        shared=len(common),
         typical=float(np.median(sizes)),
         lean=float(np.median(errors)),
         size=_most(sizes),
-        bound=_most(reach),
+        bound=_most(np.where(blank | lost, math.inf, reach)),
         worst=float(sizes.max()),
-        distance=float(np.median([_log_ratio(error) for error in errors])),
+        distance=float(np.median(rows.loc[rows["cell"].isin(common), "distance"] if common else rows["distance"])),
         multiple=float(multiples.median()) if len(multiples) else None,
         noisy=len(multiples),
     )
 
 
 def _most(sizes: Values) -> float:
-    return float(np.quantile(sizes, MOST) if len(sizes) >= MANY else sizes.max())
+    """The least size that MOST of the cells do not exceed: that of a cell, for between two cells there is none."""
+    return float(np.sort(sizes)[math.ceil(MOST * len(sizes)) - 1])
 
 
-def _log_ratio(error: float) -> float:
-    return abs(math.log1p(error)) if error > -1 else math.inf
+def _distances(errors: Values) -> Values:
+    return np.abs(np.log(np.maximum(NOTHING, 1 + errors)))

@@ -1,5 +1,6 @@
 """The verdict of a study in plain words, computed from the scores and never rosier than they are. trust.py has the rules."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +9,13 @@ import pandas as pd
 from analysis import names
 from analysis.data import Key
 from analysis.study.data import Simulator, Study
-from analysis.study.trust import CARE, MANY, TRUST, Record, nearest, records
+from analysis.study.trust import CARE, LOST, MANY, TRUST, Nearest, Record, nearest, records
 
 OVERALL: tuple[Key, ...] = (("ttft", "p50"), ("tpot", "p50"), ("output_throughput", None))
 LATENCIES: tuple[Key, ...] = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"), ("e2e", "p50"))
 QUESTIONS: tuple[Key, ...] = (*LATENCIES, ("output_throughput", None), ("goodput", None))
 ECHO: Key = ("output_throughput", None)  # below saturation it is what is offered, and no test of a simulator
-BELOW = "below saturation"
+SATURATED = "saturated"
 LEADS = (
     ("trust", "trust it for", "and"),
     ("care", "with care for", "and"),
@@ -24,7 +25,8 @@ LEADS = (
 RULE = (
     f"Trust: 9 of 10 cells (of fewer than {MANY}: all) lie within {TRUST * 100:g} %, their confidence intervals included; with care: "
     f"within {CARE * 100:g} %; unproven: the errors do, but not their intervals; not: beyond that, or where none covers half of the cells. "
-    "Typical is the median of |error| over the cells. "
+    f"A cell without an interval, or of whose requests a simulator refused or lost more than {LOST * 100:g} %, counts as within nothing. "
+    "Who is nearest is told on the cells that all those compared cover. Typical is the median of |error| over the cells. "
     "Throughput is judged where cells are saturated: below, every simulator puts out what is offered."
 )
 
@@ -33,7 +35,7 @@ RULE = (
 class Answer:
     """Whom to trust for one statistic in one part of the cells. grade: as trust.Record has it, 'unknown' when nothing was scored.
 
-    nearest: the simulator's record, None when there is none; others: the next one and the furthest, in words.
+    nearest: the simulator's record, None when there is none; others: the next one and the furthest of those compared with it, in words.
     """
 
     question: str
@@ -69,20 +71,23 @@ def verdict(study: Study) -> Verdict:
     best = nearest(study, OVERALL)
     if best is None:
         return Verdict(
-            headline=f"{where}, no simulator covers half of the cells: none can be trusted on what was measured.", reasons=left_out
+            headline=f"{where}, no simulator covers half of the cells: none can be trusted on what was measured.",
+            reasons=(*_refused(study), *left_out),
         )
-    graded = [(part, len(cells), _grades(study, part, cells, best)) for part, cells in parts(study)]
+    graded = [(part, len(cells), _grades(study, part, cells, best.simulator)) for part, cells in parts(study)]
     reasons = tuple(_trusted(part, cells, by_grade) for part, cells, by_grade in graded)
     said = "" if any("trust" in by_grade for *_, by_grade in graded) else ", and is not to be trusted without care for anything"
-    among = f"comes nearest of {len(study.simulators)} simulators and tracks" if len(study.simulators) > 1 else "is the only simulator"
-    return Verdict(headline=f"{where}, {names.system(*best)} {among}{said}.", reasons=(*reasons, *_not_trusted(study), *left_out))
+    return Verdict(
+        headline=f"{where}, {names.system(*best.simulator)} {_among(study, best)}{said}.",
+        reasons=(*reasons, *_not_trusted(study), *_refused(study), *_not_compared(study, best), *left_out),
+    )
 
 
 def parts(study: Study) -> list[tuple[str, pd.DataFrame]]:
     """The valid cells below saturation, and the saturated ones; those of which it is unknown apart. No part is empty."""
     valid = study.valid_cells
     saturated = valid["saturated"].astype("boolean")
-    found = ((BELOW, saturated.eq(False)), ("saturated", saturated.eq(True)), ("saturation unknown", saturated.isna()))
+    found = (("below saturation", saturated.eq(False)), (SATURATED, saturated.eq(True)), ("saturation unknown", saturated.isna()))
     return [(part, valid[here.fillna(False).astype(bool)]) for part, here in found if here.fillna(False).any()]
 
 
@@ -100,15 +105,33 @@ def side(record: Record) -> str:
     return "too high" if record.lean > 0 else "too low"
 
 
+def unbounded(record: Record) -> str:
+    """Why nothing bounds its errors: in how many cells requests are missing, or the interval; empty where it has a bound."""
+    if math.isfinite(record.bound):
+        return ""
+    missing = {"requests lost": record.lost, "no interval": record.blank}
+    return _and([f"{what} in {_count(cells, 'cell')}" for what, cells in missing.items() if cells])
+
+
 def _tests(key: Key, part: str) -> bool:
-    return key != ECHO or part != BELOW
+    return key != ECHO or part == SATURATED
+
+
+def _among(study: Study, best: Nearest) -> str:
+    """That it is the nearest, and of how many; on which cells, where those are not all."""
+    if len(study.simulators) == 1:
+        return "is the only simulator"
+    if len(best.among) == 1:
+        return f"is the only one of {len(study.simulators)} simulators and tracks that covers half of the cells"
+    where = f", on the {_count(best.cells, 'cell')} that all of them cover" if best.cells < len(study.valid_cells) else ""
+    return f"comes nearest of {len(best.among)} simulators and tracks{where}"
 
 
 def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) -> str:
     """What the nearest simulator is good for in one part of the cells."""
     unknown = all(record.multiple is None for records in by_grade.values() for record in records)
     said = [
-        f"{lead} {_and([f'{_said(one.key)} ({_typical(one, unknown)}{_worst(one)})' for one in by_grade[grade]], word)}"
+        f"{lead} {_and([f'{_said(one.key)} ({_typical(one, unknown)}{_worst(one)}{_few(one)})' for one in by_grade[grade]], word)}"
         for grade, lead, word in LEADS
         if grade in by_grade
     ]
@@ -136,11 +159,27 @@ def _not_trusted(study: Study) -> tuple[str, ...]:
     return (f"Not to be trusted for any latency: {_and(bad)}.",) if bad else ()
 
 
+def _refused(study: Study) -> tuple[str, ...]:
+    """Simulators that did not serve all requests: there they are held against those that they did serve."""
+    lost = study.scores[study.scores["failed"] > LOST]
+    said = [
+        f"{names.system(*simulator)} up to {_size(mine['failed'].max())} in {_count(mine['cell'].nunique(), 'cell')}"
+        for simulator in study.simulators
+        if len(mine := lost[lost["system"].eq(simulator[0]) & lost["track"].eq(simulator[1])])
+    ]
+    return (f"Requests were refused or lost, and errors there are of the others: {_and(said)}.",) if said else ()
+
+
+def _not_compared(study: Study, best: Nearest) -> tuple[str, ...]:
+    left = [names.system(*simulator) for simulator in study.simulators if simulator not in best.among]
+    return (f"Not compared, for they share too few cells with the others: {_and(left)}.",) if left and len(best.among) > 1 else ()
+
+
 def _answer(key: Key, part: str, cells: int, found: Sequence[Record]) -> Answer:
     question = names.metric(*key)
     if not found:
         return Answer(question=question, part=part, cells=cells, grade="unknown", nearest=None, others="")
-    first, *rest = found
+    first, rest = found[0], [record for record in found[1:] if record.shared]
     others = [f"next {_other(rest[0])}" if len(rest) > 1 else _other(rest[0])] if rest else []
     others += [f"furthest {_other(rest[-1])}"] if len(rest) > 1 else []
     grade = first.grade if first.covers else "not"
@@ -158,8 +197,12 @@ def _typical(record: Record, unknown: bool) -> str:
 
 def _worst(record: Record) -> str:
     if record.grade == "unproven":
-        return f", but uncertain up to {_size(record.bound)}"
+        return f", but {unbounded(record) or f'uncertain up to {_size(record.bound)}'}"
     return f", at worst {_size(record.worst)}" if record.grade == "not" else ""
+
+
+def _few(record: Record) -> str:
+    return f", on {record.cells} of {record.asked} cells" if record.cells < record.asked else ""
 
 
 def _size(error: float) -> str:

@@ -1,15 +1,18 @@
 """The study's page as a browser shows it: every figure, filters and their link, keyboard, phone, dark."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
 from analysis.data import open_database
-from analysis.study import trust
+from analysis.study import embed, trust
 from analysis.study.data import HEADLINES, read_study
 from tests.analysis.conftest import CHROMIUM
 from tests.analysis.test_browser import CONTRAST, PATIENCE, SMALLEST
@@ -18,6 +21,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on th
 FIGURES = {"heat", "knees", "goodput", "cdf-ttft", "cdf-tpot", "parity", "waterfall", "gantt"}
 STATES = "() => Object.fromEntries([...document.querySelectorAll('.plot')].map((plot) => [plot.dataset.figure, plot.dataset.state]))"
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
+SUMMARIES = """() => {
+    const cells = D.cells.map((cell, i) => ({ ...cell, i }));
+    return D.metrics.map((metric, i) => {
+        const all = chosenSimulators().map((sim) => summary(sim, { ...metric, i }, cells));
+        const best = nearestOf(all, cells.length);
+        return { best: best && all.indexOf(best), all: all.map((one) => one && { ...one, covered: one.covered.size }) };
+    });
+}"""
+DATA = '<script type="application/json" id="data">'
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +144,59 @@ def test_the_scorecard_says_what_the_rules_in_python_say(page: Page, report: Pat
             typical = float(shown[name][i].split("\n")[0].replace("×", "").rstrip(" %"))
             assert typical == pytest.approx(100 * record.typical, abs=0.06 if typical < 10 else 0.6), (key, record)
             assert grades[tints[place][i + 1].split()[0]] == record.grade, (key, record)
+
+
+def random_scores(rng: np.random.Generator, simulators: list[tuple[str, str]], cells: list[str]) -> pd.DataFrame:
+    """Rows of cell_fidelity: of every simulator and headline some cells, small errors and large ones, some without interval or requests."""
+    rows = []
+    for system, track in simulators:
+        for metric, stat in HEADLINES:
+            scale, share = rng.choice([0.02, 0.05, 0.1, 0.4]), rng.choice([0.3, 0.7, 1.0, 1.0])
+            for cell in cells:
+                if rng.random() < share:
+                    error, width = max(-1.0, rng.normal(0, scale)), rng.exponential(scale / 4)
+                    about = {"cell": cell, "system": system, "track": track, "metric": metric, "stat": stat, "measured": 1.0}
+                    ends = {"error_low": error - width, "error_high": error + width if rng.random() < 0.98 else None}
+                    noise = {"noise": 0.01, "noise_multiple": abs(error) / 0.01 if rng.random() < 0.5 else None}
+                    rows.append({**about, "error": error, **ends, **noise, "failed": 0.3 if rng.random() < 0.03 else 0.0})
+    return pd.DataFrame(rows).astype({"error_high": float, "noise_multiple": float})
+
+
+def test_the_page_and_python_have_the_same_rules_on_any_scores(browser: Browser, report: Path, tmp_path: Path) -> None:
+    head, _, rest = report.read_text().partition(DATA)
+    text, _, tail = rest.partition("</script>")
+    data = json.loads(text)
+    with open_database(report.with_name("plumbline.duckdb")) as connection:
+        study = read_study(connection, report, "handmade")
+    cells = [f"{place:02d}" for place in range(13)]
+    scores = random_scores(np.random.default_rng(5), list(study.simulators), cells)
+    study = dataclasses.replace(study, scores=scores, cells=pd.DataFrame({"cell": cells, "repeats": 1}))
+    data |= {name: [] for name in ("cdf", "parity", "waterfall", "gantt", "rankings", "runs")}
+    data["knees"] = {name: [] for name in data["knees"]}
+    data["cells"] = [{**data["cells"][0], "cell": cell, "rho": 0.1 * (place + 1)} for place, cell in enumerate(cells)]
+    values = {name: scores[name].to_numpy() for name in data["scores"] if name in scores and name not in ("cell", "metric")}
+    places = {
+        "cell": [cells.index(cell) for cell in scores["cell"]],
+        "sim": [study.simulators.index(one) for one in zip(scores["system"], scores["track"], strict=True)],
+        "metric": [HEADLINES.index((one.metric, one.stat if isinstance(one.stat, str) else None)) for one in scores.itertuples()],
+    }
+    data["scores"] = {**values, "simulated": [None] * len(scores), **places}
+    (tmp_path / "random.html").write_text(f"{head}{DATA}{embed.to_json(data)}</script>{tail}")
+    page = opened(browser, tmp_path / "random.html")
+    grades, bests = set(), set()
+    for key, said in zip(HEADLINES, page.evaluate(SUMMARIES), strict=True):
+        found = trust.records(study, key)
+        for record in found:
+            one = said["all"][study.simulators.index(record.simulator)]
+            assert (one["grade"], one["cells"], one["covered"]) == (record.grade, record.cells, record.cells - record.lost), record
+            assert (one["typical"], one["bound"]) == pytest.approx((record.typical, record.bound)), record
+            grades.add(record.grade)
+        assert sum(one is not None for one in said["all"]) == len(found)
+        best = found[0].simulator if found and found[0].shared else None
+        assert said["best"] == (None if best is None else study.simulators.index(best)), key
+        bests.add(best)
+    assert grades == set(trust.GRADES) and len(bests) > 2
+    page.close()
 
 
 def test_choices_follow_the_filter_of_what_their_cells_have_in_common(page: Page) -> None:

@@ -96,12 +96,15 @@ def test_the_bound_is_never_rosier_than_any_cell_or_interval(study: Study) -> No
 
 
 def test_a_simulator_that_covers_few_cells_is_neither_the_nearest_nor_trusted(study: Study) -> None:
-    best = trust.nearest(study, words.OVERALL)
+    found = trust.nearest(study, words.OVERALL)
+    assert found is not None and len(found.among) == 7 and found.cells == 7
+    best = found.simulator
     assert best == ("native", "calibrated")
     cells = study.cells["cell"].tolist()[:1]
     is_best = study.scores["system"].eq("native") & study.scores["track"].eq("calibrated")
     thin = dataclasses.replace(study, scores=study.scores[~is_best | study.scores["cell"].isin(cells)])
-    assert trust.nearest(thin, words.OVERALL) not in (None, best)
+    other = trust.nearest(thin, words.OVERALL)
+    assert other is not None and best not in other.among
     record = next(record for record in trust.records(thin, ("tpot", "p50")) if record.simulator == best)
     assert not record.covers and record.grade == "care"
     assert all(answer.nearest is None or answer.nearest.simulator != best or answer.grade == "not" for answer in words.answers(thin))
@@ -153,7 +156,7 @@ def test_findings_have_queries_that_run_and_hold_what_the_sentence_says(study: S
         rows = connection.execute(calibration.query).fetchall()
     said = " ".join(calibration.items)
     assert {system for system, track, *_ in rows if track == "shipped"} == {"vidur", "native"}
-    for system, track, _, error, _ in rows:
+    for system, track, _, error in rows:
         if system == "vidur":
             percent = re.search(rf"Vidur: .*?([\d.]+) % {track}", said)
             assert percent is not None and float(percent.group(1)) == pytest.approx(100 * error, rel=0.05)

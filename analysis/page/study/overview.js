@@ -14,7 +14,7 @@ const scoreOf = (() => {
   D.scores.cell.forEach((cell, i) => found.set(`${cell} ${D.scores.sim[i]} ${D.scores.metric[i]}`, i));
   return (cell, sim, metric) => {
     const i = found.get(`${cell} ${sim} ${metric}`);
-    return i === undefined ? null : Object.fromEntries(["measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple"].map((name) => [name, D.scores[name][i]]));
+    return i === undefined ? null : Object.fromEntries(["measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple", "failed"].map((name) => [name, D.scores[name][i]]));
   };
 })();
 
@@ -32,7 +32,7 @@ function drawHeat(plot) {
     const trace = {
       type: "heatmap", x: cells.map((_, i) => i), y: sims.map((_, i) => i), xgap: 1.5, ygap: 1.5, showscale: false, zmin: -HEAT, zmax: HEAT, colorscale: scale,
       z: rows((score) => (known(score) ? Math.sign(score.error) * HEAT * depth(score.error) : null)),
-      customdata: rows((score, cell, sim) => (known(score) ? `${sim.label}, ρ ${loadOf(cell)}<br>${metric.label} ${percent(score.error)} ${interval(score)}<br>${shown(metric, score.measured)} measured, ${shown(metric, score.simulated)} simulated<br>${noiseWords(score)}` : `${sim.label}: ${whyMissing(cell)}`)),
+      customdata: rows((score, cell, sim) => (known(score) ? `${sim.label}, ρ ${loadOf(cell)}<br>${metric.label} ${percent(score.error)} ${interval(score)}<br>${shown(metric, score.measured)} measured, ${shown(metric, score.simulated)} simulated<br>${noiseWords(score)}${score.failed > 0 ? `<br>${percent(score.failed, false)} of the requests refused or lost` : ""}` : `${sim.label}: ${whyMissing(cell)}`)),
       hovertemplate: "%{customdata}<extra></extra>", hoverongaps: true,
     };
     const places = cells.flatMap((cell, x) => sims.map((sim, y) => ({ x, y, score: at(sim, cell) }))).filter(({ score }) => known(score));

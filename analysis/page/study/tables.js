@@ -18,17 +18,40 @@ function tableInto(place, { kind, caption, heads, body, tall = false }) {
   document.getElementById(place).replaceChildren(region);
 }
 
-/** One simulator's errors of one metric over cells: the same numbers as analysis/study/trust.py gives. null: nothing was scored. */
+/** One simulator's errors of one metric over cells: the same numbers as analysis/study/trust.py gives. null: nothing was scored.
+ *  covered: its distance in each cell that it was scored on with all requests. */
 function summary(sim, metric, cells) {
-  const scores = cells.map((cell) => scoreOf(cell.i, sim.i, metric.i)).filter((score) => score && score.error !== null);
-  if (!scores.length) return null;
+  const found = cells.map((cell) => [cell.i, scoreOf(cell.i, sim.i, metric.i)]).filter(([, score]) => score && score.error !== null);
+  if (!found.length) return null;
+  const scores = found.map(([, score]) => score), lost = (score) => score.failed > D.rules.lost;
   const errors = scores.map((score) => score.error), sizes = errors.map(Math.abs);
-  const reach = scores.map((score) => Math.max(...[score.error, score.error_low, score.error_high].filter((value) => value !== null).map(Math.abs)));
+  const ends = (score) => [score.error, score.error_low, score.error_high];
+  const reach = scores.map((score) => (lost(score) || ends(score).includes(null) ? Infinity : Math.max(...ends(score).map(Math.abs))));
   const multiples = scores.map((score) => score.noise_multiple).filter((value) => value !== null);
-  const most = (values) => (scores.length >= D.rules.many ? quantile(values, D.rules.most) : Math.max(...values)), bound = most(reach);
-  const covers = scores.length >= D.rules.share * cells.length;
-  const grade = bound <= D.rules.trust && covers ? "trust" : bound <= D.rules.care ? "care" : most(sizes) <= D.rules.care ? "unproven" : "not";
-  return { cells: scores.length, typical: median(sizes), low: Math.min(...errors), high: Math.max(...errors), bound, grade, covers, distance: median(errors.map((error) => Math.abs(Math.log(Math.max(1e-9, 1 + error))))), multiple: multiples.length ? median(multiples) : null, noisy: multiples.length };
+  const bound = most(reach), covered = new Map(found.filter(([, score]) => !lost(score)).map(([cell, score]) => [cell, distance(score.error)]));
+  const trusted = bound <= D.rules.trust && covered.size >= D.rules.share * cells.length;
+  const grade = trusted ? "trust" : bound <= D.rules.care ? "care" : most(sizes) <= D.rules.care ? "unproven" : "not";
+  return { cells: scores.length, typical: median(sizes), low: Math.min(...errors), high: Math.max(...errors), bound, grade, covered, multiple: multiples.length ? median(multiples) : null, noisy: multiples.length };
+}
+
+/** The least size that most of the cells do not exceed: that of a cell. */
+function most(sizes) { return [...sizes].sort((a, b) => a - b)[Math.ceil(D.rules.most * sizes.length) - 1]; }
+
+function distance(error) { return Math.abs(Math.log(Math.max(D.rules.nothing, 1 + error))); }
+
+/** The nearest of summaries (null: nothing was scored) on the cells that all those compared cover; trust.py says who is (in_common). */
+function nearestOf(summaries, asked) {
+  const compared = summaries.filter(Boolean);
+  while (compared.length) {
+    const common = [...compared[0].covered.keys()].filter((cell) => compared.every((one) => one.covered.has(cell)));
+    if (common.length >= D.rules.share * asked) {
+      const off = new Map(compared.map((one) => [one, median(common.map((cell) => one.covered.get(cell)))]));
+      return compared.sort((a, b) => off.get(a) - off.get(b) || a.bound - b.bound)[0];
+    }
+    const least = Math.min(...compared.map((one) => one.covered.size));
+    compared.splice(compared.findLastIndex((one) => one.covered.size === least), 1);
+  }
+  return null;
 }
 
 function showScorecard() {
@@ -38,11 +61,11 @@ function showScorecard() {
     return;
   }
   const all = sims.map((sim) => D.metrics.map((metric, i) => summary(sim, { ...metric, i }, cells)));
-  const first = D.metrics.map((_, i) => all.map((row) => row[i]).filter((one) => one && one.covers).sort((a, b) => a.distance - b.distance || a.bound - b.bound)[0]);
+  const first = D.metrics.map((_, i) => nearestOf(all.map((row) => row[i]), cells.length));
   const body = [floorRow(cells), ...sims.map((sim, s) => element("tr", {},
     element("th", { scope: "row", html: `${escapeText(sim.name)} <small>${escapeText(sim.track)}</small>` }),
-    ...all[s].map((one, i) => scoreCell(one, first[i] === one)),
-    element("td", { text: `${scored(sim, cells)} of ${cells.length}` }),
+    ...all[s].map((one, i) => scoreCell(one, first[i] === one, cells.length)),
+    element("td", { html: `${scored(sim, cells)} of ${cells.length}${lostWords(sim, cells)}` }),
     element("td", { text: sim.speed === null ? "–" : `${number(sim.speed)} ×` }),
     ...lacks(sims, s)))];
   tableInto("scorecard", {
@@ -55,6 +78,12 @@ function scored(sim, cells) {
   return cells.filter((cell) => D.metrics.some((_, i) => { const score = scoreOf(cell.i, sim.i, i); return score && score.error !== null; })).length;
 }
 
+/** In how many cells it refused or lost requests, and how many of them at most. */
+function lostWords(sim, cells) {
+  const shares = cells.map((cell) => Math.max(...D.metrics.map((_, i) => { const score = scoreOf(cell.i, sim.i, i); return score ? score.failed : 0; }))).filter((share) => share > D.rules.lost);
+  return shares.length ? `<small>up to ${percent(Math.max(...shares), false)} of requests lost in ${shares.length}</small>` : "";
+}
+
 /** What a simulator does not model, once for its tracks that say the same. */
 function lacks(sims, s) {
   const same = (one) => one && one.system === sims[s].system && one.lacks === sims[s].lacks;
@@ -64,11 +93,12 @@ function lacks(sims, s) {
   return [element("td", { className: "words", rowSpan: rows, text: sims[s].lacks })];
 }
 
-function scoreCell(one, best) {
+function scoreCell(one, best, asked) {
   if (!one) return element("td", { html: "<strong>–</strong><small>nothing to compare</small>" });
   const noise = one.multiple === null ? "noise unknown" : `${one.multiple.toFixed(1)} × noise`;
   const range = one.cells > 1 ? `${percent(one.low)} … ${percent(one.high)}`.replaceAll(" %", "") : percent(one.low);
-  return element("td", { className: `${GRADES[one.grade]}${best ? " best" : ""}`, html: `<strong>${percent(one.typical, false)}</strong><small>${range}</small><small>${noise}</small>` });
+  const few = one.cells < asked ? `<small>${one.cells} of ${asked} cells</small>` : "";
+  return element("td", { className: `${GRADES[one.grade]}${best ? " best" : ""}`, html: `<strong>${percent(one.typical, false)}</strong><small>${range}</small><small>${noise}</small>${few}` });
 }
 
 function floorRow(cells) {
