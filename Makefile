@@ -52,8 +52,8 @@ lint: $(READY) ## ruff and strict mypy
 	@$(CORE) -m ruff format --check .
 	@$(CORE) -m mypy
 
-perf: $(READY) ## benchmarks of the client, the database and the report (not part of the tests)
+perf: $(READY) ## benchmarks of client, database, report and simulators, and the papers' shapes (not part of the tests)
 	@$(CORE) -m pytest tests/perf --benchmark-only -o addopts="-ra --import-mode=importlib -s"
 
-clean: ## remove environments, caches and derived results (measured runs stay)
-	rm -rf .envs .models .cache results/runs results/campaign results/studies results/plumbline.duckdb results/report.html results/study.html
+clean: ## remove environments, caches, database and reports (runs, campaigns and studies stay)
+	rm -rf .envs .models .cache results/plumbline.duckdb results/report.html results/study.html

@@ -20,7 +20,7 @@ def main() -> None:
     """Entry point."""
     try:
         seen = gpu.look()
-        chosen = gpu.choices(seen, sys.argv[1:], [path.stem for path in (cli.CONF / "hardware").glob("*.yaml")])
+        chosen = gpu.choices(seen, sys.argv[1:], cli.known("hardware"))
     except ValueError as error:
         sys.exit(cli.fail(str(error)))
     if chosen and not any(word.startswith("-") for word in sys.argv[1:]):

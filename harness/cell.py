@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness import gpu, provenance
+from harness import cli, gpu, provenance
+from harness.attached import Attached
 from harness.capacity import Capacity
 from harness.client import Client, Replay
 from harness.console import say, stage
@@ -35,6 +36,7 @@ from results.store import write_run
 from workloads.prompts import token_ids
 from workloads.trace import Trace
 
+CPU = "cpu"  # conf/hardware of an engine that has no GPU
 WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
 
 
@@ -74,7 +76,15 @@ class Cell:
     repeat: int
 
     def preflight(self) -> None:
-        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed."""
+        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said.
+
+        Raises ValueError.
+        """
+        hardware = str(self.hardware["name"])
+        if hardware != CPU and not isinstance(self.engine, Attached):
+            wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
+            if wrong is not None:
+                raise ValueError(wrong)
         limit = self.model.config.get("max_position_embeddings")
         self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
@@ -184,7 +194,7 @@ class Cell:
 
     def _gpus(self, endpoint: Endpoint) -> tuple[gpu.Gpu, ...]:
         """The GPUs that the engine computes on: none on a CPU."""
-        if self.hardware["name"] == "cpu":
+        if self.hardware["name"] == CPU:
             return ()
         seen = gpu.look()
         if seen.why_none is not None:

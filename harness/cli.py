@@ -89,13 +89,17 @@ def check_choices(root: str, overrides: Sequence[str]) -> str | None:
             if near and not _is_root_key(root, group):
                 return f"no setting is called {group!r}; did you mean {' or '.join(near)}?"
             continue
-        known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         for choice in choices:
-            if choice not in known:
-                near = get_close_matches(choice, known, n=3, cutoff=0.4)
+            if choice not in known(group):
+                near = get_close_matches(choice, known(group), n=3, cutoff=0.4)
                 hint = f"did you mean {' or '.join(near)}? " if near else ""
-                return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known)}"
+                return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known(group))}"
     return None
+
+
+def known(group: str) -> list[str]:
+    """The choices of a group: the names of conf/<group>/*.yaml."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _is_root_key(root: str, name: str) -> bool:

@@ -17,7 +17,8 @@ from harness.telemetry import Polling, long_form
 
 POLLER = Path(__file__).with_name("gpu_poller.py")
 CHOICES = {"engine": "vllm", "model": "llama_3_1_8b", "workload": "azure_conv_8k", "profile": "gpu", "gates": "gpu"}
-ON_GPU = ("vllm", "sglang")  # conf/engine/ of engines that compute on a GPU
+ON_GPU = ("vllm", "vllm_pd", "sglang")  # conf/engine/ of engines that compute on a GPU
+ELSEWHERE = "attached"  # conf/engine/ of the one that may run on another machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +94,35 @@ class Watch(Polling):
 def choices(seen: Seen, overrides: Sequence[str], hardware: Sequence[str]) -> list[str]:
     """What a bench takes, as Hydra overrides, for the GPU that it sees, where the user chose nothing else; [] for no GPU or another engine.
 
-    overrides: the user's own. hardware: the names in conf/hardware. Raises ValueError for a GPU that is none of these.
+    overrides: the user's own. hardware: the names in conf/hardware. Raises ValueError for a GPU that is none of these, and for a server
+    that somebody else runs and of which the user does not name what it computes and on what: a run must not be labelled by a default.
     """
     asked = dict(override.split("=", 1) for override in overrides if re.match(r"\w+=", override))
+    if asked.get("engine") == ELSEWHERE and (missing := [name for name in ("model", "hardware") if name not in asked]):
+        wanted = " and ".join(f"{name}=..." for name in missing)
+        raise ValueError(
+            f"engine={ELSEWHERE}: what that server computes and on what is not asked of it: name {wanted} (conf/model and conf/hardware)"
+        )
     if not seen.gpus or asked.get("engine", CHOICES["engine"]) not in ON_GPU:
         return []
-    wanted = CHOICES if "hardware" in asked else CHOICES | {"hardware": named(seen.gpus[0].name, hardware)}
-    return [f"{group}={choice}" for group, choice in wanted.items() if group not in asked]
+    fitting = CHOICES if "hardware" in asked else CHOICES | {"hardware": named(seen.gpus[0].name, hardware)}
+    return [f"{group}={choice}" for group, choice in fitting.items() if group not in asked]
+
+
+def mislabelled(seen: Seen, hardware: str, known: Sequence[str]) -> str | None:
+    """In words, when the GPU here is another one of `known` (the names in conf/hardware) than the `hardware` that a run would be labelled
+    with; None when it is that, a variant of it (h200_600w is an h200), or not known.
+    """
+    try:
+        found = named(seen.gpus[0].name, known) if seen.gpus else None
+    except ValueError:
+        return None
+    if found is None or hardware == found or hardware.startswith(f"{found}_"):
+        return None
+    return (
+        f"hardware={hardware}, but the GPU here is an {seen.gpus[0].name!r}: give hardware={found}, "
+        f"or a file of your own in conf/hardware whose name begins with {found}_"
+    )
 
 
 def named(name: str, hardware: Sequence[str]) -> str:

@@ -56,7 +56,8 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("load.rho=-1", "load.rho must be > 0"),
         ("load.rho=much", "load.rho"),
         ("workload=csv", "workload.source.path"),
-        ("engine=attached", "engine.url"),
+        ("engine=attached model=tiny hardware=cpu", "engine.url"),
+        ("engine=attached engine.url=http://127.0.0.1:9 model=tiny", "name hardware=..."),
         ("engine.max_num_seqs=0", "max_num_seqs"),
         ("engine.environment=nonesuch", "nonesuch"),
         ("engine=recorded engine.run=nonesuch", "nonesuch"),
@@ -73,6 +74,6 @@ def test_nobody_at_the_attached_url(bench: Bench) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    done = bench.run("engine=attached", f"engine.url={url}", "simulator=[]", timeout=60)
+    done = bench.run("engine=attached", f"engine.url={url}", "model=tiny", "hardware=cpu", "simulator=[]", timeout=60)
     assert done.returncode == 1
     assert url in one_line(done)

@@ -124,6 +124,12 @@ def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
     assert shown is not None and float(shown[1]) == pytest.approx(500 * (end - start) / tokens, rel=0.01)
 
 
+def test_nothing_is_measured_under_another_gpu_s_name(bench: Bench) -> None:
+    done = call(bench, "overrides=['hardware=h100']", environ=nvml(bench.folder))
+    assert done.returncode == 1 and started(done.stdout) == []
+    assert "hardware=h100, but the GPU here is an 'NVIDIA H200': give hardware=h200" in done.stdout
+
+
 def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
     done = call(bench, "until=20")
     assert done.returncode == 0, done.stderr

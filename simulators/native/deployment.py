@@ -8,7 +8,6 @@ from typing import Any
 from results.live import live_metrics, table
 from results.profile import Profile
 from results.record import SLO
-from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.highest import Highest, highest_rate
 from simulators.native.measured import Measured
@@ -16,7 +15,7 @@ from simulators.native.native import Native, Outcome, longest_request
 from simulators.native.resolve import limits_of
 from simulators.native.roofline import Device, Roofline
 from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, serve
+from simulators.native.serve import Frontend
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
 from simulators.native.swapping import Swapping
@@ -30,7 +29,8 @@ Metrics = dict[tuple[str, str | None], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """native: efficiencies, default limits and policy. model, hardware: as in a run's configuration. tensor_parallel: devices an engine.
+    """native: efficiencies, default limits, policy and arrangement. model, hardware: as in a run's configuration. tensor_parallel: devices
+    of an engine.
 
     changes: fields of Limits, instead of what the model and the device give. profile: a measured one, whose step times, front-end cost and
     limits then count; effects are about computed step times, so the two exclude each other.
@@ -43,7 +43,6 @@ class Deployment:
     max_model_len: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     effects: Effects = field(default_factory=Effects)
-    arrangement: Arrangement = field(default_factory=Arrangement)
     profile: Profile | None = None
 
     def __post_init__(self) -> None:
@@ -53,7 +52,7 @@ class Deployment:
     @property
     def devices(self) -> int:
         """Of all engines together."""
-        return self.engine_devices * self.arrangement.instances
+        return self.engine_devices * self.native.arrangement.instances
 
     @property
     def engine_devices(self) -> int:
@@ -82,18 +81,15 @@ class Deployment:
         limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
         if self.profile is not None:
             frontend = self.native.frontend(self.profile)
-        if self.arrangement.instances == 1:
-            served = serve(trace, limits, step_time, frontend=frontend, policy=self.native.policy, token_times=token_times)
-        else:
-            served = self.arrangement.serve(
-                trace,
-                limits,
-                step_time,
-                frontend=frontend,
-                policy=self.native.policy,
-                kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
-                token_times=token_times,
-            )
+        served = self.native.arrangement.on(self.hardware, self.engine_devices).serve(
+            trace,
+            limits,
+            step_time,
+            frontend=frontend,
+            policy=self.native.policy,
+            kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
+            token_times=token_times,
+        )
         return Outcome(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def metrics(self, trace: Trace, slo: SLO) -> Metrics:

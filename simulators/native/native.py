@@ -11,21 +11,23 @@ import numpy as np
 import scipy
 
 from results.profile import Profile
-from results.record import Run, Track
+from results.record import RequestRecord, Run, Track
 from results.record_table import RecordTable
+from simulators.inputs import handed_over, labelled
+from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.measured import Measured, residual_lines
 from simulators.native.policies import POLICIES
 from simulators.native.resolve import Defaults, limits_of
 from simulators.native.roofline import Device, Efficiency, Roofline
 from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served, serve
+from simulators.native.serve import Frontend, Served
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
 from simulators.system import Coverage, NotAvailable, simulated_run
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
-VERSION = "0.1"
+NAME, VERSION = "native", "0.1"
 AUTO = "auto"
 
 
@@ -35,16 +37,16 @@ class Native:
 
     shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
     calibrated: step times and front-end cost from the engine's profile, and its limits. policy: a scheduler by its name in policies.py, or
-    AUTO: that of the measured engine.
+    AUTO: that of the measured engine. arrangement: how many engines, each with the measured limits; more than one is a system of its own.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
     """
 
     policy: str
+    arrangement: Arrangement
     frontend_after: float
     roofline: Efficiency
     shipped: Defaults
 
-    system: ClassVar[str] = "native"
     environment: ClassVar[str | None] = None
     coverage: ClassVar[Coverage] = Coverage(
         chunked_prefill="yes",
@@ -56,11 +58,12 @@ class Native:
         context_dependent_decode="yes",
         tensor_parallel="partly",
         pipeline_parallel="no",
-        disaggregation="no",
+        disaggregation="yes",
         frontend_cost="partly",
         token_times="yes",
         gqa="yes",
-        notes="tensor parallelism: in the roofline, or as profiled. front-end: a delay (calibrated track), no queue of its own.",
+        notes="tensor parallelism: in the roofline, or as profiled. front-end: a delay (calibrated track), no queue of its own. "
+        "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
     )
 
     def __post_init__(self) -> None:
@@ -69,19 +72,28 @@ class Native:
         if not 0 <= self.frontend_after <= 1:
             raise ValueError(f"simulator native: frontend_after must be in [0, 1], got {self.frontend_after}")
 
+    @property
+    def system(self) -> str:
+        """Its name in the database: an arrangement of several engines is scored apart from the lone one."""
+        if self.arrangement.instances == 1:
+            return NAME
+        return labelled(NAME, "pd") if self.arrangement.kind == "distserve" else f"{NAME}_{self.arrangement.kind}"
+
     def tracks(self) -> tuple[Track, ...]:
         """See Simulator."""
         return ("shipped", "matched", "calibrated", "oracle")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
-        trace = measured.trace_as_sent()
+        trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
         model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
         if track == "shipped":
             longest = measured.limits.max_model_len or longest_request(trace)
             limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
         else:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        if apart:
+            trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
         if track == "calibrated" and profile is None:
             raise NotAvailable(
                 "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
@@ -91,6 +103,8 @@ class Native:
         chosen = profile if track == "calibrated" else None
         own_steps: dict[str, Any] = {}
         if track == "oracle":
+            if self.arrangement.instances > 1:
+                raise NotAvailable("native: the oracle track has the steps of one engine; leave it out for an arrangement of several")
             from simulators.native.own_steps import TOLD, own_profile  # here: it needs pandas, which takes long to import
 
             chosen = own_profile(measured, profile, **how_steps_are_made(native.policy, limits))
@@ -99,7 +113,7 @@ class Native:
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
             measured,
-            outcome.served.records,
+            map(without_first_token, outcome.served.records) if apart else outcome.served.records,
             system=self.system,
             version=VERSION,
             track=track,
@@ -135,7 +149,14 @@ class Native:
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
             step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
-        served = serve(trace, limits, step_time, frontend=frontend, policy=policy)
+        served = self.arrangement.on(hardware, tensor_parallel).serve(
+            trace,
+            limits,
+            step_time,
+            frontend=frontend,
+            policy=policy,
+            kv_bytes_per_token=Shape.from_config(model).kv_bytes_per_token,
+        )
         return Outcome(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def frontend(self, profile: Profile) -> Frontend:
@@ -183,6 +204,14 @@ class Outcome:
         if known.get("steps_beyond_profile"):
             lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
         return lines
+
+
+def without_first_token(record: RequestRecord) -> RequestRecord:
+    """As a client sees a request that was `handed_over`."""
+    if record.token_times is None:
+        return record
+    times = record.token_times[1:]
+    return dataclasses.replace(record, first_token=times[0], output_tokens=len(times), token_times=times)
 
 
 def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:

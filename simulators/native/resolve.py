@@ -78,7 +78,7 @@ def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limi
     assert said.kv_tokens and said.block_size and said.max_num_seqs and said.max_num_batched_tokens and said.max_model_len
     if server := told(config, "server_info"):
         return _sglang_limits(said, server, whose)
-    account = told(config, "vllm_config", "scheduler_config")
+    account = told(config, "vllm_config", "scheduler_config") or told(config, "prefill", "vllm_config", "scheduler_config")
     return Limits(
         kv_blocks=said.kv_tokens // said.block_size - NULL_BLOCKS,
         block_size=said.block_size,

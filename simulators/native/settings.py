@@ -59,22 +59,17 @@ def deployment(cfg: DictConfig) -> Deployment:
     """The engines that the settings describe. Raises ValueError and SimulatorError in one line."""
     if cfg.policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {cfg.policy!r}")
-    hardware = choice("hardware", cfg.hardware)
-    arrangement: dict[str, Any] = OmegaConf.to_container(cfg.arrangement)  # type: ignore[assignment]
-    if arrangement["link_gb_s"] is None and hardware.get("interconnect_gb_s"):
-        arrangement["link_gb_s"] = hardware["interconnect_gb_s"] / 2 * cfg.tensor_parallel
     limits: dict[str, Any] = OmegaConf.to_container(cfg.limits)  # type: ignore[assignment]
     if cfg.arrangement.kind == "llumnix" and limits["in_flight"] is None:
         limits["in_flight"] = 1  # a request can leave only between two steps
     return Deployment(
-        native=_native(cfg.policy),
+        native=_native(cfg.policy, Arrangement(**OmegaConf.to_container(cfg.arrangement))),  # type: ignore[arg-type]
         model=choice("model", cfg.model)["config"],
-        hardware=hardware,
+        hardware=choice("hardware", cfg.hardware),
         tensor_parallel=cfg.tensor_parallel,
         max_model_len=cfg.max_model_len,
         changes={name: value for name, value in limits.items() if value is not None},
         effects=Effects(**OmegaConf.to_container(cfg.effects)),  # type: ignore[arg-type]
-        arrangement=Arrangement(**arrangement),
         profile=Profile.read(Path(cfg.profile)) if cfg.profile else None,
     )
 
@@ -112,29 +107,44 @@ def slo(cfg: DictConfig) -> SLO:
 
 
 def choice(group: str, name: str) -> dict[str, Any]:
-    """conf/<group>/<name>.yaml, as plain values."""
+    """conf/<group>/<name>.yaml, as plain values. Raises ValueError for a name that is not there."""
+    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(_file(group, name)), resolve=True)  # type: ignore[assignment]
+    return values
+
+
+def _file(group: str, name: str) -> Path:
     path = CONF / group / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
         near = get_close_matches(name, known, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"{group}={name}: unknown; {hint}known: {', '.join(known)}")
-    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
-    return values
+    return path
 
 
 def _workload(cfg: DictConfig) -> Any:
-    """A workload of conf/workload."""
-    from hydra.utils import instantiate  # here: a trace in a file needs no Hydra, which takes long to import
+    """A workload of conf/workload, composed by Hydra as a bench has it. Raises ValueError where a setting of it has no value."""
+    from hydra import compose, initialize_config_dir  # here: a trace in a file needs no Hydra, which takes long to import
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
 
-    return instantiate(choice("workload", cfg.workload))
+    _file("workload", cfg.workload)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = compose(overrides=[f"+workload={cfg.workload}"]).workload
+    if missing := OmegaConf.missing_keys(chosen):
+        raise ValueError(f"workload={cfg.workload} needs {', '.join(sorted(missing))}, which a bench can give; here give trace=FILE")
+    try:
+        return instantiate(chosen, _convert_="all")
+    except InstantiationException as error:
+        raise ValueError(f"workload={cfg.workload}: {error.__cause__ or error}") from error
 
 
-def _native(policy: str) -> Native:
+def _native(policy: str, arrangement: Arrangement) -> Native:
     values = choice("simulator", "native")
     parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("roofline", "shipped")}
     return Native(
         policy=policy,
+        arrangement=arrangement,
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         shipped=Defaults(**parts["shipped"]),

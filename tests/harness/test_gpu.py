@@ -1,5 +1,6 @@
 """GPUs: read through a stand-in for NVML's library by real processes; what a bench chooses when it sees one."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -65,9 +66,27 @@ def test_a_gpu_is_measured_unless_the_user_chose_otherwise() -> None:
     assert set(gpu.choices(SEEN, [], HARDWARE)) == all_of_it
     assert set(gpu.choices(SEEN, ["engine=sglang", "load.rho=0.8"], HARDWARE)) == all_of_it - {"engine=vllm"}
     assert set(gpu.choices(SEEN, ["model=tiny", "hardware=h100"], HARDWARE)) == all_of_it - {"model=llama_3_1_8b", "hardware=h200"}
-    for engine in ("vllm_cpu", "recorded", "attached"):
+    assert "engine=vllm_pd" not in gpu.choices(SEEN, ["engine=vllm_pd"], HARDWARE) != []
+    for engine in ("vllm_cpu", "recorded"):
         assert gpu.choices(SEEN, [f"engine={engine}"], HARDWARE) == []
     assert gpu.choices(gpu.Seen(gpus=(), why_none="none"), [], HARDWARE) == []
+
+
+def test_a_server_elsewhere_is_labelled_by_its_user_and_by_no_default() -> None:
+    assert gpu.choices(SEEN, ["engine=attached", "model=llama_3_1_8b", "hardware=h100"], HARDWARE) == []
+    for named, missing in ([], "model=... and hardware=..."), (["model=tiny"], "hardware=..."):
+        with pytest.raises(ValueError, match=f"engine=attached.* name {missing} "):
+            gpu.choices(SEEN, ["engine=attached", *named], HARDWARE)
+
+
+def test_a_gpu_is_not_taken_for_another() -> None:
+    wrong = gpu.mislabelled(SEEN, "h100", HARDWARE)
+    assert wrong is not None and "hardware=h100, but the GPU here is an 'NVIDIA H200': give hardware=h200" in wrong
+    assert gpu.mislabelled(SEEN, "h200", HARDWARE) is None
+    assert gpu.mislabelled(SEEN, "h200_600w", (*HARDWARE, "h200_600w")) is None
+    unknown = gpu.Seen(gpus=(dataclasses.replace(H200, name="NVIDIA B300"),))
+    assert gpu.mislabelled(unknown, "h100", HARDWARE) is None
+    assert gpu.mislabelled(gpu.Seen(gpus=(), why_none="none"), "h100", HARDWARE) is None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from simulators.native.highest import highest_rate
 from simulators.native.native import Native
 from simulators.native.roofline import Device, Roofline
 from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served, serve
+from simulators.native.serve import Frontend, Served
 from simulators.native.shape import Shape
 from simulators.native.step_time import StepTime
 from workloads.lengths import Lognormal
@@ -75,11 +75,9 @@ class Rig:
 
     def serve(self, trace: Trace, policy: str = "vllm_v1", arrangement: Arrangement | None = None, **changes: Any) -> Served:
         """The trace on one engine, or on several alike."""
-        limits, step_time = dataclasses.replace(self.limits, **changes), self.step_time()
-        if arrangement is None:
-            return serve(trace, limits, step_time, frontend=Frontend(), policy=policy)
-        kv = self.shape.kv_bytes_per_token
-        return arrangement.serve(trace, limits, step_time, frontend=Frontend(), policy=policy, kv_bytes_per_token=kv)
+        limits, kv = dataclasses.replace(self.limits, **changes), self.shape.kv_bytes_per_token
+        several = arrangement or Arrangement()
+        return several.serve(trace, limits, self.step_time(), frontend=Frontend(), policy=policy, kv_bytes_per_token=kv)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from tests.runs import make_run, make_simulated
 from tests.simulators.copies import configured
 
 
-@pytest.mark.parametrize("name", ["splitwise_sim", "distserve_sim", "aisimulate"])
+@pytest.mark.parametrize("name", ["splitwise_sim", "distserve_sim", "aisimulate", "native"])
 def test_both_topologies_are_told_apart_everywhere(name: str, tmp_path: Path) -> None:
-    systems = [configured(name, topology=topology).system for topology in ("colocated", "pd")]
+    apart = {"arrangement": {"kind": "distserve", "instances": 2}} if name == "native" else {"topology": "pd"}
+    systems = [configured(name, **changes).system for changes in ({}, apart)]
     assert systems == [name, f"{name}_pd"]
     measured = make_run()
     write_run(tmp_path / "runs", measured)

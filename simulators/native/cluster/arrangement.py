@@ -2,8 +2,9 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 from simulators.native.cluster.apart import Blind, serve_apart
 from simulators.native.cluster.instance import Instance
@@ -16,8 +17,9 @@ from simulators.native.cluster.routers import ROUTERS, Random
 from simulators.native.engine import Engine
 from simulators.native.policies import POLICIES, adapted
 from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Queue, Served
+from simulators.native.serve import Frontend, Queue, Served, serve
 from simulators.native.step_time import StepTime
+from simulators.system import NotAvailable
 from workloads.trace import Trace
 
 Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]
@@ -27,7 +29,7 @@ Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]
 class Arrangement:
     """kind: 'replicas' behind a `router`; 'distserve': `prefill` of the instances compute prompts, the others decode; 'splitwise': the same
     with a mixed pool between them; 'llumnix': live migration. instances: engines, all with the same limits. link_gb_s: 1e9 bytes/s of one
-    direction of the link between two of them (needed where KV travels); link_latency: s a transfer. seed: of the router 'random'.
+    direction of the link between two of them, where KV travels (None: see `on`); link_latency: s a transfer. seed: of the router 'random'.
     """
 
     kind: Kind = "replicas"
@@ -49,8 +51,26 @@ class Arrangement:
             raise ValueError(
                 f"arrangement.prefill must leave an instance for decode: 1 to {self.instances - 1} of {self.instances}, got {self.prefill}"
             )
-        if self.kind != "replicas" and (self.link_gb_s is None or self.link_gb_s <= 0):
-            raise ValueError(f"arrangement {self.kind} moves KV between instances: link_gb_s must be > 0, got {self.link_gb_s}")
+        if self.link_gb_s is not None and self.link_gb_s <= 0:
+            raise ValueError(f"arrangement.link_gb_s must be > 0, got {self.link_gb_s}")
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether every request decodes on another instance than it was prefilled on."""
+        return self.kind == "distserve" and self.instances > 1
+
+    def on(self, hardware: Mapping[str, Any], tensor_parallel: int) -> Self:
+        """The same on this hardware (conf/hardware): a link that is not given is one direction of its interconnect, of each device of an
+        engine. Raises NotAvailable where KV travels and there is none.
+        """
+        if self.kind == "replicas" or self.link_gb_s is not None:
+            return self
+        both_ways = hardware.get("interconnect_gb_s")
+        if not both_ways:
+            raise NotAvailable(
+                f"native: arrangement {self.kind} moves KV between instances: set interconnect_gb_s in conf/hardware, or link_gb_s"
+            )
+        return dataclasses.replace(self, link_gb_s=both_ways / 2 * tensor_parallel)
 
     def serve(
         self,
@@ -66,9 +86,10 @@ class Arrangement:
         """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
         token_times: False: records need not have them.
 
-        All else as in `serve.serve`; peak_kv_blocks: of the fullest engine. Raises SimulatorError, and ValueError for a policy that
-        does not go with this arrangement.
+        All else as in `serve.serve`, which serves one engine; peak_kv_blocks: of the fullest engine. Raises SimulatorError.
         """
+        if self.instances == 1:
+            return serve(trace, limits, step_time, frontend=frontend, policy=policy, token_times=token_times)
         begin = time.perf_counter()
         self._check(policy, limits)
         placement = self._placement()
@@ -118,6 +139,8 @@ class Arrangement:
 
     def _check(self, policy: str, limits: Limits) -> None:
         if self.kind != "replicas" and policy != "vllm_v1":
-            raise ValueError(f"arrangement {self.kind} hands KV over, which only the policy vllm_v1 can take on; got {policy}")
+            raise NotAvailable(f"native: arrangement {self.kind} hands KV over, which only the policy vllm_v1 can take on; got {policy}")
         if self.kind == "llumnix" and limits.in_flight != 1:
-            raise ValueError(f"arrangement llumnix stops a request between two steps: in_flight must be 1, got {limits.in_flight}")
+            raise NotAvailable(
+                f"native: arrangement llumnix stops a request between two steps: in_flight must be 1, got {limits.in_flight}"
+            )

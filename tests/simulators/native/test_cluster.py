@@ -11,6 +11,7 @@ from simulators.native.cluster.link import Link
 from simulators.native.prefix_keys import make_sequences
 from simulators.native.scheduler import Limits
 from simulators.native.serve import Frontend, Served, serve
+from simulators.system import NotAvailable
 from tests.simulators.native.cases import Linear, random_case
 from tests.simulators.native.test_policies import finished, requests
 from workloads.trace import Request, Trace
@@ -170,7 +171,7 @@ def test_a_migration_costs_its_pause_and_nothing_is_computed_twice() -> None:
         ({"router": "best"}, "arrangement.router must be one of random, round_robin, least_outstanding, prefix_aware, got 'best'"),
         ({"instances": 0}, "arrangement.instances must be >= 1, got 0"),
         ({"kind": "distserve", "instances": 2, "prefill": 2, "link_gb_s": 1.0}, "1 to 1 of 2, got 2"),
-        ({"kind": "llumnix", "instances": 2}, "link_gb_s must be > 0, got None"),
+        ({"kind": "llumnix", "instances": 2, "link_gb_s": 0.0}, "link_gb_s must be > 0, got 0.0"),
     ],
 )
 def test_impossible_arrangements_are_refused(settings: dict[str, object], message: str) -> None:
@@ -178,9 +179,18 @@ def test_impossible_arrangements_are_refused(settings: dict[str, object], messag
         Arrangement(**settings)  # type: ignore[arg-type]
 
 
+def test_the_link_is_half_of_each_devices_interconnect() -> None:
+    moving = Arrangement(kind="distserve", instances=2)
+    assert moving.on({"interconnect_gb_s": 900}, tensor_parallel=2).link_gb_s == 900
+    assert dataclasses.replace(moving, link_gb_s=7.0).on({"interconnect_gb_s": 900}, 1).link_gb_s == 7.0
+    with pytest.raises(NotAvailable, match="arrangement distserve moves KV between instances: set interconnect_gb_s in conf/hardware"):
+        moving.on({"interconnect_gb_s": None}, 1)
+    assert Arrangement(instances=2).on({}, 1).link_gb_s is None
+
+
 def test_impossible_mixes_are_refused() -> None:
     moving = ARRANGEMENTS["llumnix"]
-    with pytest.raises(ValueError, match="only the policy vllm_v1 can take on; got orca"):
+    with pytest.raises(NotAvailable, match="only the policy vllm_v1 can take on; got orca"):
         moving.serve(requests((0.0, 10, 2)), LIMITS, STEP, frontend=Frontend(), policy="orca", kv_bytes_per_token=KV)
-    with pytest.raises(ValueError, match="in_flight must be 1, got 2"):
+    with pytest.raises(NotAvailable, match="in_flight must be 1, got 2"):
         served(moving, requests((0.0, 10, 2)), dataclasses.replace(LIMITS, in_flight=2))

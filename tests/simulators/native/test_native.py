@@ -16,10 +16,13 @@ from results.store import read_run, write_run
 from simulators.native.compare import Candidate, front
 from simulators.native.native import Native
 from simulators.native.resolve import limits_of
-from simulators.native.settings import deployment, settings, slo, trace_at
+from simulators.native.settings import deployment, settings, slo, trace, trace_at
+from simulators.native.shape import Shape
 from simulators.system import NotAvailable, SimulatorError
 from tests.runs import LIMITS, make_run, make_trace
+from tests.simulators.copies import gaps, linked
 from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
+from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 from workloads.files import write_csv
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -79,6 +82,47 @@ def test_the_calibrated_track_uses_the_profile_and_its_front_end(tmp_path: Path)
     assert "held-out points" in (tmp_path / "log").read_text()
 
 
+def test_prefill_and_decode_apart_are_a_system_of_their_own(tmp_path: Path) -> None:
+    """A client sees the decode instance's first token, one step after the KV cache has arrived there (harness/vllm_pd.py)."""
+    law, gb_s = Law(), 0.02
+    asked = linked(make_measured([(0.5, 100, 3), (9.0, 200, 1)]), gb_s)
+    simulator = native(arrangement={"kind": "distserve", "instances": 2})
+    run = simulator.simulate(asked, track="calibrated", profile=make_profile(law), scratch=tmp_path)
+    sent = Shape.from_config(MODEL).kv_bytes_per_token / (1e9 * gb_s / 2)
+    assert run.system == simulator.system == "native_pd"
+    first = [law.frontend + law.prefill(n) + n * sent + law.decode(1, n) for n in (100, 200)]
+    assert gaps(run.records[0]) == pytest.approx([first[0], law.decode(1, 101), law.decode(1, 102)], rel=0.02)
+    assert gaps(run.records[1]) == pytest.approx([first[1]], rel=0.02)
+    assert [r.output_tokens for r in run.records] == [3, 1]
+    longest = with_limits(max_model_len=103)
+    full = simulator.simulate(
+        linked(make_measured([(0.5, 100, 3)], limits=longest), gb_s), track="calibrated", profile=make_profile(law), scratch=tmp_path
+    )
+    assert full.records[0].error is None and full.records[0].output_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("track", "arrangement", "message"),
+    [
+        ("oracle", {"instances": 2}, "the oracle track has the steps of one engine"),
+        ("calibrated", {"kind": "distserve", "instances": 2}, "set interconnect_gb_s in conf/hardware"),
+    ],
+)
+def test_what_an_arrangement_cannot_is_not_available(track: Any, arrangement: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match=message):
+        native(arrangement=arrangement).simulate(make_measured([(0.5, 100, 3)]), track=track, profile=make_profile(Law()), scratch=tmp_path)
+
+
+def test_replicas_in_the_bench_share_the_load(tmp_path: Path) -> None:
+    burst = make_measured([(0.5, 400, 3)] * 8)
+    finished = []
+    for arrangement in ({}, {"instances": 4}):
+        run = native(arrangement=arrangement).simulate(burst, track="calibrated", profile=make_profile(Law()), scratch=tmp_path)
+        finished.append(max(r.finished or 0.0 for r in run.records))
+    assert run.system == "native_replicas"
+    assert finished[1] < finished[0]
+
+
 def test_a_slower_engine_is_slower(tmp_path: Path) -> None:
     samples = profile().samples.assign(time=lambda frame: 3 * frame["time"])
     slow = dataclasses.replace(profile(), samples=samples)
@@ -102,6 +146,8 @@ def test_what_the_engine_told_of_its_scheduler_is_used() -> None:
     assert (limits.in_flight, limits.policy, limits.long_prefill_token_threshold) == (2, "priority", 128)
     assert (limits.watermark, limits.reserve_full_prompt) == (0.01, False)
     assert limits.kv_blocks == 16384 // 16 - 1  # vLLM keeps one block for itself
+    apart = {"engine": {"details": {"prefill": {"vllm_config": {"scheduler_config": account}}}}}  # harness/vllm_pd.py
+    assert limits_of(LIMITS, apart, "x") == limits
     plain = limits_of(LIMITS, {}, "x")
     assert (plain.in_flight, plain.policy, plain.reserve_full_prompt) == (1, "fcfs", True)
 
@@ -189,6 +235,14 @@ def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
     assert run.measured_run_id is None and run.rate == pytest.approx(20) and len(run.records) == 30
 
 
+def test_a_workload_is_composed_as_a_bench_has_it() -> None:
+    """azure_conv_8k is azure_conv_like with other lengths: Azure's own of 2023."""
+    cfg = settings(["model=llama_3_1_8b", "hardware=h200", "rate=20", "requests=2000"])
+    found = trace(cfg)
+    assert found.name == "azure_conv_8k" and len(found) == 2000 and found.rate == pytest.approx(20, rel=0.1)
+    assert 1000 < sum(r.input_tokens for r in found) / 2000 < 1250
+
+
 def test_a_profile_on_the_command_line(tmp_path: Path) -> None:
     write_csv(make_trace(30), tmp_path / "trace.csv")
     dataclasses.replace(profile(), limits=LIMITS).write(tmp_path / "profile")
@@ -242,6 +296,8 @@ def test_the_front_is_what_nothing_beats() -> None:
         (("TRACE", "model=tiny"), "these settings have no value: hardware"),
         (("TRACE", "model=tiny", "hardwar=h200"), "no setting is called 'hardwar'; did you mean hardware?"),
         (("TRACE", "h200"), "'h200' is no setting; give KEY=VALUE"),
+        (("workload=azure_con_8k", "model=tiny", "hardware=h200"), "did you mean azure_conv_8k"),
+        (("workload=csv", "model=tiny", "hardware=h200"), "workload=csv needs source.path, which a bench can give; here give trace=FILE"),
         (("guess", "model=tiny"), "'guess' is no command; there are predict, capacity, compare"),
         (("TRACE", "model=tiny", "hardware=h200", "policy=fifo"), "policy must be one of vllm_v1"),
         (("TRACE", "model=tiny", "hardware=h200", "arrangement.kind=ring"), "arrangement.kind must be replicas"),
