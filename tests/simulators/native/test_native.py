@@ -297,7 +297,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         (("TRACE", "model=tiny", "hardwar=h200"), "no setting is called 'hardwar'; did you mean hardware?"),
         (("TRACE", "h200"), "'h200' is no setting; give KEY=VALUE"),
         (("workload=azure_con_8k", "model=tiny", "hardware=h200"), "did you mean azure_conv_8k"),
-        (("workload=csv", "model=tiny", "hardware=h200"), "workload=csv needs workload.source.path, which a bench can give; here give trace=FILE"),
+        (("workload=csv", "model=tiny", "hardware=h200"), "workload=csv needs workload.source.path, which a bench can give; here give"),
         (("guess", "model=tiny"), "'guess' is no command; there are predict, capacity, compare"),
         (("TRACE", "model=tiny", "hardware=h200", "policy=fifo"), "policy must be one of vllm_v1"),
         (("TRACE", "model=tiny", "hardware=h200", "arrangement.kind=ring"), "arrangement.kind must be replicas"),
