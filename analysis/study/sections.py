@@ -58,7 +58,7 @@ PARTS = (
             }
         )
         + '<p class="note">Unproven, too: where the interval is unknown, or requests were refused or lost. '
-        "Who is nearest is told on the cells that all those compared cover. "
+        "Simulators are compared with each other on cells that all of them cover. "
         "Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the "
         "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
     ),

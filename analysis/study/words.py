@@ -1,7 +1,7 @@
 """The verdict of a study in plain words, computed from the scores and never rosier than they are. trust.py has the rules."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pandas as pd
@@ -26,7 +26,7 @@ RULE = (
     f"Trust: 9 of 10 cells (of fewer than {MANY}: all) lie within {TRUST * 100:g} %, their confidence intervals included; with care: "
     f"within {CARE * 100:g} %; unproven: the errors do, but not their intervals; not: beyond that, or where none covers half of the cells. "
     f"A cell without an interval, or of whose requests a simulator refused or lost more than {LOST * 100:g} %, counts as within nothing. "
-    "Who is nearest is told on the cells that all those compared cover. Typical is the median of |error| over the cells. "
+    "Simulators are compared with each other on cells that all of them cover. Typical is the median of |error| over the cells. "
     "Throughput is judged where cells are saturated: below, every simulator puts out what is offered."
 )
 
@@ -155,7 +155,7 @@ def _not_trusted(study: Study) -> tuple[str, ...]:
     for key in LATENCIES:
         for record in records(study, key):
             grades.setdefault(record.simulator, set()).add(record.grade)
-    bad = [names.system(*simulator) for simulator in study.simulators if grades.get(simulator) == {"not"}]
+    bad = _systems(study, {simulator for simulator, found in grades.items() if found == {"not"}})
     return (f"Not to be trusted for any latency: {_and(bad)}.",) if bad else ()
 
 
@@ -171,8 +171,19 @@ def _refused(study: Study) -> tuple[str, ...]:
 
 
 def _not_compared(study: Study, best: Nearest) -> tuple[str, ...]:
-    left = [names.system(*simulator) for simulator in study.simulators if simulator not in best.among]
+    left = _systems(study, set(study.simulators) - best.among)
     return (f"Not compared, for they share too few cells with the others: {_and(left)}.",) if left and len(best.among) > 1 else ()
+
+
+def _systems(study: Study, some: Set[Simulator]) -> list[str]:
+    """E.g. 'Vidur (all tracks)', 'AISimulate (shipped, matched)'."""
+    found = []
+    for system in dict.fromkeys(system for system, _ in study.simulators):
+        mine = [track for name, track in study.simulators if name == system]
+        tracks = [track for track in mine if (system, track) in some]
+        if tracks:
+            found.append(names.system(system, "all tracks" if tracks == mine and len(mine) > 1 else ", ".join(tracks)))
+    return found
 
 
 def _answer(key: Key, part: str, cells: int, found: Sequence[Record]) -> Answer:

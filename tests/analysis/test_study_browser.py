@@ -199,6 +199,13 @@ def test_the_page_and_python_have_the_same_rules_on_any_scores(browser: Browser,
     page.close()
 
 
+def test_a_cell_with_a_long_name_leaves_a_phones_page_as_wide_as_the_phone(browser: Browser, report: Path) -> None:
+    page = opened(browser, report, width=390)
+    page.evaluate("document.querySelector('#requests select[data-choose=cell]').options[0].text = 'long '.repeat(30)")
+    assert page.evaluate(OVERFLOW) <= 0
+    page.close()
+
+
 def test_choices_follow_the_filter_of_what_their_cells_have_in_common(page: Page) -> None:
     assert [row[-1] for row in table(page, "rankings-table")] == ["20 %", "0.0 %"]
     page.get_by_role("checkbox", name="mooncake like").check(force=True)

@@ -116,7 +116,7 @@ def test_the_verdict_says_what_is_known_of_the_noise_and_of_saturation(study: St
     assert below.startswith("Below saturation (4 cells): trust it for") and "× noise" in below
     assert saturated.startswith("Saturated (3 cells)") and saturated.endswith("Nothing was repeated there: the noise floor is unknown.")
     assert "output throughput" in saturated and "output throughput" not in below  # below, it is what is offered
-    assert distrust.startswith("Not to be trusted for any latency: ") and "Vidur (shipped)" in distrust
+    assert distrust.startswith("Not to be trusted for any latency: ") and "Vidur (shipped" in distrust
     assert left_out == "1 cell without a valid run: left out."
     assert {(one.question, one.part) for one in words.answers(told)} >= {("TTFT p50", "below saturation"), ("Goodput", "saturated")}
     untold = dataclasses.replace(study, cells=study.cells.assign(saturated=None))

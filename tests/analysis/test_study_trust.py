@@ -153,6 +153,12 @@ def test_the_furthest_is_the_furthest_of_those_compared() -> None:
     assert answer.others == "next Splitwise-sim (matched) +10 %, furthest Vidur (shipped) +90 %"
 
 
+def test_simulators_not_to_be_trusted_are_named_once_with_their_tracks() -> None:
+    bad = [scored((system, track), [0.9]) for system, track in (("splitwise_sim", "shipped"), ("splitwise_sim", "matched"), WIDE)]
+    said = words.verdict(study_of(1, scored(EASY, [0.01]), *bad, scored(("vidur", "calibrated"), [0.02])))
+    assert "Not to be trusted for any latency: Splitwise-sim (all tracks) and Vidur (matched)." in said.reasons
+
+
 def test_throughput_is_judged_where_cells_are_known_to_be_saturated() -> None:
     study = study_of(4, scored(EASY, [0.01] * 4))
     unknown = dataclasses.replace(study, cells=study.cells.assign(saturated=None))
