@@ -21,16 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.operations import Benchmarks
+from results.cells import PLACES as ENGINE_PLACES
+from results.cells import drop
 
 Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
-PLACES = (
-    *(
-        f"{engine}.{name}"
-        for engine in ("engine", "engine.prefill", "engine.decode")
-        for name in ("environment", "python", "port", "env.PYTHONPATH")
-    ),
-    "workload.source.path",
-)
+PLACES = (*ENGINE_PLACES, "workload.source.path")
 ENGINE = ("engine", "model", "hardware")  # what one server serves
 CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
 RUN = (*CAPACITY, "load", "slo", "gates", "telemetry_interval", "repeat")
@@ -219,11 +214,7 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more:
     """The hash of these parts of the settings, without what only says where things lie. more: what else belongs to it."""
     whole: Any = OmegaConf.to_container(settings, resolve=True)
     for place in PLACES:
-        *path, name = place.split(".")
-        parent = whole
-        for step in path:
-            parent = parent.get(step, {})
-        parent.pop(name, None)
+        drop(whole, place)
     whole["hardware"] = whole["hardware"]["name"]  # the rest is what simulators need to know of it
     return _hash({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
 

@@ -100,4 +100,4 @@ class RunShelf:
 
 def _cell_of(run: Run) -> str:
     told = {name: getattr(run, name) for name in ("system", "version", "model", "hardware", "workload", "config")}
-    return cell_of({**told, "limits": dataclasses.asdict(run.limits)})
+    return cell_of({**told, "limits": dataclasses.asdict(run.limits), "slo": dataclasses.asdict(run.slo)})

@@ -1,11 +1,19 @@
-"""Which measured runs are repeats of one another: those of one cell."""
+"""Which measured runs are repeats of one another: those of one cell; and which are of one configuration, whatever was asked of it."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunked_prefill", "prefix_caching", "tensor_parallel")
+PLACES = tuple(  # settings that say where an engine lies, not what it is
+    f"{engine}.{name}"
+    for engine in ("engine", "engine.prefill", "engine.decode")
+    for name in ("environment", "python", "port", "env.PYTHONPATH")
+)
+TOLD = ("engine.details", "engine.unknown")  # no settings: what an engine said of itself
+ASKED = ("workload", "load", "seed", "slo")  # of an engine, and no part of its configuration
 
 
 def study_of(meta: Mapping[str, Any]) -> str | None:
@@ -15,17 +23,51 @@ def study_of(meta: Mapping[str, Any]) -> str | None:
 
 
 def cell_of(meta: Mapping[str, Any]) -> str:
-    """The cell of a measured run, 12 hex digits, from its run.json: the study's own, or a hash of all that makes runs repeats.
+    """The cell of a measured run, 12 hex digits, from its run.json: the study's own, or a hash of all that makes runs repeats."""
+    given = (meta["config"].get("study") or {}).get("cell")
+    return _hash(settings_of(meta)) if given is None else str(given)
 
-    The rate is no part of it: at equal rho, capacity is measured anew for each repeat.
+
+def configuration_of(meta: Mapping[str, Any]) -> str:
+    """The configuration of a measured run, 12 hex digits: the engine with all its settings, the model and the hardware."""
+    return _hash({name: value for name, value in settings_of(meta).items() if name.partition(".")[0] not in ASKED})
+
+
+def settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """All that repeats have in common, by name ('max_num_seqs', 'engine.dtype', 'slo.ttft', 'load.rho'), from a measured run's run.json.
+
+    The rate is no part of it where rho is given: at equal rho, capacity is measured anew for each repeat. Nor is where the engine lies.
     """
-    config = meta["config"]
-    given = (config.get("study") or {}).get("cell")
-    if given is not None:
-        return str(given)
-    what = {
+    config = {name: copy.deepcopy(meta["config"].get(name) or {}) for name in ("engine", "model", "workload", "load")}
+    for name in (*PLACES, *TOLD):
+        drop(config, name)
+    return {
+        **dict(_flat(config)),
+        "seed": meta["config"].get("seed"),
+        **{f"slo.{name}": limit for name, limit in meta["slo"].items()},
         **{name: meta[name] for name in ("system", "version", "model", "hardware", "workload")},
         **{name: meta["limits"][name] for name in SETTINGS},
-        **{f"config.{name}": config.get(name) for name in ("workload", "load", "seed")},
     }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def drop(settings: dict[str, Any], name: str) -> None:
+    """Remove the setting of this name, 'engine.env.PYTHONPATH' say, where there is one."""
+    *path, last = name.split(".")
+    for step in path:
+        inner = settings.get(step)
+        if not isinstance(inner, dict):
+            return
+        settings = inner
+    settings.pop(last, None)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _hash(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

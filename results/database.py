@@ -17,12 +17,13 @@ import duckdb
 import pyarrow as pa
 from fsspec.implementations.arrow import ArrowFSWrapper
 
-from results.cells import cell_of, study_of
+from results.cells import cell_of, configuration_of, study_of
 from results.place import Address, Place, PlaceError, storage
 from results.store import StoreError, check_files, read_meta, run_folders, sync
 
 COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
 SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql", "study.sql"))
+MADE_BY = (*SQL_FILES, Path(__file__).with_name("cells.py"))  # what decides what a database holds
 
 
 class DatabaseError(RuntimeError):
@@ -83,8 +84,8 @@ def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnect
 
 
 def _schema() -> str:
-    """Digest of all SQL that a database is made with."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in SQL_FILES)).hexdigest()[:12]
+    """Digest of all that a database is made with: another one's columns, views or cells are others."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in MADE_BY)).hexdigest()[:12]
 
 
 def _read_metas(roots: Sequence[Place]) -> dict[Place, dict[str, Any]]:
@@ -124,8 +125,9 @@ def _check_replaceable(database: Path) -> None:
 def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Place, Mapping[str, Any]]) -> None:
     if any(isinstance(folder, Address) for folder in runs):
         connection.register_filesystem(ArrowFSWrapper(storage()))
-    cells = {str(meta["run_id"]): cell_of(meta) for meta in runs.values() if meta["kind"] == "measured"}
-    rows = pa.Table.from_pylist([_run_row(folder, meta, cells) for folder, meta in runs.items()])
+    measured = [meta for meta in runs.values() if meta["kind"] == "measured"]
+    known = {str(meta["run_id"]): {"cell": cell_of(meta), "configuration": configuration_of(meta)} for meta in measured}
+    rows = pa.Table.from_pylist([_run_row(folder, meta, known) for folder, meta in runs.items()])
     connection.register("run_rows", rows)
     connection.execute("INSERT INTO runs BY NAME SELECT * FROM run_rows")
     connection.unregister("run_rows")
@@ -142,7 +144,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Place, Mapping[st
     )
 
 
-def _run_row(folder: Place, meta: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, Any]:
+def _run_row(folder: Place, meta: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """known: cell and configuration of each measured run, which the simulated ones held against it have, too."""
     fields = {k: v for k, v in meta.items() if k not in ("limits", "slo", "window", "rows", "schema_version", "config", "provenance")}
     window = meta["window"] or (None, None)
     return {
@@ -150,7 +153,7 @@ def _run_row(folder: Place, meta: Mapping[str, Any], cells: Mapping[str, str]) -
         **meta["limits"],
         **{f"slo_{name}": limit for name, limit in meta["slo"].items()},
         "study": study_of(meta),
-        "cell": cells.get(meta["run_id"] if meta["kind"] == "measured" else str(meta["measured_run_id"])),
+        **known.get(meta["run_id"] if meta["kind"] == "measured" else str(meta["measured_run_id"]), {"cell": None, "configuration": None}),
         "started_at": _utc(folder, meta["started_at"]),
         "window_start": window[0],
         "window_end": window[1],

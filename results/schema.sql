@@ -3,7 +3,7 @@
 -- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/fidelity.py, score).
 
 CREATE TABLE plumbline (
-    schema VARCHAR NOT NULL,             -- digest of the SQL that made this file: another one's columns and views are others
+    schema VARCHAR NOT NULL,             -- digest of what made this file: another one's columns, views or cells are others
     scored VARCHAR                       -- with what it was scored; NULL: not yet
 );
 
@@ -21,7 +21,8 @@ CREATE TABLE runs (
     rate DOUBLE,                         -- requests per second asked for
     repeat INTEGER NOT NULL,
     study VARCHAR,                       -- the study that the run is part of, if any
-    cell VARCHAR,                        -- runs that differ in nothing but the repeat have the same; a simulated run's is its measured one's
+    cell VARCHAR,                        -- the same for runs that differ in the repeat only; a simulated run's is its measured one's
+    configuration VARCHAR,               -- the same for the same engine, settings, model and hardware, whatever was asked of them
     trace_sha256 VARCHAR NOT NULL,
     valid BOOLEAN NOT NULL,
     invalid_reason VARCHAR,
@@ -102,10 +103,10 @@ CREATE TABLE fidelity_parts AS SELECT *, NULL::VARCHAR AS part FROM fidelity;
 CREATE TABLE saturation (
     run_id VARCHAR NOT NULL,
     change_point DOUBLE,                 -- s; NULL: nowhere
-    requests BIGINT NOT NULL,            -- that arrive from there on
+    requests BIGINT,                     -- that arrive from there on; NULL: it is too short to tell
     growth DOUBLE,                       -- requests that wait at the last arrival more than at the change point
-    saturated BOOLEAN NOT NULL,          -- the run is on the far side of the knee: it has a change point
-    capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not saturated
+    saturated BOOLEAN,                   -- the run is on the far side of the knee: it has a change point; NULL likewise
+    capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not known to be saturated
 );
 
 -- Why a simulator errs: signed seconds that lead from its mean latency in `track` to the measured one; analysis/attribution.py says

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import pytest
 
 from results import database
 from results.database import DatabaseError
+from results.record import SLO, Run
 from results.store import run_folders, write_run
 from tests.results.conftest import Build
-from tests.runs import make_pair, make_run, make_simulated
+from tests.runs import make_pair, make_run, make_simulated, make_trace
 
 TABLES = ("runs", "requests", "tokens", "telemetry", "trace_requests", "fidelity")
 
@@ -43,6 +44,30 @@ def test_a_simulated_run_has_the_study_and_the_cell_of_its_measured_run_and_repe
     assert len(found["plain-0"][1]) == 12
     assert len({found[run_id][1] for run_id in ("labelled", "plain-0", "other")}) == 3
     assert found["orphan"] == (None, None)
+
+
+def configured(run_id: str, engine: Mapping[str, object], slo: SLO = SLO()) -> Run:  # noqa: B008 (frozen)
+    """A measured run of one trace at one load, its engine's configuration with these settings."""
+    run = make_run(run_id, trace=make_trace(), slo=slo)
+    return dataclasses.replace(run, config={**run.config, "engine": {**run.config["engine"], **engine}})
+
+
+def test_runs_of_different_settings_are_no_repeats_wherever_the_settings_are(built: Build) -> None:
+    here = {"dtype": "auto", "port": None, "env": {"PYTHONPATH": "/here"}, "prefill": {"port": 1}, "details": {"core_pids": [7]}}
+    there = {"dtype": "auto", "port": 8000, "env": {"PYTHONPATH": "/there"}, "prefill": {"port": 2}, "details": {"core_pids": [9]}}
+    other = {
+        "fp8": configured("fp8", {**here, "extra_args": ["--kv-cache-dtype=fp8"]}),
+        "kv": configured("kv", {**here, "kv_cache_gib": 0.05}),
+        "pd": configured("pd", {**here, "prefill": {"max_num_seqs": 2}}),
+        "slo": configured("slo", here, SLO(ttft=0.1)),
+    }
+    runs = (configured("here", here), configured("there", there), *other.values())
+    told = built(*runs).execute("SELECT run_id, cell, configuration FROM runs").fetchall()
+    cells, configurations = ({run_id: row[i] for run_id, *row in told} for i in (0, 1))
+    assert cells["here"] == cells["there"]
+    assert len({cells[name] for name in ("here", *other)}) == 5
+    assert configurations["here"] == configurations["there"] == configurations["slo"]  # asked of the same engine
+    assert len({configurations[name] for name in ("here", "fp8", "kv", "pd")}) == 4
 
 
 def test_a_database_of_another_version_is_refused_in_one_line_and_built_anew(tmp_path: Path, root: Path) -> None:
