@@ -1,8 +1,9 @@
 """What choosing a configuration by a simulator costs: Kendall's tau and regret, axis by axis.
 
-Cells that differ in one setting only (the engine, its max_num_batched_tokens, ...) are options to choose from, at the same workload and the
-same rate, to three digits: at the same rho each would have a load of its own, and that is no choice. Each option is worth the median over
-its valid repeats, measured and simulated.
+Cells that differ in one setting only (max_num_batched_tokens, tensor_parallel, ...) are options to choose from, at the same workload and
+the same rate, to three digits: at the same rho each would have a load of its own, and that is no choice. Engines have settings of their
+own, and what one calls max_num_batched_tokens is not quite what another does: there, each configuration of an engine is an option, named
+by what tells it from that engine's others. An option is one cell, worth the median over its valid repeats, measured and simulated.
 
 - Kendall's tau-b (Kendall 1945, doi:10.1093/biomet/33.3.239; scipy.stats.kendalltau) of the two orders of the options: 1 the same,
   -1 reversed.
@@ -10,7 +11,7 @@ its valid repeats, measured and simulated.
   0 when it is the best. Options that the simulator holds for equally good are drawn by lot: their mean.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,18 @@ from scipy import stats
 
 from analysis.data import TRACKS, Key, RunRow
 from analysis.stats import known
+from results.cells import settings_of
 
 SETTINGS = ("max_num_batched_tokens", "max_num_seqs", "chunked_prefill", "prefix_caching")  # an engine's own
 COMMON = ("workload", "rate", "model", "hardware", "tensor_parallel", "replicas")
+SHOWN = (*COMMON, "engine", *SETTINGS)  # of what cells have in common; other facts only where they tell rankings apart
+SAID = (  # by a cell's rate, or by what the engine resolved its settings to
+    "system",
+    *("load.rho", "load.rate", "load.capacity"),
+    *("engine.max_num_batched_tokens", "engine.max_num_seqs", "engine.enable_chunked_prefill", "engine.enable_prefix_caching"),
+    *("engine.chunked_prefill_size", "engine.max_running_requests", "engine.disable_radix_cache"),
+    *("engine.tensor_parallel", "engine.tp_size", "engine.replicas"),
+)
 RANKED: tuple[Key, ...] = (
     ("ttft", "p50"),
     ("ttft", "p99"),
@@ -54,16 +64,16 @@ class Ranking:
 
 
 def rankings(runs: Mapping[str, RunRow], metrics: Metrics) -> Iterator[Ranking]:
-    """All rankings that the runs allow: of at least two options that a simulator was run on and both sides have a value for."""
-    measured = [run for run in runs.values() if run.kind == "measured" and run.valid]
+    """All rankings that the runs allow: of at least two values on an axis that a simulator was run on and both sides have a number for."""
+    measured = [(run, _facts(run)) for run in runs.values() if run.kind == "measured" and run.valid]
     simulators = sorted({(run.system, str(run.track)) for run in runs.values() if run.kind == "simulated" and run.track in TRACKS})
     predictions = _predictions(runs)
     for axis in ("engine", *SETTINGS, "tensor_parallel", "replicas"):
-        for (study, setting), options in sorted(_groups(measured, axis).items(), key=str):
+        for study, setting, options in _groups(measured, axis):
             for system, track in simulators:
                 for metric, stat in RANKED:
                     sides = _sides(options, predictions, (system, track), (metric, stat), metrics)
-                    if len(sides) >= 2:
+                    if len({option.value for option in options if option.name in sides}) >= 2:
                         truth, guess = ({name: pair[side] for name, pair in sides.items()} for side in (0, 1))
                         yield Ranking(
                             study=study,
@@ -76,8 +86,8 @@ def rankings(runs: Mapping[str, RunRow], metrics: Metrics) -> Iterator[Ranking]:
                             cells=len(sides),
                             kendall_tau=kendall_tau(list(truth.values()), list(guess.values())),
                             regret=regret(truth, guess, higher_is_better=metric in HIGHER_IS_BETTER),
-                            measured_best=", ".join(best(truth, higher_is_better=metric in HIGHER_IS_BETTER)),
-                            simulated_best=", ".join(best(guess, higher_is_better=metric in HIGHER_IS_BETTER)),
+                            measured_best="; ".join(best(truth, higher_is_better=metric in HIGHER_IS_BETTER)),
+                            simulated_best="; ".join(best(guess, higher_is_better=metric in HIGHER_IS_BETTER)),
                         )
 
 
@@ -102,33 +112,77 @@ def regret(measured: Mapping[str, float], simulated: Mapping[str, float], *, hig
     return float(np.mean(losses))
 
 
-def _groups(measured: list[RunRow], axis: str) -> dict[tuple[str | None, str], dict[str, list[RunRow]]]:
-    """Runs by (study, what they have in common), then by their option on the axis; only where there are at least two options.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Option:
+    """One cell to choose. value: on the axis. name: the value, with what tells it from other cells of that value, where there are some."""
 
-    Of engines, the settings are their own: what one calls max_num_batched_tokens is not quite what another does.
-    """
-    names = [name for name in (*COMMON, *(() if axis == "engine" else ("engine", *SETTINGS))) if name != axis]
-    groups: dict[tuple[str | None, str], dict[str, list[RunRow]]] = {}
-    for run in measured:
-        about = _about(run)
-        if about[axis] is not None:
-            key = run.study, ", ".join(f"{name}={about[name]}" for name in names if about[name] is not None)
-            groups.setdefault(key, {}).setdefault(str(about[axis]), []).append(run)
-    return {key: dict(sorted(options.items())) for key, options in groups.items() if len(options) >= 2}
+    value: str
+    name: str
+    repeats: Sequence[RunRow]
 
 
-def _about(run: RunRow) -> dict[str, object]:
-    engine = run.config.get("engine") or {}
-    return {
+_Facts = Mapping[str, str | None]
+_Cells = dict[tuple[str, str], list[tuple[RunRow, _Facts]]]  # by (value on the axis, cell)
+
+
+def _groups(measured: Sequence[tuple[RunRow, _Facts]], axis: str) -> Iterator[tuple[str | None, str, list[_Option]]]:
+    """(study, what the cells have in common, options) wherever there are two values on the axis to choose from."""
+    groups: dict[tuple[str | None, tuple[tuple[str, str | None], ...]], _Cells] = {}
+    for run, facts in measured:
+        if (value := facts[axis]) is not None:
+            common = tuple((name, facts[name]) for name in sorted(facts) if name != axis and not (axis == "engine" and _is_engines(name)))
+            groups.setdefault((run.study, common), {}).setdefault((value, str(run.cell)), []).append((run, facts))
+    groups = {key: cells for key, cells in groups.items() if len({value for value, _ in cells}) > 1}
+    called: dict[tuple[str | None, str], list[_Facts]] = {}
+    for study, common in groups:
+        called.setdefault((study, _words(dict(common), SHOWN)), []).append(dict(common))
+    for (study, common), cells in sorted(groups.items(), key=lambda group: str(group[0])):
+        name = _words(dict(common), SHOWN)
+        apart = _words(dict(common), _differing(called[study, name]), unknown=True)
+        yield study, ", ".join(filter(None, [name, apart])), list(_options(cells))
+
+
+def _options(cells: _Cells) -> Iterator[_Option]:
+    for value in sorted({value for value, _ in cells}):
+        rivals = {cell: runs for (other, cell), runs in sorted(cells.items()) if other == value}
+        differing = _differing([runs[0][1] for runs in rivals.values()])
+        names = [_words(runs[0][1], differing, unknown=True) for runs in rivals.values()]
+        for name, (cell, runs) in zip(names, rivals.items(), strict=True):
+            more = name if names.count(name) == 1 else f"cell {cell}"
+            yield _Option(value=value, name=value if len(rivals) == 1 else f"{value} ({more})", repeats=[run for run, _ in runs])
+
+
+def _differing(facts: Sequence[_Facts]) -> list[str]:
+    """Names of the facts that are not the same in all of these, those that are shown anyway first."""
+    names = dict.fromkeys([*SHOWN, *(name for one in facts for name in one)])
+    return [name for name in names if len({one.get(name) for one in facts}) > 1]
+
+
+def _words(facts: _Facts, names: Sequence[str], *, unknown: bool = False) -> str:
+    return ", ".join(f"{name}={facts.get(name)}" for name in names if unknown or facts.get(name) is not None)
+
+
+def _is_engines(name: str) -> bool:
+    return name in ("version", *SETTINGS) or name.startswith("engine.")
+
+
+def _facts(run: RunRow) -> _Facts:
+    """All that makes a cell what it is (results/cells.py), with the rate in place of what it follows from."""
+    told = settings_of(
+        {
+            **{name: getattr(run, name) for name in ("system", "version", "model", "hardware", "workload", "config")},
+            "limits": {**run.limits, "tensor_parallel": run.tensor_parallel},
+            "slo": {"ttft": run.slo_ttft, "tpot": run.slo_tpot, "e2e": run.slo_e2e},
+        }
+    )
+    rate = None if run.rate is None else f"{run.rate:.3g}/s"
+    told = {name: value for name, value in told.items() if name not in SAID} | {
         "engine": run.system,
-        "workload": run.workload,
-        "rate": None if run.rate is None else f"{run.rate:.3g}/s",
-        "model": run.model,
-        "hardware": run.hardware,
-        "tensor_parallel": run.tensor_parallel,
-        "replicas": engine.get("replicas"),
-        **{name: run.limits[name] for name in SETTINGS},
+        "rate": rate,
+        "replicas": told.get("engine.replicas"),
     }
+    # a list without ", ", which parts one fact from the next
+    return {name: None if value is None else str(value).replace(", ", ",") for name, value in told.items()}
 
 
 def _predictions(runs: Mapping[str, RunRow]) -> dict[tuple[str, str, str], str]:
@@ -142,7 +196,7 @@ def _predictions(runs: Mapping[str, RunRow]) -> dict[tuple[str, str, str], str]:
 
 
 def _sides(
-    options: Mapping[str, list[RunRow]],
+    options: Sequence[_Option],
     predictions: Mapping[tuple[str, str, str], str],
     simulator: tuple[str, str],
     key: Key,
@@ -150,14 +204,14 @@ def _sides(
 ) -> dict[str, tuple[float, float]]:
     """(measured, simulated) of each option: medians over the repeats that the simulator was run on."""
     sides = {}
-    for name, repeats in options.items():
+    for option in options:
         pairs = [
             (metrics[run.run_id].get(key), metrics[other].get(key))
-            for run in repeats
+            for run in option.repeats
             if (other := predictions.get((run.run_id, *simulator)))
         ]
         values = [(truth, guess) for truth, guess in pairs if truth is not None and guess is not None]
         if values:
             truth, guess = np.median(np.array(values, dtype=float), axis=0)
-            sides[name] = float(truth), float(guess)
+            sides[option.name] = float(truth), float(guess)
     return sides

@@ -14,9 +14,9 @@ of all arrive behind c. Those are its saturated part.
 
 How often it is right, on a simulated batching queue of 32 slots with Poisson arrivals, 15 runs each: of 600 requests, none is called
 saturated at 30, 60 and 80 % of capacity, 1 at 95 %, 14 at 110 %, 15 at 130 %; of 200 requests 0, 0, 0, 2, 10, 15. With bursty arrivals
-(gamma gaps of shape 0.3) of 600: 0, 0, 1, 4, 13, 15. A short run does not tell: of 100 requests at 110 % 4 are. And a system without a
-limit on sequences has no queue: it takes in everyone and slows down for all. Of 12 such runs of 600 requests none is called saturated at
-110 %, 3 at 130 %, all at 160 %; the number in the system was no better a sign.
+(gamma gaps of shape 0.3) of 600: 0, 0, 1, 4, 13, 15. A short run tells little: of 100 requests at 110 % 4 are; of fewer than 2 * LEAST
+it is unknown. And a system without a limit on sequences has no queue: it takes in everyone and slows down for all. Of 12 such runs of 600
+requests none is called saturated at 110 %, 3 at 130 %, all at 160 %; the number in the system was no better a sign.
 
 Capacity: requests/s served in the saturated part: output tokens produced from c (plus a median request's life, as slots fill first, where
 that leaves half of the part) to T, over the mean request's tokens. Both sides of a comparison are asked over the same seconds.
@@ -35,29 +35,33 @@ CANDIDATES = 200  # arrivals that are tried as change points
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saturation:
-    """See the table `saturation` of schema.sql. change_point: s since the trace's start, None: the run keeps up to its end."""
+    """See the table `saturation` of schema.sql. change_point: s since the trace's start, None: the run keeps up to its end, or is too short
+    to tell (saturated None).
+    """
 
     change_point: float | None
-    requests: int
+    requests: int | None
     growth: float | None
-    saturated: bool
+    saturated: bool | None
 
 
 def saturation(arrivals: Values, first_tokens: Values) -> Saturation:
-    """Find the saturated part of a run. arrivals: of its requests, ascending, s; first_tokens: of each, NaN where it failed (left out)."""
+    """Find the saturated part of a run. arrivals: of its requests, ascending, s; first_tokens: of each, NaN where it failed (left out).
+
+    Of fewer than 2 * LEAST requests that got a first token, or of requests that arrive all at once, nothing can be told: saturated is None.
+    """
     begun = np.isfinite(first_tokens)
     times = arrivals[begun]
     n = len(times)
-    keeps_up = Saturation(change_point=None, requests=0, growth=None, saturated=False)
     if n < 2 * LEAST or np.ptp(times) == 0:
-        return keeps_up
+        return Saturation(change_point=None, requests=None, growth=None, saturated=None)
     waiting = (np.arange(1, n + 1) - np.searchsorted(np.sort(first_tokens[begun]), times, side="right")).astype(np.float64)
     change, level, growth = _two_phases(times, waiting)
     line = level + growth * np.maximum(0.0, times - change) / (times[-1] - change)
     behind = int((times >= change).sum())
     doubt = max(GROWTH * n, 2 * float((waiting - line).std()), 2 * float(np.sqrt(2 * max(level, 1.0))))
     if growth <= doubt or behind < max(LEAST, 0.1 * n):
-        return keeps_up
+        return Saturation(change_point=None, requests=0, growth=None, saturated=False)
     return Saturation(change_point=change, requests=behind, growth=growth, saturated=True)
 
 

@@ -13,9 +13,10 @@ from hydra.utils import instantiate
 
 from harness import environment, launchers, simulate
 from harness.console import say, stage
-from harness.simulation import Outcome
+from harness.simulation import Outcome, outcome_path, simulated_id
 from harness.system import EngineError
 from results.place import Place
+from results.store import remove_simulated
 
 Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks
 
@@ -36,18 +37,22 @@ class Jobs:
     _keys: dict[str, str] = field(default_factory=dict)
 
     def run(self, measured: Sequence[str]) -> None:
-        """Simulate what is not simulated yet. A failure ends nothing: `outcomes` tells."""
+        """Simulate what is not simulated yet. A failure ends nothing: `outcomes` tells, and no older run takes the place of what failed."""
         lacking: dict[str, tuple[str, ...]] = {}
         for simulator in self.simulators:
             runs = tuple(run_id for run_id in measured if not self._done(run_id, simulator))
             if runs and self._environments(simulator):
                 lacking[simulator] = runs
+            else:
+                self._forget(runs, simulator)
         together: Pending = defaultdict(list)
         for simulator, runs in lacking.items():
             together[runs].append(simulator)
         for runs, simulators in together.items():
             say(f"simulate {', '.join(simulators)} on {len(runs)} measured runs", style="bold")
             self._launch(runs, simulators)
+            for simulator in simulators:
+                self._forget(runs, simulator)
 
     def outcomes(self, run_id: str) -> Mapping[str, Outcome]:
         """What became of a measured run on each simulator; a job that left nothing is a failure."""
@@ -63,6 +68,15 @@ class Jobs:
         if outcome is None or outcome.failures or "simulated" in self.retry or (outcome.unavailable and "unavailable" in self.retry):
             return False
         return all((self.runs / run / "run.json").is_file() for run in outcome.runs.values())
+
+    def _forget(self, runs: Sequence[str], simulator: str) -> None:
+        """Remove simulated runs of which no job with these settings tells."""
+        if not runs:
+            return
+        system = instantiate(compose(config_name="bench", overrides=self._settings(simulator)).simulators[simulator]).system
+        for run_id, track in product(runs, self.tracks):
+            if simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator)) is None:
+                remove_simulated(self.runs, simulated_id(run_id, system, track))
 
     def _environments(self, simulator: str) -> bool:
         """Make the environments that a simulator needs, once and before its jobs; False when one cannot be had."""
@@ -91,7 +105,7 @@ class Jobs:
         sweep = [f"engine.run={','.join(runs)}", f"simulator={','.join(f'[{s}]' for s in simulators)}"]
         settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *launcher]
         for run_id, simulator in product(runs, simulators):  # so that what is read afterwards is of these jobs
-            simulate.outcome_path(self.runs, run_id, [simulator]).unlink(missing_ok=True)
+            outcome_path(self.runs, run_id, [simulator]).unlink(missing_ok=True)
         with subprocess.Popen([sys.executable, "-m", "harness.simulate", "-m", *folders, *sweep, *settings]) as process:
             try:
                 process.wait()

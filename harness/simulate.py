@@ -8,7 +8,6 @@ kept beside the runs, so that whoever started it learns it however the job was r
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from hydra.utils import instantiate
@@ -17,11 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from harness import cli
 from harness.console import say
 from harness.recorded import Recorded
-from harness.simulation import Outcome, Simulation
+from harness.simulation import Outcome, Simulation, outcome_path
 from results.place import Place, place
 from results.store import write_text
-
-OUTCOMES = ".outcomes"  # hidden, so no run folder
 
 
 def run(cfg: DictConfig) -> int:
@@ -47,11 +44,6 @@ def key(cfg: DictConfig) -> str:
     whole: Any = OmegaConf.to_container(cfg, resolve=True)
     content = {part: whole[part] for part in ("simulators", "tracks", "calibration")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def outcome_path(root: Place, run_id: str, simulators: Iterable[str]) -> Place:
-    """Where the outcome of a job is kept. simulators: their names in conf/simulator."""
-    return root / OUTCOMES / f"{run_id}--{'+'.join(sorted(simulators))}.json"
 
 
 def read_outcome(root: Place, run_id: str, simulator: str, settings: str) -> Outcome | None:

@@ -3,16 +3,18 @@
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.console import say, stage
 from harness.parts import Calibration, Paths, Simulator
-from results.place import place
+from results.place import Place, place
 from results.profile import Profile
 from results.record import NotAvailable, Run, Track
-from results.store import write_run
+from results.store import remove_simulated, write_run
+
+OUTCOMES = ".outcomes"  # hidden, so no run folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,18 @@ class Simulation:
         return [name for name in dict.fromkeys(names) if name is not None]
 
     def run(self, measured: Run, profile: Profile | None) -> Outcome:
-        """Simulate and store. profile: of the measured run's engine, where there is one."""
-        outcome = Outcome()
+        """Simulate and store. profile: of the measured run's engine, where there is one.
+
+        A run that is stored takes the place of an older one of its id, and where there is none to store now the older one goes, too: its
+        settings may be others. What was told of the older ones (`outcome_path`) holds no more.
+        """
+        outcome, runs = Outcome(), place(self.paths.runs)
+        for name in self.simulators:
+            outcome_path(runs, measured.run_id, [name]).unlink(missing_ok=True)
         calibrated, lacking = self._calibrated(measured, profile)
         for simulator in self.simulators.values():
             for track in [t for t in self.tracks if t in simulator.tracks()]:
-                name = f"{simulator.system}:{track}"
+                name, run_id = f"{simulator.system}:{track}", simulated_id(measured.run_id, simulator.system, track)
                 with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
                     try:
                         with stage("simulate", f"{simulator.system}, {track}"):
@@ -60,15 +68,16 @@ class Simulation:
                                 run = _calibrated_by(run, self.calibration.source, calibrated)
                     except NotAvailable as error:
                         outcome.unavailable[name] = str(error)
+                        remove_simulated(runs, run_id)
                         continue
                     except RuntimeError as error:
-                        log = f"{measured.run_id}--{simulator.system}-{track}"
-                        outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", log)
+                        outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", run_id)
+                        remove_simulated(runs, run_id)
                         continue
                     if track == "calibrated" and (line := held_out_line(run)):
                         say(f"  {line}", style="dim")
                     log_file = Path(scratch) / "log"
-                    write_run(place(self.paths.runs), run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
+                    write_run(runs, run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
                     outcome.runs[name] = run.run_id
         return outcome
 
@@ -89,6 +98,16 @@ class Simulation:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
         return str(error).replace(str(log), str(kept))
+
+
+def simulated_id(measured: str, system: str, track: str) -> str:
+    """The id of a simulated run, whatever its settings: of one measured run, system and track there is one at a time."""
+    return f"{measured}--{system}-{track}"
+
+
+def outcome_path(root: Place, run_id: str, simulators: Iterable[str]) -> Place:
+    """Where the outcome of a job is kept, beside the runs. simulators: their names in conf/simulator."""
+    return root / OUTCOMES / f"{run_id}--{'+'.join(sorted(simulators))}.json"
 
 
 def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:

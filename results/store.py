@@ -103,6 +103,22 @@ def write_run(root: Place, run: Run, files: Mapping[str, Path] | None = None, *,
     return folder
 
 
+def remove_simulated(root: Place, run_id: str) -> None:
+    """Remove a simulated run, where there is one of this id. Raises StoreError for a measured one, which is never removed."""
+    folder = root / run_id
+    if not (folder / "run.json").is_file():
+        return
+    if read_meta(folder)["kind"] != "simulated":
+        raise StoreError(f"{folder}: this is a measured run, which is not removed; delete the folder yourself, if you want to")
+    if isinstance(folder, Address):
+        for found in sorted(folder.objects(), key=lambda found: found.name != "run.json"):  # without it there is no run
+            found.unlink()
+        return
+    hidden = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
 def read_run(folder: Place) -> Run:
     """Read what `write_run` wrote: an equal Run. Raises StoreError naming the file and what is wrong with it."""
     if isinstance(folder, Address):

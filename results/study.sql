@@ -17,7 +17,8 @@ FROM runs AS simulated LEFT JOIN runs AS measured ON measured.run_id = simulated
 WHERE simulated.kind = 'simulated';
 
 -- The cells of a study: measured runs that differ in the repeat only. repeats: valid ones, the only ones that count; invalid: the others.
--- capacity: requests/s as the harness measured it, median. saturated: most valid repeats are on the far side of the knee.
+-- capacity: requests/s as the harness measured it, median. saturated: most valid repeats are on the far side of the knee, of those that
+-- are long enough to tell; NULL: none is.
 CREATE VIEW cells AS
 SELECT
     cell, study, any_value(system) AS system, any_value(model) AS model, any_value(hardware) AS hardware,
@@ -97,8 +98,9 @@ WHERE pairs.track <> 'oracle'
 GROUP BY pairs.study, pairs.system, pairs.track;
 
 -- The latency-throughput knee, and goodput against the rate: a row per cell for the engine itself (track NULL) and for every simulator.
--- Medians over valid repeats. saturated: on the far side of the knee, as this system has it; measured_saturated: as measured.
--- capacity: requests/s that it serves when saturated (see `saturation`); NULL below the knee, where it is above request_rate.
+-- Medians over valid repeats. saturated: on the far side of the knee, as this system has it; measured_saturated: as measured; NULL: its
+-- runs are too short to tell. max_num_seqs to tensor_parallel: as the engine resolved its configuration.
+-- capacity: requests/s that it serves when saturated (see `saturation`); else NULL: below the knee it is above request_rate.
 CREATE VIEW knees AS
 WITH ran AS (
     SELECT run_id, run_id AS measured_run_id, system, NULL AS track FROM runs WHERE kind = 'measured' AND valid
@@ -123,6 +125,9 @@ WITH ran AS (
 )
 SELECT
     m.study, m.cell, m.system AS engine, m.model, m.hardware, m.workload, ran.system, ran.track,
+    any_value(m.configuration) AS configuration, any_value(m.max_num_seqs) AS max_num_seqs,
+    any_value(m.max_num_batched_tokens) AS max_num_batched_tokens, any_value(m.chunked_prefill) AS chunked_prefill,
+    any_value(m.prefix_caching) AS prefix_caching, any_value(m.tensor_parallel) AS tensor_parallel,
     median(m.rho) AS rho, median(m.rate) AS rate, median(COLUMNS(summaries.* EXCLUDE (run_id))),
     avg(saturation.saturated::INTEGER) > 0.5 AS saturated, avg(measured.saturated::INTEGER) > 0.5 AS measured_saturated,
     median(saturation.capacity) AS capacity
@@ -131,15 +136,17 @@ JOIN summaries ON summaries.run_id = ran.run_id
 LEFT JOIN saturation ON saturation.run_id = ran.run_id LEFT JOIN saturation AS measured ON measured.run_id = ran.measured_run_id
 GROUP BY m.study, m.cell, m.system, m.model, m.hardware, m.workload, ran.system, ran.track;
 
--- Where each system saturates, per engine and workload, requests/s. capacity: median over the cells in which it is saturated, and how
--- many those are; unsaturated_up_to: the highest rate offered at which it is not, which its capacity is above when it is never saturated.
+-- Where each system saturates, requests/s, per engine, its configuration (of all its settings, a hash; those that it resolved are columns)
+-- and workload. capacity: median over the cells in which it is saturated, and how many those are; unsaturated_up_to: the highest rate
+-- offered at which it is not, which its capacity is above when it is never saturated.
 CREATE VIEW capacities AS
 SELECT
-    study, engine, model, hardware, workload, system, track,
+    study, engine, model, hardware, workload, configuration,
+    any_value(COLUMNS(['max_num_seqs', 'max_num_batched_tokens', 'chunked_prefill', 'prefix_caching', 'tensor_parallel'])), system, track,
     median(capacity) AS capacity, count(capacity) AS saturated_cells,
     max(offered_rate) FILTER (NOT saturated) AS unsaturated_up_to
 FROM knees
-GROUP BY study, engine, model, hardware, workload, system, track;
+GROUP BY study, engine, model, hardware, workload, configuration, system, track;
 
 -- The waterfall of a cell: means over its valid repeats, so that the parts still add up; a part that a repeat lacks is 0 there.
 CREATE VIEW cell_attribution AS

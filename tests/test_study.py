@@ -22,7 +22,7 @@ from results import database
 from results.record import Run
 from results.store import read_run, run_folders, write_run
 from tests.benches import ROOT, Bench, one_line
-from tests.runs import make_run
+from tests.runs import make_run, make_simulated
 
 STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rho0.30-0"]
 CONF = f"--config-dir={ROOT / 'tests' / 'conf'}"
@@ -141,6 +141,31 @@ def test_recorded_runs_make_a_study_and_a_lost_one_fails_its_cell_only(bench: Be
     assert sorted(str(run.measured_run_id) for run in runs(bench) if run.kind == "simulated") == sorted(run.run_id for run in copies)
     again = call(bench, CONF, "study=recorded", "do=[measure,simulate]", "hydra/launcher=basic")
     assert started(again.stdout) == ["kept-nowhere"] and len(runs(bench)) == 4
+
+
+class Homeless:
+    """A simulator whose environment cannot be had."""
+
+    system = "homeless"
+    environment = "nowhere"
+
+
+def test_what_others_simulated_in_a_studys_place_is_simulated_again_and_what_cannot_be_is_not_left(bench: Bench) -> None:
+    write_run(bench.folder / "measured", whole_run("first"))
+    words = [CONF, "study=recorded", "steps=['kept-first']", "do=[measure,simulate]", "hydra/launcher=basic"]
+    assert call(bench, *words).returncode == 0
+    copy, mine = sorted(runs(bench), key=lambda run: run.kind)
+    slow = ["engine=recorded", f"engine.run={copy.run_id}", "simulator=[native]", "tracks=[matched]", "simulators.native.roofline.step=0.5"]
+    assert bench.run(*slow).returncode == 0
+    assert next(run for run in runs(bench) if run.kind == "simulated").records != mine.records
+    again = call(bench, *words)
+    assert again.returncode == 0 and "simulate native on 1 measured runs" in again.stdout
+    assert next(run for run in runs(bench) if run.kind == "simulated").records == mine.records
+
+    write_run(bench.runs, make_simulated(copy, system="homeless", track="matched"))  # of a day when it could be had, with whatever settings
+    failed = call(bench, *words, "study.simulators=[homeless]")
+    assert failed.returncode == 1 and f"FAILED: {copy.run_id}, homeless: environment nowhere" in failed.stdout
+    assert sorted(run.run_id for run in runs(bench)) == [copy.run_id, mine.run_id]
 
 
 def simulate(bench: Bench, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,8 @@
 """Laws of choosing by a simulator: the same order is tau 1 and no regret, and regret is what the wrong choice measures worse."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from analysis.fidelity import score
 from analysis.rankings import kendall_tau, regret
 from analysis.stats import Bootstrap
 from results.database import connect
-from results.record import Run
+from results.record import SLO, Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated
 
@@ -82,3 +84,47 @@ def test_repeats_count_as_their_median_and_invalid_ones_not_at_all(make_database
     assert row["measured_best"] == "1024"
     assert np.median([v["ttft", "p50"] for v in values.values()]) == values["budget-512-1"]["ttft", "p50"]
     assert row["regret"] == 0
+
+
+def choice(name: str, factor: float, *, system: str = "vllm", limits: Mapping[str, Any] | None = None, **engine: object) -> Run:
+    """A measured run of an engine with these settings, its latencies times `factor`."""
+    run = make_run(name, system=system)
+    return dataclasses.replace(
+        run,
+        records=make_simulated(run, scale=factor, noise=0.0).records,
+        limits=dataclasses.replace(run.limits, **(limits or {})),
+        config={**run.config, "engine": {**run.config["engine"], **(limits or {}), **engine}},
+    )
+
+
+def ranked(make_database: MakeDatabase, axis: str, *measured: Run) -> list[dict[str, Any]]:
+    """The rankings by median TTFT of a simulator that is right about all of these runs."""
+    database = make_database(*measured, *(make_simulated(run, noise=0.0, scale=1.0) for run in measured))
+    score(database, Bootstrap(resamples=100))
+    with connect(database) as connection:
+        return data.rows(connection, "SELECT * FROM rankings WHERE axis = ? AND metric = 'ttft' AND stat = 'p50' ORDER BY setting", [axis])
+
+
+def test_an_engine_is_as_good_as_each_of_its_configurations_not_as_their_median(make_database: MakeDatabase) -> None:
+    few, small = {"max_num_seqs": 8}, {"max_num_batched_tokens": 256}
+    measured = [choice("a", 1.0), choice("b", 9.0, limits=few), choice("c", 1.5, limits=small), choice("d", 1.4, system="sglang")]
+    [row] = ranked(make_database, "engine", *measured)
+    assert row["measured_best"] == row["simulated_best"] == "vllm (max_num_batched_tokens=2048, max_num_seqs=32)"
+    assert (row["cells"], row["kendall_tau"], row["regret"]) == (4, 1, 0)
+
+
+def test_configurations_of_one_engine_are_no_choice_of_an_engine(make_database: MakeDatabase) -> None:
+    assert ranked(make_database, "engine", choice("a", 1.0), choice("b", 2.0, limits={"max_num_seqs": 8})) == []
+
+
+def test_one_setting_is_chosen_among_cells_that_share_all_others(make_database: MakeDatabase) -> None:
+    little, arguments = {"max_num_batched_tokens": 256}, ["--quantization=fp8", "--x"]
+    measured = [choice("a", 1.0), choice("b", 2.0, limits=little)]
+    measured += [choice("c", 4.0, extra_args=arguments), choice("d", 3.0, limits=little, extra_args=arguments)]
+    measured += [choice("e", 0.5, kv_cache_gib=8), dataclasses.replace(choice("f", 0.1, limits=little), slo=SLO(ttft=9.0))]
+    plain, quantised = ranked(make_database, "max_num_batched_tokens", *measured)
+    assert (plain["cells"], plain["measured_best"]) == (2, "2048")
+    assert (quantised["cells"], quantised["measured_best"]) == (2, "256")
+    common = "workload=handmade, rate=5/s, model=tiny-llama, hardware=cpu-test"
+    assert plain["setting"].startswith(common) and plain["setting"].endswith("engine.extra_args=None")
+    assert quantised["setting"].startswith(common) and quantised["setting"].endswith("engine.extra_args=['--quantization=fp8','--x']")

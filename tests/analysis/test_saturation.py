@@ -41,16 +41,27 @@ def test_the_change_point_is_where_the_load_was_raised() -> None:
     assert found.requests == pytest.approx(300, abs=40)
 
 
-def test_failures_short_runs_and_requests_all_at_once_are_no_saturation_by_accident() -> None:
+def test_failures_do_not_hide_saturation() -> None:
     arrivals = poisson(20, 300)
     begun = queue(arrivals, 0.1)
     lost = begun.copy()
     lost[::3] = np.nan
     assert saturation(arrivals, lost).saturated
-    assert not saturation(arrivals, np.full(300, np.nan)).saturated
-    assert not saturation(arrivals[: 2 * LEAST - 1], begun[: 2 * LEAST - 1]).saturated
-    assert not saturation(np.zeros(100), queue(np.zeros(100), 0.1)).saturated
-    assert not saturation(np.empty(0), np.empty(0)).saturated
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "begun"),
+    [
+        (poisson(20, 300), np.full(300, np.nan)),  # all were lost
+        (poisson(20, 2 * LEAST - 1), poisson(20, 2 * LEAST - 1) + 0.1),  # the queue keeps up
+        (poisson(20, 2 * LEAST - 1), queue(poisson(20, 2 * LEAST - 1), 1.0)),  # it does not
+        (np.zeros(100), queue(np.zeros(100), 0.1)),  # all at once
+        (np.empty(0), np.empty(0)),
+    ],
+)
+def test_what_is_too_short_to_tell_is_neither_saturated_nor_not(arrivals: Values, begun: Values) -> None:
+    found = saturation(arrivals, begun)
+    assert (found.saturated, found.change_point, found.requests, found.growth) == (None, None, None, None)
 
 
 def test_scaling_time_scales_the_change_point_and_nothing_else() -> None:

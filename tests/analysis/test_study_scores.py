@@ -16,8 +16,10 @@ from analysis import data
 from analysis.__main__ import main
 from analysis.fidelity import score
 from analysis.stats import Bootstrap
+from analysis.study import words
+from analysis.study.data import read_study
 from results.database import connect
-from results.record import Run
+from results.record import RequestRecord, Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated, make_trace
 from tests.studies import build_study, make_study
@@ -119,6 +121,46 @@ def test_knees_say_what_each_system_serves_and_on_which_side_it_is(scored: Path)
     assert capacities["vllm", None]["capacity"] == truth["capacity"]
     assert (capacities["vidur", "shipped"]["capacity"], capacities["vidur", "shipped"]["saturated_cells"]) == (None, 0)
     assert capacities["vidur", "shipped"]["unsaturated_up_to"] == shipped["offered_rate"]
+
+
+def served(run_id: str, rate: float, max_num_seqs: int, **engine: object) -> Run:
+    """A measured run at 12 requests/s of an engine that serves `rate` requests/s, with these settings."""
+    run = make_run(run_id, trace=make_trace(150, rate=12.0), token_times=False)
+    free, records = 0.0, []
+    for r in run.records:
+        free = max(free, r.arrival) + 1 / rate
+        records.append(dataclasses.replace(r, scheduled=None, first_token=free, finished=free + 0.5))
+    config = {**run.config, "engine": {**run.config["engine"], **engine}}
+    limits = dataclasses.replace(run.limits, max_num_seqs=max_num_seqs)
+    return dataclasses.replace(run, records=tuple(records), config=config, limits=limits, window=None)
+
+
+def test_each_configuration_of_an_engine_has_a_capacity_of_its_own(make_database: MakeDatabase) -> None:
+    measured = [served("wide", 5.0, 32), served("narrow", 2.0, 8), served("quantised", 8.0, 32, extra_args=["--quantization=fp8"])]
+    database = make_database(*measured, *(make_simulated(run, noise=0.0, scale=1.0) for run in measured))
+    score(database, FEW)
+    for system in ("vllm", "vidur"):
+        found = rows(database, "SELECT * FROM capacities WHERE system = ? ORDER BY capacity", system)
+        assert [(row["max_num_seqs"], row["saturated_cells"]) for row in found] == [(8, 1), (32, 1), (32, 1)]
+        assert [row["capacity"] for row in found] == pytest.approx([2.0, 5.0, 8.0], rel=0.1)
+        assert len({row["configuration"] for row in found}) == 3
+
+
+def test_what_is_too_short_to_tell_is_on_no_side_of_the_knee(make_database: MakeDatabase, table: Table) -> None:
+    short, whole = make_run("short", num_requests=30), make_run("whole", num_requests=100, seed=1)
+    lost = [RequestRecord(request_id=r.request_id, arrival=r.arrival, sent=r.sent, error="too long") for r in whole.records]
+    refusing = dataclasses.replace(make_simulated(whole, system="native"), records=tuple(lost))
+    database = make_database(short, whole, make_simulated(short, system="native"), refusing, make_simulated(whole))
+    code, _, _ = table("--database", database, "--study")
+    assert code == 0
+    assert {row["saturated"] for row in rows(database, "SELECT saturated FROM cells")} == {None, False}
+    sides = {row["system"]: (row["scored"], row["same_side"]) for row in rows(database, "SELECT * FROM coverage")}
+    assert sides == {"native": (2, 0), "vidur": (1, 1)}
+    knees = {(row["system"], row["measured_saturated"]): row["saturated"] for row in rows(database, "SELECT * FROM knees")}
+    assert knees["native", False] is None and knees["native", None] is None and knees["vidur", False] is False
+    with connect(database) as connection:
+        study = read_study(connection, database, None)
+    assert {one.part for one in words.answers(study) if one.question == "TTFT p50"} == {"below saturation", "saturation unknown"}
 
 
 def test_capacity_is_compared_where_both_are_saturated_and_nowhere_else(scored: Path) -> None:

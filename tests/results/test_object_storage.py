@@ -17,7 +17,7 @@ from harness import environment, server
 from harness.system import EngineError
 from results import database, place
 from results.place import Address, PlaceError
-from results.store import StoreError, read_meta, read_run, run_folders, write_run
+from results.store import StoreError, read_meta, read_run, remove_simulated, run_folders, write_run
 from tests.benches import ROOT, Bench, one_line
 from tests.results.test_store import assert_same
 from tests.runs import make_pair, make_run
@@ -105,6 +105,9 @@ def test_a_simulated_run_takes_an_older_ones_place(root: Address) -> None:
     write_run(root, measured)
     with pytest.raises(StoreError, match="not overwritten"):
         write_run(root, measured, replace=True)
+    remove_simulated(root, simulated.run_id)
+    assert [folder.name for folder in run_folders(root)] == [measured.run_id]
+    assert [found for found in root.objects() if found.parent.name == simulated.run_id] == []
 
 
 def test_the_database_is_the_same_as_that_of_a_folder(root: Address, tmp_path: Path) -> None:

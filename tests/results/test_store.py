@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.record import SLO, EngineLimits, RequestRecord, Run
-from results.store import StoreError, read_run, run_folders, write_run
+from results.store import StoreError, read_run, remove_simulated, run_folders, write_run
 from tests.runs import make_pair, make_run
 from workloads.trace import Request, Trace
 
@@ -98,6 +98,17 @@ def test_an_existing_run_is_never_overwritten(tmp_path: Path) -> None:
         write_run(tmp_path, make_run(seed=5))
     assert (folder / "run.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+
+
+def test_only_a_simulated_run_may_be_removed(tmp_path: Path) -> None:
+    measured, simulated = make_pair()
+    for run in (measured, simulated):
+        write_run(tmp_path, run)
+    remove_simulated(tmp_path, simulated.run_id)
+    remove_simulated(tmp_path, simulated.run_id)  # none is there any more
+    with pytest.raises(StoreError, match="this is a measured run, which is not removed"):
+        remove_simulated(tmp_path, measured.run_id)
+    assert [path.name for path in tmp_path.iterdir()] == [measured.run_id]
 
 
 def test_only_a_simulated_run_may_be_replaced(tmp_path: Path) -> None:
