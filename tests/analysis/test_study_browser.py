@@ -173,7 +173,8 @@ def test_the_page_and_python_have_the_same_rules_on_any_scores(browser: Browser,
     study = dataclasses.replace(study, scores=scores, cells=pd.DataFrame({"cell": cells, "repeats": 1}))
     data |= {name: [] for name in ("cdf", "parity", "waterfall", "gantt", "rankings", "runs")}
     data["knees"] = {name: [] for name in data["knees"]}
-    data["cells"] = [{**data["cells"][0], "cell": cell, "rho": 0.1 * (place + 1)} for place, cell in enumerate(cells)]
+    scenario = "vLLM · azure conv tiny · 32 sequences · 1024 batched tokens"
+    data["cells"] = [{**data["cells"][0], "cell": cell, "rho": place / 10, "scenario": scenario} for place, cell in enumerate(cells)]
     values = {name: scores[name].to_numpy() for name in data["scores"] if name in scores and name not in ("cell", "metric")}
     places = {
         "cell": [cells.index(cell) for cell in scores["cell"]],
@@ -182,7 +183,12 @@ def test_the_page_and_python_have_the_same_rules_on_any_scores(browser: Browser,
     }
     data["scores"] = {**values, "simulated": [None] * len(scores), **places}
     (tmp_path / "random.html").write_text(f"{head}{DATA}{embed.to_json(data)}</script>{tail}")
-    page = opened(browser, tmp_path / "random.html")
+    page = opened(browser, tmp_path / "random.html", width=390)
+    page.locator("[data-figure=heat]").scroll_into_view_if_needed(timeout=PATIENCE)
+    page.wait_for_selector("[data-figure=heat][data-state=drawn]", timeout=PATIENCE)
+    titles = page.evaluate("document.querySelector('[data-figure=heat]').layout.annotations.map((one) => one.text)")
+    assert any("<br>32 sequences · 1024 batched" in title for title in titles)  # what tells panels apart is not cut off
+    assert page.evaluate(OVERFLOW) <= 0
     grades, bests = set(), set()
     for key, said in zip(HEADLINES, page.evaluate(SUMMARIES), strict=True):
         found = trust.records(study, key)

@@ -49,13 +49,21 @@ function shortened(text, width) {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
+/** A title on two lines where one is too short: what tells panels apart often comes last. */
+function wrapped(text, width) {
+  const most = Math.floor(width / 6.9), cut = text.lastIndexOf(" · ", most - 2);
+  return text.length <= most || cut < 0 ? shortened(text, width) : `${text.slice(0, cut + 2)}<br>${shortened(text.slice(cut + 3), width)}`;
+}
+
 /** Panels in a grid that fits the width. Each: title, traces (without axes), x and y (axis settings), shapes and annotations in its axes. */
 async function drawPanels(plot, panels, { minWidth = 260, maxWidth = 640, height = 230, left = 54, firstLeft = left, bottom = 46, top = 30, right = 14, xTitle = "", yTitle = "" } = {}) {
   const width = plot.clientWidth;
   const most = Math.max(1, Math.min(panels.length, Math.floor(width / minWidth)));
   const rows = Math.ceil(panels.length / most), columns = Math.ceil(panels.length / rows), spare = xTitle ? 18 : 0; // the last row has the title
-  const total = rows * (height - spare) + spare;
   const wide = Math.min(maxWidth, (width - firstLeft - (columns - 1) * left - columns * right) / columns);
+  const more = panels.some((panel) => wrapped(panel.title, wide).includes("<br>")) ? 16 : 0;
+  [height, top] = [height + more, top + more];
+  const total = rows * (height - spare) + spare;
   const layout = {
     width, height: total, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--muted") }, hovermode: "closest", dragmode: touch ? false : "zoom", separators: ".\u2009",
@@ -72,7 +80,7 @@ async function drawPanels(plot, panels, { minWidth = 260, maxWidth = 640, height
     if (panel.y && panel.y.onlyFirst && column) layout[`yaxis${id}`].showticklabels = false;
     data.push(...panel.traces.map((trace) => ({ ...trace, xaxis: `x${id}`, yaxis: `y${id}` })));
     const note = panel.note ? ` <span style="color: ${colour("--muted")}">${panel.note}</span>` : "";
-    const heading = { text: `<b>${shortened(panel.title, wide)}</b>${note}`, showarrow: false, xref: "paper", yref: "paper", x: x0 / width, xanchor: "left", y: (y1 + 5) / total, yanchor: "bottom" };
+    const heading = { text: `<b>${wrapped(panel.title, wide)}</b>${note}`, align: "left", showarrow: false, xref: "paper", yref: "paper", x: x0 / width, xanchor: "left", y: (y1 + 5) / total, yanchor: "bottom" };
     layout.annotations.push({ ...heading, font: { color: colour("--text"), size: 12.5 } });
     (panel.annotations || []).forEach((note) => layout.annotations.push({ showarrow: false, font: { color: colour("--muted"), size: 11 }, ...note, xref: `${note.xref || "x"}${id}${note.xdomain ? " domain" : ""}`, yref: `y${id}${note.ydomain ? " domain" : ""}` }));
     (panel.shapes || []).forEach((shape) => layout.shapes.push({ ...shape, xref: `x${id}${shape.xdomain ? " domain" : ""}`, yref: `y${id}${shape.ydomain ? " domain" : ""}` }));

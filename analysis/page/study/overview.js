@@ -18,7 +18,7 @@ const scoreOf = (() => {
   };
 })();
 
-function loadTick(cell) { return `${loadOf(cell)}${cell.saturated ? " ▲" : ""}`; }
+function loadTick(cell) { return `${loadOf(cell).replace(" req/s", "/s")}${cell.saturated ? " ▲" : ""}`; }
 
 function drawHeat(plot) {
   const sims = chosenSimulators().reverse(), metric = metricOf[state.metric];
