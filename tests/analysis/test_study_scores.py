@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import data
+from analysis import data, names
 from analysis.__main__ import main
 from analysis.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import words
 from analysis.study.data import read_study
+from analysis.study.findings import findings
 from results.database import connect
 from results.record import RequestRecord, Run
 from tests.analysis.conftest import MakeDatabase
@@ -151,16 +152,22 @@ def test_what_is_too_short_to_tell_is_on_no_side_of_the_knee(make_database: Make
     lost = [RequestRecord(request_id=r.request_id, arrival=r.arrival, sent=r.sent, error="too long") for r in whole.records]
     refusing = dataclasses.replace(make_simulated(whole, system="native"), records=tuple(lost))
     database = make_database(short, whole, make_simulated(short, system="native"), refusing, make_simulated(whole))
-    code, _, _ = table("--database", database, "--study")
+    code, shown, _ = table("--database", database, "--study")
     assert code == 0
+    lines = {line.split("|")[1].strip(): line for line in shown.splitlines() if "calibrated" in line}
+    assert "| 0/0 |" in lines["Plumbline native (calibrated)"] and "| 1/1 |" in lines["Vidur (calibrated)"]
     assert {row["saturated"] for row in rows(database, "SELECT saturated FROM cells")} == {None, False}
-    sides = {row["system"]: (row["scored"], row["same_side"]) for row in rows(database, "SELECT * FROM coverage")}
-    assert sides == {"native": (2, 0), "vidur": (1, 1)}
+    sides = {row["system"]: (row["scored"], row["same_side"], row["side_known"]) for row in rows(database, "SELECT * FROM coverage")}
+    assert sides == {"native": (2, 0, 0), "vidur": (1, 1, 1)}
     knees = {(row["system"], row["measured_saturated"]): row["saturated"] for row in rows(database, "SELECT * FROM knees")}
     assert knees["native", False] is None and knees["native", None] is None and knees["vidur", False] is False
     with connect(database) as connection:
         study = read_study(connection, database, None)
     assert {one.part for one in words.answers(study) if one.question == "TTFT p50"} == {"below saturation", "saturation unknown"}
+    assert names.metric("output_throughput", None) not in {
+        one.question for one in words.answers(study)
+    }  # it is judged where cells are saturated
+    assert not any("wrong side" in finding.text for finding in findings(study))
 
 
 def test_capacity_is_compared_where_both_are_saturated_and_nowhere_else(scored: Path) -> None:
