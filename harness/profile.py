@@ -34,6 +34,7 @@ from results.record import EngineLimits
 
 ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
+HOLE = 0.75  # of the longest prompt in one step: closer to it than that no length is added
 TOO_LONG = (1.02, 3.0)  # lengths of prompts that the engine must refuse, of the longest that it takes
 SOURCE = (
     "HTTP probes of an otherwise idle engine. frontend: TTFT of 1-token prompts less their streams' own period (medians); per prompt "
@@ -165,9 +166,17 @@ class Profiler:
         return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *decodes[1:2], *later, *decodes[2:], *mixes[:-1]]
 
     def _prefills(self, whole: int) -> Iterator[Prefill]:
-        """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token."""
+        """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token.
+
+        Where the grid ends far below `whole`, its last length is doubled until it does not: a prompt's attention grows with the square of
+        its length, and a straight line over a wide hole is far too high in the middle.
+        """
         held_out = {n for n in self.held_out_prefill if 1 < n < whole} - set(self.prefill)
-        for n in sorted({n for n in self.prefill if 1 < n < whole} | held_out | {whole}):
+        grid = {n for n in self.prefill if n < whole}
+        last = max(grid, default=1)
+        while (last := 2 * last) < HOLE * whole:
+            grid.add(last)
+        for n in sorted((grid - {1}) | held_out | {whole}):
             yield Prefill(new=n, held_out=n in held_out)
 
     def _chunks(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:

@@ -183,14 +183,18 @@ def _knots(tokens: Array, beyond: float | None) -> list[float]:
 
 
 def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
-    """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative."""
+    """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative.
+
+    That of a column of zeros is 0: a solver may give it any value, and what no point has cannot be told from them.
+    """
     from scipy.optimize import lsq_linear  # here: it takes long to import, and who has no profile needs none
 
     scale = design.max(axis=0)
-    scale[scale == 0] = 1.0
-    rows = design / scale / time[:, None]
+    told = scale > 0
+    rows = design[:, told] / scale[told] / time[:, None]
     least = np.zeros(design.shape[1])
     least[list(free)] = -np.inf
+    least = least[told]
     weights: Array = np.ones(len(time))
     for _ in range(REWEIGHTINGS):
         solution = lsq_linear(rows * weights[:, None], weights, bounds=(least, np.inf)).x
@@ -199,7 +203,9 @@ def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
         if spread < 1e-9:
             break
         weights = np.sqrt(np.minimum(1.0, HUBER * spread / np.maximum(residuals, 1e-12)))
-    return np.asarray(solution / scale, dtype=np.float64)
+    coefficients = np.zeros(design.shape[1])
+    coefficients[told] = solution / scale[told]
+    return coefficients
 
 
 def residual_lines(description: Mapping[str, Any]) -> list[str]:

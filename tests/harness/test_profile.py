@@ -88,6 +88,8 @@ def test_grids_are_cut_to_the_limits_and_end_at_them(profile: Profile) -> None:
     prefill = points[points["kind"] == "prefill"]
     assert prefill["new_tokens"].max() == LAW.max_num_batched_tokens
     assert set(prefill["prefill_context"]) == {0, 512, 1024}
+    whole = set(prefill.loc[prefill["prefill_context"] == 0, "new_tokens"])
+    assert whole == {1, 128, 256, 300, 512}  # 256: between the grid's last and the token budget no hole is left
     assert (prefill["new_tokens"] + prefill["prefill_context"]).max() == 1100
 
 

@@ -167,6 +167,16 @@ def test_residuals_are_of_held_out_points_and_printed() -> None:
     assert residual_lines(known)[1].startswith("step times, held-out points (11): median error")
 
 
+def test_what_no_point_has_costs_nothing_and_is_counted() -> None:
+    """A short profile may hold no chunk behind a cached prefix: what a token of context costs there cannot be told, and is not made up."""
+    made = profile(noise=0.3)
+    fresh = dataclasses.replace(made, samples=made.samples[made.samples["prefill_context"] == 0].reset_index(drop=True))
+    model = Measured(fresh)
+    alone, behind = (model.seconds(batch((100, context))) for context in (0, 1000))
+    assert alone <= behind <= 3 * alone
+    assert model.describe()["beyond"]["prefill_context"]["steps"] == 1
+
+
 def test_what_lies_beyond_the_profile_is_counted() -> None:
     model = Measured(profile())
     for work in (((512, 0),), ((2048, 0),), ((1, 100),) * 33, ((1, 6000),) * 16):
