@@ -54,7 +54,11 @@ class Simulation:
             outcome_path(runs, measured.run_id, [name]).unlink(missing_ok=True)
         calibrated, lacking = self._calibrated(measured, profile)
         for simulator in self.simulators.values():
-            for track in [t for t in self.tracks if t in simulator.tracks()]:
+            asked = [track for track in self.tracks if track in simulator.tracks()]
+            if not asked:
+                reason = f"as configured it has the tracks {', '.join(simulator.tracks())} only"
+                outcome.unavailable.update((f"{simulator.system}:{track}", reason) for track in self.tracks)
+            for track in asked:
                 name, run_id = f"{simulator.system}:{track}", simulated_id(measured.run_id, simulator.system, track)
                 with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
                     try:

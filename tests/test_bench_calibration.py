@@ -46,3 +46,10 @@ def test_without_another_source_a_run_without_a_profile_has_no_calibrated_track(
     done = bench.run(*PLAYED_BACK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not available: native:calibrated: native: the calibrated track needs a profile" in done.stdout
+
+
+def test_a_simulator_that_has_none_of_the_tracks_is_not_passed_over_in_silence(bench: Bench) -> None:
+    stored(bench)
+    done = bench.run("engine=recorded", "engine.run=vllm-law-0", "simulator=[vidur]", "tracks=[shipped]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not available: vidur:shipped: as configured it has the tracks calibrated only" in done.stdout

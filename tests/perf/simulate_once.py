@@ -33,7 +33,8 @@ def asked(requests: int) -> tuple[Run, Profile]:
 
 def main(name: str, requests: int, scratch: Path) -> dict[str, Any]:
     """process_s, process_memory: of the foreign program, None for one that runs in this process. simulate_s: inside it, where told;
-    in this process: of the second of two simulations, first_s being the first one's, which may compile.
+    in this process: of the second of two simulations, first_s being the first one's, which may compile. call_s: of the adapter, from
+    the measured run to the simulated one: what a bench waits for (in this process: the second call).
     """
     measured, profile = asked(requests)
     simulator = configured(name, **({"operations": []} if name == "vidur" else {}))  # of the matched track, which is not run here
@@ -49,6 +50,7 @@ def main(name: str, requests: int, scratch: Path) -> dict[str, Any]:
         "answered": sum(r.finished is not None for r in run.records),
         "mean_ttft": float(ttft),
         "first_s": took[0],
+        "call_s": took[-1],
         "simulate_s": timing.get("simulate_s", run.wall_s if simulator.environment is None else None),
         "train_s": timing.get("train_s"),
         "process_s": timing.get("wall_s"),
