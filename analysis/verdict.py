@@ -12,6 +12,7 @@ HEADLINES: Mapping[Key, str] = {
     ("output_throughput", None): "throughput",
 }
 NEAR = 0.03  # an interval inside +-3 % reads 'within 3 %', whether or not it holds 0
+DRIFT = 0.03  # of step time, from which on the verdict says that the machine was not as it was profiled
 WIDE = 0.5  # an interval wider than 50 points says little, and the sentence says that
 
 ByKey = Mapping[Key, Score]
@@ -38,6 +39,25 @@ def verdict(run: RunRow, metrics: Mapping[Key, float | None], scores: Sequence[S
         sentence = f"the nearest of {len(contenders)}, {sentence}; the furthest, {names.system(*furthest)}, {_worst(contenders[furthest])}"
     left_out = f" (not scored: {'; '.join(refused)})" if refused else ""
     return f"{where}, {sentence}{left_out}."
+
+
+def drift(simulated: Sequence[RunRow]) -> str | None:
+    """A sentence where a run's own steps took longer or shorter than the profile says of steps of the same composition; None where that
+    is within DRIFT, or not known.
+
+    simulated: the runs held against it; native's calibrated one tells (`profile_on_these_steps`), where the engine logged its steps.
+    """
+    for run in simulated:
+        told = (run.config.get("simulator") or {}).get("profile_on_these_steps")
+        if run.track == "calibrated" and told:
+            took, says = (sum(kind[name] for kind in told.values()) for name in ("took_s", "profile_s"))
+            if says > 0 and abs(took / says - 1) > DRIFT:
+                amount, which = names.percent(abs(took / says - 1), sign=False), "longer" if took > says else "less"
+                return (
+                    f"The engine's own steps took {amount} {which} than its profile says of the same ones: "
+                    "that is in every calibrated error, and no simulator's fault."
+                )
+    return None
 
 
 def predictions(scores: ByKey) -> str:

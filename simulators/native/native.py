@@ -94,21 +94,8 @@ class Native:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
-        if track == "calibrated" and profile is None:
-            raise NotAvailable(
-                "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
-                "(calibration=aic, calibration=first_requests), or leave the track out"
-            )
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
-        chosen = profile if track == "calibrated" else None
-        own_steps: dict[str, Any] = {}
-        if track == "oracle":
-            if self.arrangement.instances > 1:
-                raise NotAvailable("native: the oracle track has the steps of one engine; leave it out for an arrangement of several")
-            from simulators.native.own_steps import TOLD, own_profile  # here: it needs pandas, which takes long to import
-
-            chosen = own_profile(measured, profile, **how_steps_are_made(native.policy, limits))
-            own_steps = {"own_steps": {name: chosen.provenance.get(name) for name in TOLD}}
+        chosen, own_steps = native.step_times(measured, profile, track, limits)
         outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -122,6 +109,28 @@ class Native:
             config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )
+
+    def step_times(self, measured: Run, profile: Profile | None, track: Track, limits: Limits) -> tuple[Profile | None, dict[str, Any]]:
+        """The profile that the track takes (None: it computes step times from sizes), and what the run's own steps say, JSON-able.
+
+        Raises NotAvailable where a profile is needed and there is none.
+        """
+        if track not in ("calibrated", "oracle"):
+            return None, {}
+        from simulators.native.own_steps import ON_STEPS, TOLD, own_profile, profile_on_steps  # here: pandas takes long to import
+
+        made = how_steps_are_made(self.policy, limits)
+        if track == "calibrated":
+            if profile is None:
+                raise NotAvailable(
+                    "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
+                    "(calibration=aic, calibration=first_requests), or leave the track out"
+                )
+            return profile, {ON_STEPS: profile_on_steps(measured, profile, **made)}
+        if self.arrangement.instances > 1:
+            raise NotAvailable("native: the oracle track has the steps of one engine; leave it out for an arrangement of several")
+        own = own_profile(measured, profile, **made)
+        return own, {"own_steps": {name: own.provenance.get(name) for name in TOLD}}
 
     def policy_for(self, engine: str) -> str:
         """The scheduler to simulate an engine of this name with."""

@@ -36,7 +36,8 @@ COLUMNS = (
     "step_decode_batch",
     "step_decode_kv_tokens",
 )
-TOLD = ("step_times_multiplied_by", "profile_on_these_steps")
+ON_STEPS = "profile_on_these_steps"
+TOLD = ("step_times_multiplied_by", ON_STEPS)
 LEAST = 2  # points of a kind that a fit needs
 HANDOVER = 0.01  # s that a request may have been sent before it reaches the scheduler
 LOGGED = 1e-3  # s that a step may be logged after its tokens are read
@@ -84,8 +85,19 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
     scaled = _with_their_time(own, timed, _predicted(timed, Measured(own, apart=apart, recomputed=recomputed), recomputed))
     if profile is None:
         return scaled
-    held = _held_against(timed, _predicted(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed))
-    return dataclasses.replace(scaled, provenance={**scaled.provenance, "profile_on_these_steps": held})
+    held = profile_on_steps(measured, profile, apart=apart, recomputed=recomputed)
+    return dataclasses.replace(scaled, provenance={**scaled.provenance, ON_STEPS: held})
+
+
+def profile_on_steps(measured: Run, profile: Profile, *, apart: bool = False, recomputed: bool = False) -> dict[str, dict[str, float]]:
+    """What a profile says of the run's own steps: by kind `steps`, `took_s` and `profile_s`; {} for a run without a log.
+
+    Where the two differ the machine was another one in the run than in the profile, or the profile is wrong: no scheduler's fault.
+    """
+    if measured.telemetry is None or (steps := logged_steps(measured)).empty:
+        return {}
+    timed = _samples(measured, steps)
+    return _held_against(timed, _predicted(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed))
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:

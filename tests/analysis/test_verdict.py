@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from analysis.data import Key, RunRow, Score
-from analysis.verdict import verdict
+from analysis.verdict import drift, verdict
 
 RUN = RunRow(
     run_id="run",
@@ -135,3 +135,17 @@ def test_what_was_refused_is_named_with_and_without_other_scores() -> None:
 @pytest.mark.parametrize(("rho", "rate", "said"), [(None, 3.25, "at 3.25 requests/s"), (None, None, "at the trace's own times")])
 def test_the_load_is_said_as_far_as_it_is_known(rho: float | None, rate: float | None, said: str) -> None:
     assert said in verdict(dataclasses.replace(RUN, rho=rho, rate=rate, version=None), METRICS, [])
+
+
+def simulated(took: float, says: float, track: str = "calibrated") -> RunRow:
+    told = {"decode": {"steps": 100, "took_s": took - 1, "profile_s": says - 1}, "mixed": {"steps": 3, "took_s": 1.0, "profile_s": 1.0}}
+    return dataclasses.replace(RUN, kind="simulated", track=track, config={"simulator": {"profile_on_these_steps": told}})
+
+
+def test_an_engine_that_was_not_as_profiled_is_no_simulator_s_fault() -> None:
+    said = drift([RUN, simulated(10.8, 10.0)])
+    assert said is not None and said.startswith("The engine's own steps took 8.0 % longer than its profile says of the same ones")
+    assert "took 5.0 % less" in str(drift([simulated(9.5, 10.0)]))
+    assert drift([simulated(10.2, 10.0)]) is None
+    assert drift([simulated(20.0, 10.0, track="matched")]) is None
+    assert drift([RUN, dataclasses.replace(simulated(20.0, 10.0), config={"simulator": {"profile_on_these_steps": {}}})]) is None

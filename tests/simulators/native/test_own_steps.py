@@ -68,6 +68,7 @@ def test_the_oracle_repeats_a_run_that_native_served_whatever_the_profile_says(t
     told = tracks["oracle"].config["simulator"]["step_time"]
     assert told["residuals"]["fitted"]["median_abs_error"] < 0.03
     against = tracks["oracle"].config["simulator"]["own_steps"]["profile_on_these_steps"]
+    assert tracks["calibrated"].config["simulator"]["profile_on_these_steps"] == against
     assert set(against) >= {"decode", "mixed"}
     for held in against.values():
         assert held["took_s"] == pytest.approx(1.6 * held["profile_s"], rel=0.03)  # the very same steps took 1.6 times as long
