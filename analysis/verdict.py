@@ -55,7 +55,7 @@ def drift(simulated: Sequence[RunRow]) -> str | None:
                 amount, which = names.percent(abs(took / says - 1), sign=False), "longer" if took > says else "less"
                 return (
                     f"The engine's own steps took {amount} {which} than its profile says of the same ones: "
-                    "that is in every calibrated error, and no simulator's fault."
+                    "so much of every calibrated error is step time, whatever the scheduling."
                 )
     return None
 
