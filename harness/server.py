@@ -67,6 +67,8 @@ def fetch(url: str, *, method: str = "GET", timeout: float = 10.0, headers: Mapp
         return answer.status, answer.read().decode(errors="replace")
     except http.client.HTTPException as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
+    except TimeoutError as error:
+        raise TimeoutError(f"{url}: no answer within {timeout:g} s") from error
     finally:
         connection.close()
 

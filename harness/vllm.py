@@ -18,6 +18,7 @@ from harness import environment, limits, server, steps_log, telemetry
 from harness.system import Endpoint, EngineError
 
 GIB = 1 << 30
+PATIENCE = 60.0  # s for an answer about itself: beside NIXL's threads that never sleep (vllm_pd.py) a server may need tens of them
 CORE_TITLES = ("VLLM::EngineCore", "VLLM::Worker")  # what vLLM calls its processes that compute
 
 
@@ -145,7 +146,7 @@ def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> En
     """Ask a running vLLM what it is and what it resolved its configuration to. log: its output so far, '' when not at hand."""
 
     def answer(path: str) -> str | None:
-        status, text = server.fetch(url + path, headers=headers)
+        status, text = server.fetch(url + path, timeout=PATIENCE, headers=headers)
         return text if status == 200 else None
 
     models = json.loads(answer("/v1/models") or "{}").get("data", [])

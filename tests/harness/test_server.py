@@ -220,6 +220,13 @@ def test_fetch_of_nobody_is_an_oserror() -> None:
         server.fetch(f"http://127.0.0.1:{server.free_port()}/health", timeout=5.0)
 
 
+def test_fetch_of_who_never_answers_names_whom_it_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/health"
+        with pytest.raises(OSError, match=f"{url}: no answer within 0.2 s"):
+            server.fetch(url, timeout=0.2)
+
+
 def test_fetch_of_what_is_not_http_is_an_oserror() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
