@@ -13,9 +13,10 @@ from hydra.utils import instantiate
 
 from harness import environment, launchers, simulate
 from harness.console import say, stage
-from harness.simulation import Outcome, outcome_path, simulated_id
+from harness.simulation import Outcome, outcome_path
 from harness.system import EngineError
 from results.place import Place
+from results.record import simulated_id
 from results.store import remove_simulated
 
 Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks

@@ -11,7 +11,7 @@ from harness.console import say, stage
 from harness.parts import Calibration, Paths, Simulator
 from results.place import Place, place
 from results.profile import Profile
-from results.record import NotAvailable, Run, Track
+from results.record import NotAvailable, Run, Track, simulated_id
 from results.store import remove_simulated, write_run
 
 OUTCOMES = ".outcomes"  # hidden, so no run folder
@@ -102,11 +102,6 @@ class Simulation:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
         return str(error).replace(str(log), str(kept))
-
-
-def simulated_id(measured: str, system: str, track: str) -> str:
-    """The id of a simulated run, whatever its settings: of one measured run, system and track there is one at a time."""
-    return f"{measured}--{system}-{track}"
 
 
 def outcome_path(root: Place, run_id: str, simulators: Iterable[str]) -> Place:

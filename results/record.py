@@ -152,6 +152,11 @@ class Run:
         return Trace(name=self.trace.name, requests=tuple(moved), block_size=self.trace.block_size)
 
 
+def simulated_id(measured: str, system: str, track: str) -> str:
+    """The id of a simulated run, whatever its settings: of one measured run, system and track there is one at a time."""
+    return f"{measured}--{system}-{track}"
+
+
 def _at(request: Request, arrival: float) -> Request:
     return Request(
         request_id=request.request_id,

@@ -101,7 +101,7 @@ def simulated_run(
     paired = [_beside(m, simulated.get(m.request_id)) for m in measured.records]
     return dataclasses.replace(
         measured,
-        run_id=f"{measured.run_id}--{system}-{track}",
+        run_id=record.simulated_id(measured.run_id, system, track),
         kind="simulated",
         system=system,
         version=version,

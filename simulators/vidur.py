@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from results.operations import stored
 from results.profile import Profile
-from results.record import Run, Track
+from results.record import Run, Track, simulated_id
 from simulators.checkout import described
 from simulators.external import ROOT, Usage, clean_environment, describe_log, interpreter, run_program
 from simulators.system import Coverage, NotAvailable, SimulatorError
@@ -152,7 +152,7 @@ class Vidur:
         kept = tuple(r for r in measured.trace if r.request_id in done)
         return dataclasses.replace(
             measured,
-            run_id=f"{measured.run_id}--{self.system}-{track}",
+            run_id=simulated_id(measured.run_id, self.system, track),
             kind="simulated",
             system=self.system,
             version=version,

@@ -85,7 +85,7 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
     scaled = _with_their_time(own, timed, _predicted(timed, Measured(own, apart=apart, recomputed=recomputed), recomputed))
     if profile is None:
         return scaled
-    held = profile_on_steps(measured, profile, apart=apart, recomputed=recomputed)
+    held = _held_against(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed)
     return dataclasses.replace(scaled, provenance={**scaled.provenance, ON_STEPS: held})
 
 
@@ -96,8 +96,7 @@ def profile_on_steps(measured: Run, profile: Profile, *, apart: bool = False, re
     """
     if measured.telemetry is None or (steps := logged_steps(measured)).empty:
         return {}
-    timed = _samples(measured, steps)
-    return _held_against(timed, _predicted(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed))
+    return _held_against(_samples(measured, steps), Measured(profile, apart=apart, recomputed=recomputed), recomputed)
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:
@@ -223,9 +222,9 @@ def _with_their_time(profile: Profile, timed: pd.DataFrame, predicted: Array) ->
     return dataclasses.replace(profile, samples=scaled, provenance={**profile.provenance, "step_times_multiplied_by": factor})
 
 
-def _held_against(timed: pd.DataFrame, predicted: Array) -> dict[str, dict[str, float]]:
+def _held_against(timed: pd.DataFrame, model: Measured, recomputed: bool) -> dict[str, dict[str, float]]:
     """Of each kind of step: how many, how long they took, and how long a model says that steps of the same composition take, s in sum."""
-    kinds = timed.assign(says=predicted).groupby("kind")
+    kinds = timed.assign(says=_predicted(timed, model, recomputed)).groupby("kind")
     return {
         str(kind): {"steps": len(steps), "took_s": float(steps["time"].sum()), "profile_s": float(steps["says"].sum())}
         for kind, steps in kinds
