@@ -1,7 +1,7 @@
 """Micro-benchmarks of single operations, at the grid of Vidur's own profiling scripts: the campaign's steps of kind 'operations'.
 
 They run with the engine's interpreter (its torch, its kernels) and without a server, since the device must be theirs alone. The corners of
-each grid come first, then its points in an order of which every beginning covers the whole evenly, wherever the budget ends.
+each grid come first and are timed whatever the budget, then its points in an order of which every beginning covers the whole evenly.
 Grid: microsoft/vidur, vidur/profiling/utils/__init__.py (get_num_tokens_to_profile, get_attention_input_combinations).
 """
 
@@ -58,14 +58,18 @@ class Benchmarks:
         if self.context > self.kv_tokens:
             raise ValueError(f"operations.kv_tokens must hold a sequence of operations.context={self.context}, got {self.kv_tokens}")
 
-    def points(self, block_size: int) -> dict[str, list[Point]]:
-        """The points of each kind, in the order in which they are timed: (tokens), (chunk, context), (batch, context)."""
-        rng = np.random.default_rng(0)
+    def grids(self, block_size: int) -> dict[str, list[Point]]:
+        """The points of each kind: (tokens), (chunk, context), (batch, context)."""
         return {
-            "linear": _ordered([(n,) for n in token_grid(self.tokens)], rng),
-            "prefill": _ordered(prompt_grid(self.chunk, self.context), rng),
-            "decode": _ordered(decode_grid(self.batch, self.context, self.kv_tokens, block_size), rng),
+            "linear": [(n,) for n in token_grid(self.tokens)],
+            "prefill": prompt_grid(self.chunk, self.context),
+            "decode": decode_grid(self.batch, self.context, self.kv_tokens, block_size),
         }
+
+    def points(self, block_size: int) -> dict[str, list[Point]]:
+        """The points of each kind in the order in which they are timed."""
+        rng = np.random.default_rng(0)
+        return {kind: _ordered(grid, rng) for kind, grid in self.grids(block_size).items()}
 
     def measure(self, engine: Any, model: Mapping[str, Any], hardware: str, log: Path, facts: Mapping[str, Any]) -> Operations:
         """Time them with the interpreter and the environment variables of `engine`. log: of the driver; facts: the provenance.
@@ -85,6 +89,7 @@ class Benchmarks:
             "block_size": block_size,
             "kv_tokens": self.kv_tokens,
             "points": points,
+            "always": {kind: len(_corners(grid)) for kind, grid in self.grids(block_size).items()},
             "deadlines": dict(zip(KINDS, ends.tolist(), strict=True)),
             "warmup": self.warmup,
             "active": self.active,
@@ -161,18 +166,20 @@ def _lengths(longest: int) -> list[int]:
     return sorted({n for low, high, step in bands for n in range(low, high + 1, step) if n < longest})
 
 
-def _ordered(points: Sequence[Point], rng: np.random.Generator) -> list[Point]:
-    """The corners of the grid (each axis at its smallest and largest, the other where it then reaches), then all others.
-
-    Those of a plane at random.
-    """
+def _corners(points: Sequence[Point]) -> list[Point]:
+    """Each axis at its smallest and largest, the other where it then reaches: without them nothing bounds the others."""
     corners: list[Point] = []
     for axis in range(len(points[0])):
         for end in (min, max):
             at = end(point[axis] for point in points)
             there = [point for point in points if point[axis] == at]
             corners += [min(there), max(there)]
-    first = list(dict.fromkeys(corners))
+    return list(dict.fromkeys(corners))
+
+
+def _ordered(points: Sequence[Point], rng: np.random.Generator) -> list[Point]:
+    """The corners of the grid, then all others; those of a plane at random."""
+    first = _corners(points)
     rest = [point for point in points if point not in set(first)]
     along = np.argsort(np.arange(len(rest)) * GOLDEN % 1)  # any beginning of it lies evenly on a line
     return first + [rest[i] for i in (along if len(points[0]) == 1 else rng.permutation(len(rest)))]

