@@ -3,7 +3,8 @@
 Usage: python -m harness.operations_driver JOB.json
 JOB.json: model (config.json), tensor_parallel, block_size, kv_tokens (of the layer's cache), points ({linear: [tokens], prefill:
 [[chunk, context]], decode: [[batch, context]]}, in the order in which they are wanted), always (how many of each kind's first points do
-without a deadline), deadlines (s from the start, of each kind), warmup, active, out. The result: {device, torch, dtype, kernels, seconds, times: [[kind, point, operation, median, min, max, mean, std] (s)]}.
+without a deadline), deadlines (s from the start, of each kind), warmup, active, out. The result: {device, torch, dtype, kernels, seconds,
+times: [[kind, point, operation, median, min, max, mean, std] (s)]}.
 
 On a GPU the time is that between two CUDA events around the operation, while the host is kept ahead of the device (a spin kernel holds the
 stream until a pass is queued): what one kernel takes behind another, without the launch from Python. On a CPU it is perf_counter's. The
