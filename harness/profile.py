@@ -163,7 +163,8 @@ class Profiler:
         decodes, mixes = list(self._decodes(limits, longest)), list(self._mixes(limits, longest))
         too_long = [Refusal(prompts=[round(x * limits.max_model_len) for x in TOO_LONG])] if limits.max_model_len else []
         # a slow engine gets no further than the chunks in the time of conf/profile/cpu.yaml: two contexts of decodes, no more, come before
-        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *decodes[1:2], *later, *decodes[2:], *mixes[:-1]]
+        # most of them; but nothing else tells a prompt's attention from what its tokens cost, so one comes first
+        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *later[:1], *decodes[1:2], *later[1:], *decodes[2:], *mixes[:-1]]
 
     def _prefills(self, whole: int) -> Iterator[Prefill]:
         """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token.
@@ -182,9 +183,10 @@ class Profiler:
     def _chunks(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:
         """Last chunks of prompts beyond the token budget `chunk`, at a context of 1, 2, 4, ... times the budget.
 
+        Where no prompt is longer than the budget: chunks behind half of the longest, if the prefix cache can hold it.
         block: tokens in a block of the prefix cache; 0: it has none.
         """
-        context = chunk
+        context = chunk if chunk < longest or not block else longest // 2
         while context < longest:
             if context > 2 * chunk and not block:
                 yield Prefill(new=chunk, context=context - chunk)  # what the differences at this context are taken from

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from results.profile import Profile
-from simulators.step_times import Floats, StepTimes
-from simulators.steps import prompt_time, robust_fit
+from simulators.robust import Floats, robust_fit
+from simulators.step_times import StepTimes
+from simulators.steps import prompt_time
 
 PIPELINE_MS = 1.0  # a prefill step, per pipeline stage
 RAY_MS, RAY_TOKEN_MS = 2.0, 1e-4  # a step, and per prompt token (prefill) or cached token (decode) in it

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from results.profile import Profile
+from simulators.robust import Floats, robust_fit
 from simulators.system import SimulatorError
 
-Floats = npt.NDArray[np.float64]
+FEW = 64  # prompt tokens up to which a prompt's time says nothing of its attention: kernels for few rows have costs of their own
+SPAN = 8  # from so many times FEW on it does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +34,11 @@ class Surface:
     unit: Floats
 
     @classmethod
-    def fit(cls, counts: Floats, contexts: Floats, times: Floats, *, shortest: bool) -> "Surface":
+    def fit(cls, counts: Floats, contexts: Floats, times: Floats, *, shortest: bool, otherwise: float = 0.0) -> "Surface":
         """Fit points (one each) so that a wild one among them bends little.
 
-        unit: weighted median of the slopes between points of one count, its neighbours' included (0 where no count has two contexts).
+        unit: weighted median of the slopes between points of one count, its neighbours' included (`otherwise` where no count has two
+        contexts).
         base: what is left at each count (its median over the contexts, or that of the shortest context alone), made non-decreasing.
         """
         distinct = np.unique(counts)
@@ -43,7 +46,7 @@ class Surface:
         sloped = [i for i, pairs in enumerate(slopes) if len(pairs)]
         near = [np.concatenate([slopes[j] for j in sloped[max(0, rank - 1) : rank + 2]]) for rank in range(len(sloped))]
         units = [max(0.0, _weighted_median(pairs[:, 0], pairs[:, 1])) for pairs in near]
-        unit = np.interp(distinct, distinct[sloped], units) if sloped else np.zeros(len(distinct))
+        unit = np.interp(distinct, distinct[sloped], units) if sloped else np.full(len(distinct), otherwise)
         left = []
         for n, u in zip(distinct, unit, strict=True):
             at = (counts == n) & (contexts == contexts[counts == n].min()) if shortest else counts == n
@@ -100,10 +103,13 @@ class StepTimes:
             rows[column].to_numpy(float)
             for rows, column in ((prefill, "new_tokens"), (prefill, "prefill_context"), (decode, "batch"), (decode, "context"))
         )
+        alone = prefill.loc[before == 0, "time"].to_numpy(float)
         return cls(
             # a chunk of n tokens attends to what was there before and, causally, to itself: n * (before + n / 2);
             # most prompts start from nothing, so those are to come out as measured
-            prefill=Surface.fit(new, before + new / 2, prefill["time"].to_numpy(float), shortest=True),
+            prefill=Surface.fit(
+                new, before + new / 2, prefill["time"].to_numpy(float), shortest=True, otherwise=_curvature(new[before == 0], alone)
+            ),
             decode=Surface.fit(batch, context, decode["time"].to_numpy(float), shortest=False),
             measured={
                 axis: (float(values.min()), float(values.max()))
@@ -127,3 +133,17 @@ class StepTimes:
         prefill = tokens > 0 and not (low["tokens"] <= tokens <= high["tokens"] and prefill_context <= high["prefill_context"])
         decode = batch > 0 and not (low["batch"] <= batch <= high["batch"] and context <= high["context"])
         return prefill or decode
+
+
+def _curvature(tokens: Floats, times: Floats) -> float:
+    """s per pair of prompt tokens, from whole prompts alone: the square term of their times; 0 where they are too short to tell it.
+
+    Where no point has a cached prefix, attention is known from nothing else. Taken for 0 it would stay in what a step's tokens cost, and
+    a step of many short prompts would cost what one long prompt does.
+    """
+    told = tokens >= FEW
+    if len(np.unique(tokens[told])) < 3 or tokens.max() < SPAN * FEW:
+        return 0.0
+    n = tokens[told]
+    (_, _, pair), _ = robust_fit(np.stack([np.ones_like(n), n, n**2 / 2], axis=1), times[told])
+    return float(pair)

@@ -10,15 +10,18 @@ import pytest
 
 from harness.client import Client
 from harness.observations import FrontendCost, Observation, Sighting, samples
+from harness.probes import Decode, Prefill
 from harness.profile import Profiler
 from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
+from results.record import EngineLimits
 from tests.toy_engine import Law, judge, toy_engine
 
 # times so long, and different enough, that what a busy machine adds to them is little
 LAW = Law(base=0.03, per_token=1e-4, per_context=2e-5, per_sequence=0.005, frontend=0.02, max_num_seqs=4)
 RECOMPUTES = dataclasses.replace(LAW, per_context=1e-5, per_recomputed=1e-4, parse=3e-5, prefix_caching=True)
+LIMITS = EngineLimits(block_size=32, max_num_seqs=4, max_num_batched_tokens=512, max_model_len=2048, kv_tokens=65536)
 PROFILER = Profiler(
     budget=0.0,
     repeats=2,
@@ -203,6 +206,19 @@ def test_what_a_cached_prefix_costs_is_in_the_steps(recomputed: Profile) -> None
     for new, context, seconds in zip(chunks["new_tokens"], chunks["prefill_context"], chunks["time"], strict=True):
         expected = RECOMPUTES.step(new=new, context=context, batch=1, recomputed=context)
         judge(abs(seconds / expected - 1) < 0.1, f"{seconds} s instead of {expected} s for {new} tokens after {context}")
+
+
+@pytest.mark.parametrize("budget", [512, 4096])
+def test_a_chunk_behind_a_cached_prefix_is_probed_early_whatever_the_budget(budget: int) -> None:
+    """Nothing else tells a prompt's attention from what its tokens cost."""
+    limits = dataclasses.replace(LIMITS, max_num_batched_tokens=budget, prefix_caching=True)
+    probes = PROFILER._plan(limits, 2000)
+    chunk = next(i for i, probe in enumerate(probes) if isinstance(probe, Prefill) and probe.cached)
+    decodes = [i for i, probe in enumerate(probes) if isinstance(probe, Decode)]
+    assert decodes[0] < chunk < decodes[1]
+    contexts = {probe.context for probe in probes if isinstance(probe, Prefill)}
+    assert contexts == ({0, 512, 1024} if budget == 512 else {0, 992})
+    assert all(probe.new + probe.context <= 2000 for probe in probes if isinstance(probe, Prefill))
 
 
 def test_an_engine_that_refuses_nothing_has_no_cost_per_prompt_token() -> None:

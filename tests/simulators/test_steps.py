@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simulators.steps import chunk_time, decode_time, fit, prompt_time, robust_fit, whole_points, wild, with_context
+from simulators.robust import robust_fit
+from simulators.steps import chunk_time, decode_time, fit, prompt_time, whole_points, wild, with_context
 from tests.simulators.profiles import Law, make_profile
 
 LAW = Law()
@@ -24,6 +25,23 @@ def test_a_prompt_is_the_sum_of_its_chunks() -> None:
     times = fit("x", make_profile(LAW))
     assert prompt_time(times, 512, 512) == pytest.approx(LAW.prefill(512), rel=0.01)
     assert prompt_time(times, 1500, 512) == pytest.approx(LAW.prefill(512) + LAW.prefill(512, 512) + LAW.prefill(476, 1024), rel=0.01)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_a_steps_tokens_cost_holds_none_of_its_prompts_attention(cached: bool) -> None:
+    """Whether or not a point with a cached prefix has shown it: else a step of many short prompts would cost what one long prompt does."""
+    profile = make_profile(LAW)
+    samples = profile.samples if cached else profile.samples[profile.samples["prefill_context"] == 0]
+    times = fit("x", dataclasses.replace(profile, samples=samples))
+    for tokens in (128, 512, 1024):
+        assert float(times.prefill.at_zero(tokens)) == pytest.approx(LAW.fixed + LAW.token * tokens, rel=0.02)
+        assert float(times.prefill_attention(0, tokens)) == pytest.approx(LAW.attention * tokens**2 / 2, rel=0.05)
+
+
+def test_short_prompts_do_not_tell_their_attention() -> None:
+    profile = make_profile(LAW)
+    short = profile.samples[(profile.samples["prefill_context"] == 0) & (profile.samples["new_tokens"] <= 384)]
+    assert (fit("x", dataclasses.replace(profile, samples=short)).prefill.unit == 0).all()
 
 
 @pytest.mark.parametrize("factor", [0.2, 6.0])
