@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from simulators.inputs import KVShape, Pools, mean_decode_context
-from simulators.step_times import Floats, StepTimes
+from simulators.robust import Floats
+from simulators.step_times import StepTimes
 from simulators.steps import chunk_time, decode_time, prompt_time
 from workloads.trace import Request, Trace
 

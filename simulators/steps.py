@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from results.profile import Profile
-from simulators.robust import robust_fit
-from simulators.step_times import Floats, StepTimes
+from simulators.robust import Floats, robust_fit
+from simulators.step_times import StepTimes
 
 WILD = 2.0  # factor between a point and a smooth law of its kind beyond which it is noise
 LEAST = 1e-6  # s: a step takes time, whatever the noise of a profile makes of it

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulators.step_times import Floats, StepTimes
+from simulators.robust import Floats
+from simulators.step_times import StepTimes
 
 Source = Literal["pypi", "git"]
 
