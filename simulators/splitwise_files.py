@@ -128,17 +128,21 @@ def time_table(
     """Its table of step times: one row per number x, with the step of x prompt tokens and the decode step of x sequences (ms).
 
     A row of more tokens than the budget holds the sum of the chunks: of one prompt, which such a step is where there is a budget; or of
-    several of the trace's prompts (`together`, where there is none), each token attending to as many before it as they do on average.
+    several of the trace's prompts (`together`, where there is none), each token attending to as many before it as they do on average. The
+    latter also where a row has more tokens than the trace's longest prompt, and never less than that prompt's time.
     """
-    longest = max(budget, *(r.input_tokens for r in trace))
+    prompt = max(r.input_tokens for r in trace)
+    longest = max(budget, prompt)
     spaced = np.geomspace(EVERY_ROW, max(EVERY_ROW + 1, longest), 1 + int(np.log(max(2.0, longest / EVERY_ROW)) / 0.01))
     rows = {*range(1, EVERY_ROW + 1), *np.ceil(spaced).astype(int).tolist(), *times.prefill.counts.astype(int).tolist()}
     x = np.array(sorted({*rows, *(r.input_tokens for r in trace), budget} - {0}))
     whole = np.where(x <= budget, chunk_time(times, x), 0.0)
     if together:
-        chunks, rest = np.divmod(x[x > budget], budget)
+        several = x > min(budget, prompt)
+        chunks, rest = np.divmod(x[several], budget)
         attended = sum(r.input_tokens**2 for r in trace) / (2 * sum(r.input_tokens for r in trace))
-        whole[x > budget] = chunks * _typical(times, budget, attended) + np.where(rest > 0, _typical(times, rest, attended), 0.0)
+        whole[several] = chunks * _typical(times, budget, attended) + np.where(rest > 0, _typical(times, rest, attended), 0.0)
+        whole = np.maximum.accumulate(whole)
     else:
         whole[x > budget] = [prompt_time(times, int(tokens), budget) for tokens in x[x > budget]]
     return pd.DataFrame(

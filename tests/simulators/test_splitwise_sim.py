@@ -290,3 +290,12 @@ def test_many_prompts_in_one_step_take_as_long_as_in_full_steps_one_by_one() -> 
     pairs = (8 * 256**2 + 2048**2) / 2  # of tokens that attend to each other, in 4,096 tokens
     assert table[2048] == pytest.approx(2048 / BUDGET * law.fixed + 2048 * law.token + law.attention * pairs / 2, rel=1e-6)
     assert table[BUDGET] == pytest.approx(law.prefill(BUDGET))  # what was measured stays
+
+
+def test_a_step_of_more_tokens_than_any_prompt_holds_several_within_a_large_budget_too() -> None:
+    law = Law(attention=1e-7)
+    trace = make_measured([(0.01 * i, 128, 4) for i in range(8)]).trace
+    table = time_table(fit("x", make_profile(law)), trace, 1024, 300.0, 1, together=True).set_index("prompt_size")["prompt_time"] / 1e3
+    assert table[128] == pytest.approx(law.prefill(128), rel=1e-3)
+    assert table[1024] == pytest.approx(law.fixed + 1024 * law.token + 8 * law.attention * 128**2 / 2, rel=0.02)
+    assert table.is_monotonic_increasing
