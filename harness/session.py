@@ -119,6 +119,8 @@ class Session:
                 raise self._broken
             now = time.monotonic()
             if now - self.epoch > drained:
+                assert self._schedule is not None
+                self._schedule.run()  # what is due and not yet sent, where this process stood still: it is not lost to the limit
                 self._cancel_all(f"not finished {self._drain_timeout:g} s after the last arrival (client.drain_timeout)")
             self._time_out(now - self._request_timeout)
             self._pool.top_up()

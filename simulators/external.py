@@ -148,7 +148,7 @@ def _wait(pid: int, deadline: float) -> tuple[bool, int]:
             peak_memory = max(peak_memory, _peak_memory(pid))
             if select.select([handle], [], [], min(left, LOOK_S))[0]:
                 return True, peak_memory
-        return False, peak_memory
+        return bool(select.select([handle], [], [], 0)[0]), peak_memory  # it may have ended in time, and we looked too late
     finally:
         os.close(handle)
 

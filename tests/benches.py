@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of the gates, those that a machine which stands still for seconds fails, though all else is right. Where they are not what is tested.
+PATIENT_GATES = ("gates.max_lag_p99=60", "gates.max_rate_error=60", "gates.max_client_cpu=60", "gates.max_core_wait=1.0")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Bench:
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def left_processes(self, patience: float = 10.0) -> list[str]:
+    def left_processes(self, patience: float = 60.0) -> list[str]:
         """Command lines of processes that the benches started and that still run after `patience` seconds."""
         deadline = time.monotonic() + patience
         while (left := self._tagged()) and time.monotonic() < deadline:

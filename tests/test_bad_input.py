@@ -32,14 +32,14 @@ def trace_file(folder: Path, *rows: str, header: str = "arrival,input_tokens,out
 )
 def test_a_bad_trace_is_told_by_file_and_row(bench: Bench, rows: list[str], said: str) -> None:
     path = trace_file(bench.folder, *rows)
-    done = bench.run("workload=csv", f"workload.source.path={path}", timeout=60)
+    done = bench.run("workload=csv", f"workload.source.path={path}", timeout=300)
     assert done.returncode == 1
     assert said in one_line(done)
     assert not bench.runs.exists()
 
 
 def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
-    done = bench.run("workload=csv", "workload.source.path=/nowhere/trace.csv", timeout=60)
+    done = bench.run("workload=csv", "workload.source.path=/nowhere/trace.csv", timeout=300)
     assert done.returncode == 1
     assert "/nowhere/trace.csv" in one_line(done)
 
@@ -64,7 +64,7 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
     ],
 )
 def test_a_wrong_setting_is_told_by_its_name(bench: Bench, override: str, said: str) -> None:
-    done = bench.run(*override.split(), "simulator=[]", timeout=60) if "simulator" not in override else bench.run(override, timeout=60)
+    done = bench.run(*override.split(), "simulator=[]", timeout=300) if "simulator" not in override else bench.run(override, timeout=300)
     assert done.returncode == 1
     assert said in one_line(done)
     assert bench.left_halves() == []
@@ -74,6 +74,6 @@ def test_nobody_at_the_attached_url(bench: Bench) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    done = bench.run("engine=attached", f"engine.url={url}", "model=tiny", "hardware=cpu", "simulator=[]", timeout=60)
+    done = bench.run("engine=attached", f"engine.url={url}", "model=tiny", "hardware=cpu", "simulator=[]", timeout=300)
     assert done.returncode == 1
     assert url in one_line(done)

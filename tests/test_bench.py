@@ -13,7 +13,7 @@ from results.profile import Profile
 from results.record import NotAvailable, Run, Track
 from results.store import read_run, run_folders
 from simulators.system import SimulatorError
-from tests.benches import ROOT, Bench, one_line
+from tests.benches import PATIENT_GATES, ROOT, Bench, one_line
 
 QUICK = (
     f"--config-dir={ROOT / 'tests' / 'conf'}",
@@ -34,8 +34,7 @@ QUICK = (
     "profile.mixed_prompts=[64]",
     "profile.held_out_mixed=[32]",
     "profile.mixed_batches=[2]",
-    "gates.max_lag_p99=0.5",
-    "gates.max_core_wait=1.0",
+    *PATIENT_GATES,
     "workload=fixed",
     "workload.input.tokens=64",
     "workload.output.tokens=8",
@@ -124,7 +123,7 @@ def test_a_server_that_crashes_during_the_replay_ends_in_one_line(bench: Bench) 
         _read_until(process, "✓ capacity")
         time.sleep(3)
         _kill(process.pid, "tests.toy_engine")
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=540)
     assert process.returncode == 1, err
     assert "toy ended with signal 9" in err
     assert "server.log" in err

@@ -9,18 +9,11 @@ import pytest
 from results import database
 from results.record import Run
 from results.store import read_run, run_folders
-from tests.benches import Bench, one_line
+from tests.benches import PATIENT_GATES, Bench, one_line
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-SHORT = (
-    "load.duration=10",
-    "capacity.duration=5",
-    "profile.budget=25",
-    "gates.max_lag_p99=1.0",
-    "gates.max_rate_error=0.2",
-    "gates.max_core_wait=1.0",
-)
+SHORT = ("load.duration=10", "capacity.duration=5", "profile.budget=25", *PATIENT_GATES)
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 
 def opened(browser: Browser, report: Path, fragment: str = "", *, width: int = 1366, scheme: Any = "light") -> Page:
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -12,6 +12,7 @@ from harness.client import Client
 from harness.saturation import Batches, interval, request_rate, saturated
 from harness.system import EngineError
 from results.record import RequestRecord
+from tests.patience import measured_again
 from tests.toy_engine import Law, judge, toy_engine
 from workloads.lengths import Fixed, Lognormal
 from workloads.synthetic import Synthetic
@@ -28,6 +29,7 @@ def client(*, count_tokens: bool = True) -> Client:
     )
 
 
+@measured_again
 def test_capacity_is_that_of_the_law() -> None:
     lengths = [(r.input_tokens, r.output_tokens) for r in WORKLOAD.trace(rate=math.inf, num_requests=20000, seed=77)]
     with toy_engine(LAW) as endpoint:
@@ -38,6 +40,7 @@ def test_capacity_is_that_of_the_law() -> None:
     assert 0.6 * CAPACITY.duration <= result.detail["window_s"]
 
 
+@measured_again
 def test_a_server_that_does_not_count_tokens_is_waited_for() -> None:
     lengths = [(r.input_tokens, r.output_tokens) for r in WORKLOAD.trace(rate=math.inf, num_requests=20000, seed=77)]
     with toy_engine(LAW) as endpoint:
@@ -125,6 +128,7 @@ def test_settings_are_checked(wrong: dict[str, float]) -> None:
         Capacity(**(settings | wrong))  # type: ignore[arg-type]
 
 
+@measured_again
 def test_equal_lengths_that_march_in_step_are_measured_too() -> None:
     workload = Synthetic(name="fixed", input=Fixed(tokens=50), output=Fixed(tokens=10))
     with toy_engine(LAW) as endpoint:

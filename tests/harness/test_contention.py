@@ -12,6 +12,7 @@ import pytest
 
 from harness.contention import Contention, account
 from harness.observations import QUIET, Observation, Sighting, quiet
+from tests.patience import measured_again, wait_until
 
 SPIN = "while True: pass"
 TWO_THREADS = """
@@ -29,13 +30,16 @@ pytestmark = pytest.mark.skipif(account(os.getpid()) is None, reason="this kerne
 @contextmanager
 def running(code: str) -> Iterator[int]:
     """A child that runs `code` on the first core that is ours; its process id."""
-    with subprocess.Popen([sys.executable, "-S", "-c", code]) as process:
-        psutil.Process(process.pid).cpu_affinity([min(os.sched_getaffinity(0))])
-        time.sleep(0.3)  # to start
-        yield process.pid
-        process.kill()
+    pinned = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n{code}"
+    with subprocess.Popen([sys.executable, "-S", "-c", pinned]) as process:
+        try:
+            assert wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 0.1)  # it has started
+            yield process.pid
+        finally:
+            process.kill()
 
 
+@measured_again
 def test_a_core_that_two_processes_need() -> None:
     with running(SPIN) as pid, running(SPIN), Contention([pid]) as contention:
         time.sleep(1.0)
@@ -44,13 +48,14 @@ def test_a_core_that_two_processes_need() -> None:
 
 def test_its_own_threads_are_not_others() -> None:
     with running(TWO_THREADS) as pid:
-        before = account(pid)
+        before, begin = account(pid), time.monotonic()
+        assert before is not None
         with Contention([pid]) as contention:
-            time.sleep(1.0)
-        after = account(pid)
-    assert before is not None and after is not None and contention.share is not None
+            assert wait_until(lambda: (account(pid) or before).others - before.others > 0.3)
+        after, wall = account(pid), time.monotonic() - begin
+    assert after is not None and contention.share is not None
     assert after.waited - before.waited > 0.1
-    assert contention.share < after.waited - before.waited - 0.1
+    assert contention.share * wall < after.waited - before.waited - 0.1
 
 
 def test_a_probe_goes_by_its_quiet_runs_where_it_has_any() -> None:

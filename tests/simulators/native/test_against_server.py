@@ -10,7 +10,6 @@ PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
 def test_every_step_of_a_real_server(tmp_path: Path) -> None:
     """40 requests that come faster than they are served, in a KV cache so small that some are preempted."""
     if not PYTHON.exists():

@@ -222,7 +222,7 @@ def test_bad_settings_are_one_line(changes: dict[str, Any], message: str) -> Non
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "simulators.native", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=540)
 
 
 def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
