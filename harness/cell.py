@@ -26,7 +26,7 @@ from harness.contention import Contention
 from harness.gates import Gates
 from harness.model import Model
 from harness.parts import Load, Paths, Workload
-from harness.profile import Profiler
+from harness.profile import Profiler, unfinished
 from harness.system import Endpoint, Engine
 from harness.telemetry import Telemetry
 from results.place import Place
@@ -123,6 +123,8 @@ class Cell:
                 one, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
         self._warn(profile.provenance["core_wait"], "the step times are uncertain")
+        if line := unfinished(profile):
+            say(f"  {line}", style="yellow")
         return profile
 
     def _warn(self, core_wait: float | None, what: str) -> None:

@@ -45,6 +45,17 @@ SOURCE = (
 )
 
 
+def unfinished(profile: Profile) -> str | None:
+    """A line for people when there was no time for all probes, else None: simulators then go on from those that there are."""
+    told = profile.provenance
+    if not told["probes_not_run"]:
+        return None
+    return (
+        f"{len(told['probes_not_run'])} of {told['probes']} probes were not run in profile.budget={told['settings']['budget']:g} s: the "
+        "step times of what they are about are guessed from the others"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profiler:
     """What to probe, and for how long. The grids are cut to the engine's limits, and the limits become grid points themselves.

@@ -1,6 +1,7 @@
 """The profiler against an engine whose step times are known, and what it makes of one that fails."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import pytest
 from harness.client import Client
 from harness.observations import FrontendCost, Observation, Sighting, samples
 from harness.probes import Decode, Prefill
-from harness.profile import Profiler
+from harness.profile import Profiler, unfinished
 from harness.shots import Gun, Shot
 from harness.system import Endpoint, EngineError
 from results.profile import Profile
@@ -136,6 +137,7 @@ def test_the_provenance_says_how_much_was_measured(profile: Profile) -> None:
     assert profile.provenance["samples_per_point"] == {kind: [n.min(), n.median()] for kind, n in counts}
     assert profile.provenance["probe_runs"] == 2 * profile.provenance["probes"]
     assert profile.provenance["probes_not_run"] == []
+    assert unfinished(profile) is None
 
 
 def test_without_time_one_probe_of_each_kind_is_run() -> None:
@@ -146,6 +148,8 @@ def test_without_time_one_probe_of_each_kind_is_run() -> None:
     assert set(profile.samples["repeat"]) == {0}
     assert profile.provenance["probe_runs"] == 5  # the last of them: prompts to refuse
     assert len(profile.provenance["probes_not_run"]) == profile.provenance["probes"] - 5
+    left = profile.provenance["probes"] - 5
+    assert re.match(rf"{left} of .* probes were not run in profile.budget=0 s: .*guessed", unfinished(profile) or "")
 
 
 @dataclass
