@@ -53,6 +53,13 @@ class RecordTable(Records):
             np.concatenate([part._shown for part in parts])[order],
         )
 
+    def at(self, *, arrival: Sequence[float], sent: Sequence[float | None]) -> "RecordTable":
+        """The same records, with these arrivals and sending times, s."""
+        columns = self.columns
+        for name, times in (("arrival", arrival), ("sent", sent)):
+            columns = columns.set_column(columns.schema.get_field_index(name), COLUMNS.field(name), pa.array(times, pa.float64()))
+        return RecordTable(columns, self.token_times, self._shown)
+
     @property
     def request_ids(self) -> NDArray[np.int64]:
         """See Records."""

@@ -20,6 +20,7 @@ from simulators.system import NotAvailable, SimulatorError
 
 CACHE = ROOT / ".cache" / "simulators"
 CONFIGS = ROOT / "conf" / "simulator"
+BYTECODE = ".bytecode"  # beside the checkouts
 LIMIT = 300  # s for one git command
 REDIRECTS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")  # set in a git hook, and then about another repository
 
@@ -105,6 +106,15 @@ def _git(*words: str) -> "subprocess.CompletedProcess[str]":
     environ = {k: v for k, v in os.environ.items() if k not in REDIRECTS}
     environ |= {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "20", "LC_ALL": "C"}
     return subprocess.run(["git", *words], capture_output=True, text=True, env=environ, timeout=LIMIT, check=False)
+
+
+def importing(checkout: Path) -> dict[str, str]:
+    """The environment variables with which a Python imports a checkout's modules and keeps what it compiles, those of its own packages too.
+
+    Uv installs packages uncompiled, and compiling them anew takes longer than a simulation. It is kept beside the checkout, which stays
+    as it was fetched.
+    """
+    return {"PYTHONPATH": str(checkout), "PYTHONPYCACHEPREFIX": str(checkout.parent / BYTECODE)}
 
 
 def configured(configs: Path = CONFIGS) -> list[Repository]:

@@ -1,6 +1,6 @@
 """Runs inside DistServe's simulator's own environment: builds its cluster as its own main() does, and asks it for single step times.
 
-Usage: PYTHONPATH=CHECKOUT python -B -P distserve_driver.py JOB.json
+Usage: PYTHONPATH=CHECKOUT python -P distserve_driver.py JOB.json
 
 JOB.json: model, tensor_parallel; times (a table in its own format that takes the place of the model's, or null); worker (settings of its
 WorkerConfig, laid over its main()'s own); pools (null, or the instances for prefill and for decode, and transfer, the s that a prompt

@@ -18,7 +18,7 @@ import pandas as pd
 
 from results.profile import Profile
 from results.record import RequestRecord, Run, Track
-from simulators.checkout import Repository
+from simulators.checkout import Repository, importing
 from simulators.distserve_times import fit_times
 from simulators.external import Usage, check_finite, check_rows, clean_environment, describe_log, foreign_run, interpreter, run_program
 from simulators.inputs import (
@@ -223,8 +223,8 @@ class DistServeSim:
             "out": str(scratch),
         }
         (scratch / "job.json").write_text(json.dumps(job))
-        env = clean_environment({"PYTHONPATH": str(checkout)})
-        argv = [str(python), "-B", "-P", str(DRIVER), str(scratch / "job.json")]
+        env = clean_environment(importing(checkout))
+        argv = [str(python), "-P", str(DRIVER), str(scratch / "job.json")]
         usage = run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
         if not (scratch / "report.json").is_file():
             raise SimulatorError(f"distserve_sim: it ended without its report; {describe_log(log)}")

@@ -1,6 +1,6 @@
 """Runs inside Splitwise-sim's own environment: its main path, the time of every token beside it, and its times for single steps.
 
-Usage: PYTHONPATH=CHECKOUT python -B -P splitwise_driver.py JOB.json   (in an empty folder, which its own files go to)
+Usage: PYTHONPATH=CHECKOUT python -P splitwise_driver.py JOB.json   (in an empty folder, which its own files go to)
 
 JOB.json: checkout, settings (laid over its own config files), probes (steps as {tokens, batch}), out (folder for ours).
 Writes out/tokens.npz: request, time (s, of every token); and for every block of equal steps its end (s), step (s), steps, prompt_tokens,

@@ -22,7 +22,7 @@ import pandas as pd
 
 from results.profile import Profile
 from results.record import Run, Track
-from simulators.checkout import Repository
+from simulators.checkout import Repository, importing
 from simulators.external import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
 from simulators.inputs import (
     Pools,
@@ -205,8 +205,8 @@ class SplitwiseSim:
         checkout, python, log = self._source().checkout(), interpreter(self.environment), scratch / "log"
         job = {**write_job(scenario, scratch), "checkout": str(checkout), "out": str(scratch), "probes": _probes(points)}
         (scratch / "job.json").write_text(json.dumps(job, indent=1))
-        env = clean_environment({"PYTHONPATH": str(checkout)})
-        argv = [str(python), "-B", "-P", str(DRIVER), str(scratch / "job.json")]
+        env = clean_environment(importing(checkout))
+        argv = [str(python), "-P", str(DRIVER), str(scratch / "job.json")]
         try:
             usage = run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
         except SimulatorError as error:

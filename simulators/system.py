@@ -1,15 +1,18 @@
 """What is asked of a simulator: the requests as really sent and the engine's limits in, one record per request out."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from results import record
 from results.profile import Profile
 from results.record import RequestRecord, Run, Track
+from results.record_table import RecordTable
 
 Support = Literal["yes", "no", "partly"]
 
@@ -91,14 +94,12 @@ def simulated_run(
     replaced by the measured ones (latency counts from the intended arrival on both sides). A request that never left the client
     becomes a failed record. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
     """
-    simulated = {r.request_id: r for r in records}
+    table = RecordTable.of(records if isinstance(records, Sequence) else tuple(records))
     asked = {r.request_id for r in measured.records if r.sent is not None}
-    if asked != simulated.keys():
-        missing, unknown = sorted(asked - simulated.keys())[:5], sorted(simulated.keys() - asked)[:5]
-        raise SimulatorError(
-            f"{system}: {len(asked)} requests in, {len(simulated)} records out; missing ids {missing}, unknown ids {unknown}"
-        )
-    paired = [_beside(m, simulated.get(m.request_id)) for m in measured.records]
+    simulated = set(table.request_ids.tolist())
+    if asked != simulated or len(asked) != len(table):
+        missing, unknown = sorted(asked - simulated)[:5], sorted(simulated - asked)[:5]
+        raise SimulatorError(f"{system}: {len(asked)} requests in, {len(table)} records out; missing ids {missing}, unknown ids {unknown}")
     return dataclasses.replace(
         measured,
         run_id=record.simulated_id(measured.run_id, system, track),
@@ -107,7 +108,7 @@ def simulated_run(
         version=version,
         track=track,
         measured_run_id=measured.run_id,
-        records=tuple(paired),
+        records=_beside(measured.records, table),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_s=wall_s,
         valid=True,
@@ -118,7 +119,12 @@ def simulated_run(
     )
 
 
-def _beside(measured: RequestRecord, simulated: RequestRecord | None) -> RequestRecord:
-    if simulated is None:
-        return RequestRecord(request_id=measured.request_id, arrival=measured.arrival, error="not sent in the measured run")
-    return dataclasses.replace(simulated, arrival=measured.arrival, sent=measured.sent)
+def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:
+    """The simulated records at the measured arrivals and sending times, in the measured order; those of requests never sent beside them."""
+    place = {record.request_id: number for number, record in enumerate(measured)}
+    unsent = [
+        RequestRecord(request_id=r.request_id, arrival=r.arrival, error="not sent in the measured run") for r in measured if r.sent is None
+    ]
+    parts = [simulated, RecordTable.of(unsent)] if unsent else [simulated]
+    places = [np.array([place[number] for number in part.request_ids.tolist()]) for part in parts]
+    return RecordTable.merged(parts, places).at(arrival=[r.arrival for r in measured], sent=[r.sent for r in measured])

@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from simulators.checkout import Repository, configured
+from simulators.checkout import Repository, configured, importing
 from simulators.system import NotAvailable, SimulatorError
 
 VARIABLE = "PLUMBLINE_TOY_GIT"
@@ -55,6 +56,21 @@ def test_once_there_the_source_is_not_needed(source: Path, tmp_path: Path) -> No
     first = pinned.checkout(tmp_path / "cache")
     source.rename(tmp_path / "gone")
     assert pinned.checkout(tmp_path / "cache") == first
+
+
+def test_what_is_imported_is_compiled_once_and_leaves_the_checkout_as_it_was(source: Path, tmp_path: Path) -> None:
+    (source / "toy.py").write_text("print(__cached__)\n")
+    git(source, "add", ".")
+    git(source, "commit", "-q", "-m", "a module")
+    pinned = repository(source, git(source, "rev-parse", "HEAD"))
+    folder = pinned.checkout(tmp_path / "cache")
+    compiled = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-P", "-c", "import toy"], env=importing(folder), capture_output=True, text=True, check=True)
+        kept = Path(done.stdout.strip())
+        compiled.append((kept, kept.stat().st_ino))
+    assert compiled[0] == compiled[1] and kept.is_relative_to(tmp_path / "cache") and not kept.is_relative_to(folder)
+    assert pinned.checkout(tmp_path / "cache") == folder
 
 
 def test_without_a_copy_one_line_says_how_to_get_one(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_every_request_comes_back_as_asked_and_twice_the_same(copied: str, tmp_p
         assert record.sent is not None and record.scheduled is not None and record.first_token is not None
         assert asked.arrival <= record.sent <= record.scheduled < record.first_token <= (record.finished or 0)
         assert list(record.token_times) == sorted(record.token_times)
-    assert repr(run.records) == repr(again.records)
+    assert run.records == again.records
     assert run.config["simulator"]["timing"]["peak_memory"] > 50e6
     assert run.version == f"git-{run.provenance['commit'][:7]}"
     assert run.provenance["commit"] == configured(copied).commit
