@@ -1,70 +1,63 @@
-"""How long the blocks of a block bootstrap must be: from the autocorrelation of what is resampled.
+"""How much a run of requests that are alike can tell: their correlation time, and the series whose correlation an error has.
 
-Near saturation a request's latency is much like its neighbours': they stood in the same queue. Then n requests tell less than n
-independent ones would, and a bootstrap that draws requests one by one gives intervals that are too narrow.
+Near saturation a request's latency is much like its neighbours': they stood in the same queue. Then n requests tell no more than
+n / (correlation time) independent ones would.
 """
-
-import math
-from collections.abc import Iterable
 
 import numpy as np
 
 from analysis.stats import Values
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # rounded up to these: runs then share their resamples
+BLOCKS = 8  # of a run, each as long as an eighth of it
+HIDDEN = 1 / 6  # of the variance that blocks show, at most, they may hide: blocks are three correlation times long, or there is no interval
 
 
-def optimal_length(series: Values) -> float:
-    """Mean block length for the stationary bootstrap of the mean of a series, which is in order of time.
+def correlation_time(series: Values) -> float:
+    """How many values of a series, which is in order of time, tell as much about its mean as one independent value does; at least 1.
 
-    Politis and White 2004 (doi:10.1081/ETC-120028836) with the correction of Patton, Politis and White 2009
-    (doi:10.1080/07474930802459016): b = (2 g^2 / D)^(1/3) n^(1/3), with g = sum of w(k/M) |k| R(k) and D = 2 (sum of w(k/M) R(k))^2 over
-    lags -M to M, R the autocovariance and w their flat-top window. M is twice the first lag behind which K autocorrelations in a row
-    are insignificant. At least 1, at most min(3 sqrt(n), n / 3). NaNs are left out; 1 for fewer than 8 values or a constant.
+    tau = 1 + 2 (r(1) + r(2) + ...), the integrated autocorrelation time, r the autocorrelation. The sum ends by Geyer's initial monotone
+    sequence (Geyer 1992, Practical Markov chain Monte Carlo, doi:10.1214/ss/1177011137, section 3.3): lags are taken in pairs, r(2k) +
+    r(2k + 1), as long as a pair is positive, and none counts for more than the one before. NaNs are left out; 1 for fewer than 4 values
+    or a constant.
     """
     values = series[np.isfinite(series)]
-    n = len(values)
-    if n < 8 or np.ptp(values) <= 1e-9 * np.abs(values).max():
+    if len(values) < 4 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return 1.0
-    longest = math.ceil(min(3 * math.sqrt(n), n / 3))
-    needed = max(5, int(math.log10(n)))
-    lags = min(math.ceil(math.sqrt(n)) + needed, n - 1)
-    covariance = _autocovariance(values, lags)
-    small = np.abs(covariance[1:] / covariance[0]) < 2 * math.sqrt(math.log10(n) / n)
-    runs = np.convolve(small, np.ones(needed), mode="valid") == needed  # runs[i]: lags i + 1 to i + needed are all insignificant
-    cut = int(np.argmax(runs)) if runs.any() else lags
-    width = min(2 * max(cut, 1), lags)
-    lag = np.arange(1, width + 1)
-    window = np.clip(2 * (1 - lag / width), 0, 1)
-    g = 2 * np.sum(window * lag * covariance[1 : width + 1])
-    spectrum = covariance[0] + 2 * np.sum(window * covariance[1 : width + 1])
-    if spectrum <= 0:  # more regular than independent values: drawing them one by one errs on the safe side
-        return 1.0
-    length = (g**2 / spectrum**2) ** (1 / 3) * n ** (1 / 3)
-    return float(np.clip(length, 1, longest))
+    covariance = _autocovariance(values)
+    even = len(covariance) // 2 * 2
+    pairs = covariance[:even:2] + covariance[1:even:2]
+    ends = np.flatnonzero(pairs <= 0)
+    pairs = np.minimum.accumulate(pairs[: ends[0] if len(ends) else None])
+    return max(1.0, float(2 * pairs.sum() / covariance[0] - 1))
 
 
-def paired_length(pairs: Iterable[tuple[Values, Values]]) -> int:
-    """One block length for the errors of several quantities, each given as (measured, simulated) by request in order of arrival.
+def hidden(time: float, block: float) -> float:
+    """How much variance of a mean blocks do not show, over what they do: what is alike across their ends.
 
-    To first order the error of a mean, R - 1 with R = mean(simulated) / mean(measured), varies as the mean of simulated - R * measured
-    does (the ratio estimator; Cochran 1977, Sampling Techniques, ch. 6): blocks as long as that series needs. The longest of all, rounded
-    up to one of LENGTHS.
+    time: the series' correlation time. block: mean length of the stationary bootstrap's blocks. They weigh lag k by (1 - 1 / block)^k
+    (Politis and Romano 1994, section 3), so of a correlation that fades exponentially they show 1 / (1 + (time - 1) / (2 block)).
     """
-    longest = 1.0
-    for measured, simulated in pairs:
-        both = np.isfinite(measured) & np.isfinite(simulated)
-        total = float(measured[both].sum())
-        if total > 0:
-            ratio = float(simulated[both].sum()) / total
-            longest = max(longest, optimal_length(simulated[both] - ratio * measured[both]))
-    return next((length for length in LENGTHS if length >= round(longest, 6)), LENGTHS[-1])
+    return (time - 1) / (2 * block)
 
 
-def _autocovariance(values: Values, lags: int) -> Values:
-    """R(0) to R(lags), divided by n each."""
+def error_series(measured: Values, simulated: Values) -> Values:
+    """By request, what the error of a mean or a sum varies with: simulated - R * measured, R = sum(simulated) / sum(measured).
+
+    To first order the error, R - 1, varies as the mean of this series does (the ratio estimator; Cochran 1977, Sampling Techniques, ch. 6).
+    So a simulator that follows the measured queue has errors that are less alike than the latencies are. NaN where one of both is.
+    """
+    both = np.isfinite(measured) & np.isfinite(simulated)
+    total = float(measured[both].sum())
+    scaled = measured * (float(simulated[both].sum()) / total if total > 0 else 0.0)
+    series = simulated - scaled
+    series[np.abs(series) <= 1e-9 * np.abs(scaled)] = 0.0  # what rounding left
+    return series
+
+
+def _autocovariance(values: Values) -> Values:
+    """Of all lags from 0, divided by n each."""
     centred = values - values.mean()
     n = len(centred)
-    spectrum = np.fft.rfft(centred, 2 * n)
-    found: Values = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1] / n
+    spectrum = np.fft.rfft(centred, 2 ** (2 * n - 1).bit_length())
+    found: Values = np.fft.irfft(np.abs(spectrum) ** 2)[:n] / n
     return found

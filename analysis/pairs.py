@@ -9,7 +9,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from analysis.blocks import paired_length
 from analysis.data import Key, RunRow, Score
 from analysis.requests import LATENCIES, RATES, Requests, read_gaps
 from analysis.resampling import Described, Pool, Resamples
@@ -34,23 +33,20 @@ class Scorer:
     bootstrap: Bootstrap
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
-    def resamples(self, measured: str, simulated: str) -> Resamples:
-        """Resamples of all requests, in blocks as long as the errors of latencies and goodput need."""
-        one = self.requests[measured]
-        other = self.requests[simulated].in_order_of(one)
-        pairs = [(_only(one[metric], one.inside), _only(other[metric], one.inside)) for metric in (*LATENCIES, "goodput")]
-        return Resamples(len(one), paired_length(pairs), self.bootstrap)
+    def resamples(self, measured: str) -> Resamples:
+        """Resamples of all requests."""
+        return Resamples(len(self.requests[measured]), self.bootstrap)
 
     def error_of_sums(self, measured: Values, simulated: Values) -> Estimate:
         """The error of a sum over requests, of which those without any part in it are left out of the resamples."""
         counted = (np.nan_to_num(measured) != 0) | (np.nan_to_num(simulated) != 0)
         one, other = measured[counted], simulated[counted]
-        resamples = Resamples(len(one), paired_length([(one, other)]), self.bootstrap)
+        resamples = Resamples(len(one), self.bootstrap)
         return resamples.errors(*resamples.sums(one, other))[0]
 
     def estimates(self, measured: str, simulated: str) -> dict[Key, Estimate]:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
-        resamples = self.resamples(measured, simulated)
+        resamples = self.resamples(measured)
         one, other = (self._described(run, measured, resamples) for run in (measured, simulated))
         errors = {group: resamples.errors(one[group], other[group]) for group in one}
         if measured in self.with_tokens and simulated in self.with_tokens:
@@ -67,7 +63,7 @@ class Scorer:
         kept = whole.inside & mask
         one, other = (run.only(kept) for run in (whole, self.requests[simulated.run_id].in_order_of(whole)))
         pairs = [(one[metric], other[metric]) for metric in LATENCIES]
-        resamples = Resamples(len(one), paired_length(pairs), self.bootstrap)
+        resamples = Resamples(len(one), self.bootstrap)
         row = scores_of(measured, simulated)
         for metric in (*LATENCIES, "slo_attainment"):
             stats: Sequence[str | None] = STATS if metric in LATENCIES else (None,)
@@ -90,7 +86,7 @@ class Scorer:
         one = self.requests[measured.run_id]
         other = self.requests[simulated.run_id].in_order_of(one)
         pairs = [(_only(one[metric], one.inside), _only(other[metric], one.inside)) for metric in LATENCIES]
-        yield from _distances(pairs, self.resamples(measured.run_id, simulated.run_id), scores_of(measured, simulated))
+        yield from _distances(pairs, self.resamples(measured.run_id), scores_of(measured, simulated))
 
     def _described(self, run_id: str, measured: str, resamples: Resamples) -> dict[str, Described]:
         """A run's latencies and rates on the resamples."""
@@ -101,7 +97,7 @@ class Scorer:
             found = {metric: resamples.describe(_only(requests[metric], order.inside)) for metric in LATENCIES}
             return found | dict(zip(RATES, resamples.sums(*(requests[rate] for rate in RATES)), strict=True))
 
-        return self._keep((run_id, resamples.block), describe) if run_id == measured else describe()
+        return self._keep((run_id,), describe) if run_id == measured else describe()
 
     def _gaps(self, run_id: str, measured: str, resamples: Resamples) -> Described:
         """A run's gaps between tokens on the resamples."""
@@ -111,7 +107,7 @@ class Scorer:
             gaps = read_gaps(self.connection, self.requests[run_id].in_order_of(order))
             return resamples.describe_pool(Pool([of if inside else of[:0] for of, inside in zip(gaps, order.inside, strict=True)]))
 
-        return self._keep((run_id, resamples.block, "itl"), describe) if run_id == measured else describe()
+        return self._keep((run_id, "itl"), describe) if run_id == measured else describe()
 
     def _keep(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._kept:

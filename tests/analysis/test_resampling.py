@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.blocks import LENGTHS, optimal_length, paired_length
+from analysis.blocks import BLOCKS, correlation_time, error_series
 from analysis.resampling import Pool, Resamples
 from analysis.stats import QUANTILES, STATS, Bootstrap, Estimate, Values, describe, relative_errors
 
@@ -26,22 +26,34 @@ def alike(phi: float, n: int, rng: np.random.Generator) -> Values:
     return series
 
 
-def errors(measured: Values, simulated: Values, block: int = 1, bootstrap: Bootstrap = BOOTSTRAP) -> dict[str, Estimate]:
-    resamples = Resamples(len(measured), block, bootstrap)
+def queue(rho: float, shape: tuple[int, int], rng: np.random.Generator) -> Values:
+    """Latencies of an M/G/1 queue in its stationary state, lognormal service of mean 1 and variance 1: (runs, requests).
+
+    Lindley's recursion, wait[i + 1] = max(0, wait[i] + service[i] - gap[i]), as a sum and its least value so far.
+    """
+    before = 2000  # requests that fill the empty queue
+    size = shape[0], shape[1] + before
+    gaps, service = rng.exponential(1 / rho, size), rng.lognormal(-np.log(2) / 2, np.sqrt(np.log(2)), size)
+    total = np.cumsum(np.pad((service - gaps)[:, :-1], ((0, 0), (1, 0))), axis=1)
+    latency: Values = total - np.minimum.accumulate(total, axis=1) + service
+    return latency[:, before:]
+
+
+def errors(measured: Values, simulated: Values, bootstrap: Bootstrap = BOOTSTRAP) -> dict[str, Estimate]:
+    resamples = Resamples(len(measured), bootstrap)
     return dict(zip(STATS, resamples.errors(resamples.describe(measured), resamples.describe(simulated)), strict=True))
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.1, 3.0])
-@pytest.mark.parametrize("block", [1, 8])
-def test_scaling_every_value_gives_that_error_and_an_interval_that_covers_it(factor: float, block: int) -> None:
+def test_scaling_every_value_gives_that_error_and_an_interval_that_covers_it(factor: float) -> None:
     measured = latencies()
-    for estimate in errors(measured, factor * measured, block).values():
+    for estimate in errors(measured, factor * measured).values():
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((factor - 1,) * 3)  # paired: no resample sees another
 
 
-@given(st.lists(st.one_of(st.floats(1e-3, 1e3), st.just(float("nan"))), min_size=2, max_size=40), st.sampled_from([1, 3]))
-def test_a_resample_is_described_as_if_its_requests_were_written_out(values: list[float], block: int) -> None:
-    resamples = Resamples(len(values), block, Bootstrap(resamples=100))
+@given(st.lists(st.one_of(st.floats(1e-3, 1e3), st.just(float("nan"))), min_size=2, max_size=40))
+def test_a_resample_is_described_as_if_its_requests_were_written_out(values: list[float]) -> None:
+    resamples = Resamples(len(values), Bootstrap(resamples=100))
     drawn = resamples.describe(np.array(values))
     for weights, row in zip(resamples.weights[:20], drawn.draws.T, strict=False):
         np.testing.assert_allclose(row, describe(np.repeat(values, weights)), rtol=1e-9)
@@ -52,16 +64,14 @@ def test_a_resample_is_described_as_if_its_requests_were_written_out(values: lis
     np.testing.assert_allclose(resamples.sums(np.array(values))[0].draws[0], resamples.weights @ np.nan_to_num(values))
 
 
-@pytest.mark.parametrize("block", [1, 4, 32])
-def test_every_resample_holds_as_many_requests_in_blocks_of_the_mean_length_asked_for(block: int) -> None:
+def test_every_resample_holds_as_many_requests_in_blocks_of_an_eighth_of_them() -> None:
     n = 400
-    weights = Resamples(n, block, BOOTSTRAP).weights
+    weights = Resamples(n, BOOTSTRAP).weights
     assert set(weights.sum(axis=1)) == {n}
-    assert weights.mean(axis=0) == pytest.approx(np.ones(n), abs=0.05 * np.sqrt(block) * 5)
-    # the variance of the mean of a block-wise constant series tells the blocks' length: it is that of n / block values
-    constant = np.repeat(np.random.default_rng(0).normal(size=n // 2), 2)
-    alone, together = (Resamples(n, b, BOOTSTRAP).sums(constant)[0].draws.std() for b in (1, 64))
-    assert together > 1.2 * alone
+    assert weights.mean(axis=0) == pytest.approx(np.ones(n), abs=0.05 * np.sqrt(n / BLOCKS) * 5)
+    # every request is followed by the next one but where a block ends: neighbours are drawn as often as each other, nearly
+    jumps = np.abs(np.diff(weights.astype(int), axis=1)).sum(axis=1).mean()
+    assert BLOCKS < jumps < 3 * BLOCKS
 
 
 def test_pairing_makes_the_interval_narrower_than_independent_samples_would() -> None:
@@ -90,56 +100,58 @@ def test_intervals_cover_the_truth_about_as_often_as_they_claim() -> None:
     assert all(0.90 <= count / 150 <= 0.999 for count in hits.values()), hits
 
 
-def test_blocks_cover_where_neighbours_are_alike_and_single_requests_do_not() -> None:
-    """150 runs of 800 requests whose latencies are an AR(1) of 0.8; the true error of the mean is 0."""
-    rng = np.random.default_rng(11)
-    hits = {"blocks": 0, "single": 0}
-    for _ in range(150):
-        measured, simulated = (10 + alike(0.8, 800, rng) for _ in range(2))
-        block = paired_length([(measured, simulated)])
-        assert block > 8
-        for name, length in (("blocks", block), ("single", 1)):
-            hits[name] += _covers(errors(measured, simulated, length, Bootstrap(resamples=400))["mean"], 0.0)
-    assert 0.88 <= hits["blocks"] / 150 <= 0.999, hits
-    assert hits["single"] / 150 < 0.6, hits
+@pytest.mark.parametrize(("rho", "n", "given"), [(0.3, 200, 0.9), (0.6, 1000, 0.9), (0.8, 1000, 0.4), (0.9, 2000, 0.1)])
+def test_near_saturation_an_interval_is_wide_or_unknown_but_seldom_wrong(rho: float, n: int, given: float) -> None:
+    """Two M/G/1 queues of one law, 150 times: the true error is 0, and at most one run in ten says in any statistic that it is not (5 %
+    are claimed; their standard deviation here is 1.8 %). given: the least share of intervals that are known."""
+    rng, runs = np.random.default_rng(2026), 150
+    wrong, known = dict.fromkeys(STATS, 0), 0
+    for measured, simulated in zip(queue(rho, (runs, n), rng), queue(rho, (runs, n), rng), strict=True):
+        found = errors(measured, simulated)
+        known += found["mean"].low is not None
+        for stat, estimate in found.items():
+            wrong[stat] += estimate.low is not None and not _covers(estimate, 0.0)
+    assert known >= given * runs
+    assert max(wrong.values()) <= runs / 10, wrong
 
 
-@pytest.mark.parametrize(
-    ("phi", "n", "length"),
-    [(0.0, 400, 1.6768), (0.5, 400, 8.9409), (0.9, 400, 23.5804), (0.9, 1000, 42.2831), (0.97, 300, 26.6058)],
-)
-def test_block_lengths_are_those_of_the_package_arch(phi: float, n: int, length: float) -> None:
-    """arch 8.0.0, optimal_block_length(...)['stationary'], of the same series (it normalises autocorrelations a little otherwise)."""
-    noise = np.random.default_rng(5).normal(size=n)
-    series = np.zeros(n)
-    for i in range(n):
-        series[i] = phi * (series[i - 1] if i else 0) + noise[i]
-    assert optimal_length(series) == pytest.approx(length, rel=0.01)
-    assert optimal_length(1e-3 * series + 5) == pytest.approx(optimal_length(series))
+def test_intervals_of_independent_requests_are_hardly_wider_than_those_of_the_ordinary_bootstrap() -> None:
+    rng, ratios = np.random.default_rng(3), []
+    for _ in range(20):
+        measured, simulated = rng.lognormal(-3, 0.8, (2, 300))
+        drawn = rng.integers(0, 300, (1000, 300))
+        low, high = np.quantile(simulated[drawn].mean(axis=1) / measured[drawn].mean(axis=1), (0.025, 0.975))
+        ratios.append(_width(errors(measured, simulated)["mean"]) / (high - low))
+    assert 1.0 < np.mean(ratios) < 1.2
 
 
-def test_requests_that_have_nothing_in_common_are_drawn_one_by_one_or_nearly_so() -> None:
-    lengths = [paired_length([(latencies(300, seed), latencies(300, seed + 99))]) for seed in range(40)]
-    assert np.median(lengths) <= 3
-    assert {*lengths} <= {*LENGTHS}
-    assert optimal_length(np.ones(50)) == optimal_length(np.arange(5.0)) == optimal_length(np.full(50, np.nan)) == 1
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_the_correlation_time_of_an_autoregression_is_the_one_in_the_book(phi: float) -> None:
+    series = alike(phi, 20_000, np.random.default_rng(5))
+    assert correlation_time(series) == pytest.approx((1 + phi) / (1 - phi), rel=0.15)
+    assert correlation_time(1e-3 * series + 5) == pytest.approx(correlation_time(series))
 
 
-def test_blocks_are_as_long_as_the_error_needs_not_as_the_latencies_themselves() -> None:
+def test_a_series_without_a_correlation_has_a_time_of_one() -> None:
+    assert correlation_time(np.ones(50)) == correlation_time(np.arange(3.0)) == correlation_time(np.full(50, np.nan)) == 1
+    assert correlation_time(np.tile([1.0, -1.0], 50)) == 1  # more regular than independent values
+
+
+def test_what_counts_is_how_much_alike_the_errors_are_not_the_latencies_themselves() -> None:
     rng = np.random.default_rng(8)
-    measured = 10 + alike(0.9, 600, rng)
+    measured = 10 + alike(0.97, 600, rng)
     follows = 1.2 * measured + 0.1 * rng.normal(size=600)  # right about every queue
-    assert optimal_length(measured) > 20
-    assert paired_length([(measured, follows)]) <= 4
-    assert paired_length([(measured, 1.2 * measured)]) == 1
-    assert paired_length([(measured, follows), (measured, 10 + alike(0.9, 600, rng))]) > 20
-    assert paired_length([(np.zeros(50), np.ones(50)), (np.full(50, np.nan), np.ones(50))]) == 1
+    assert correlation_time(measured) > 30
+    assert correlation_time(error_series(measured, follows)) < 2
+    assert correlation_time(error_series(measured, 1.2 * measured)) == 1
+    assert errors(measured, follows)["mean"].low is not None
+    assert errors(measured, 10 + alike(0.97, 600, rng))["mean"].low is None
 
 
 def test_a_pool_describes_all_values_of_the_drawn_requests() -> None:
     rng = np.random.default_rng(3)
     groups = [rng.exponential(0.01, size) for size in rng.integers(0, 40, 50)]
-    resamples = Resamples(50, 1, Bootstrap(resamples=100))
+    resamples = Resamples(50, Bootstrap(resamples=100))
     described = resamples.describe_pool(Pool(groups, grid=10_000))
     for row, weights in zip(described.draws.T[:6], resamples.weights, strict=False):
         values = np.concatenate([np.tile(group, weight) for group, weight in zip(groups, weights, strict=True)])
@@ -149,7 +161,7 @@ def test_a_pool_describes_all_values_of_the_drawn_requests() -> None:
 def test_a_thinned_pool_stays_near_the_exact_one() -> None:
     rng = np.random.default_rng(4)
     groups = [rng.exponential(0.01, 100) for _ in range(100)]
-    resamples = Resamples(100, 1, Bootstrap(resamples=100))
+    resamples = Resamples(100, Bootstrap(resamples=100))
     thin, exact = (resamples.describe_pool(Pool(groups, grid=grid)) for grid in (512, 10**6))
     np.testing.assert_allclose(thin.draws, exact.draws, rtol=0.02)
     np.testing.assert_allclose(thin.point, exact.point, rtol=0.02)
@@ -157,7 +169,7 @@ def test_a_thinned_pool_stays_near_the_exact_one() -> None:
 
 def test_pools_scaled_by_a_factor_have_that_error_in_every_statistic() -> None:
     groups = [latencies(20, seed) for seed in range(30)]
-    resamples = Resamples(30, 2, BOOTSTRAP)
+    resamples = Resamples(30, BOOTSTRAP)
     sides = [resamples.describe_pool(Pool([factor * group for group in groups])) for factor in (1.0, 1.1)]
     for estimate in resamples.errors(*sides):
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.1,) * 3, abs=1e-6)
@@ -167,13 +179,13 @@ def test_an_error_against_zero_or_nothing_is_unknown_not_infinite() -> None:
     zeros, ones, nothing = np.zeros(5), np.ones(5), np.full(5, np.nan)
     for measured, simulated in ((zeros, ones), (nothing, ones), (ones, nothing)):
         assert errors(measured, simulated)["mean"] == Estimate(value=None)
-    resamples = Resamples(5, 1, BOOTSTRAP)
+    resamples = Resamples(5, BOOTSTRAP)
     assert resamples.errors(*resamples.sums(zeros, ones)) == [Estimate(value=None)]
     assert errors(np.ones(1), 2 * np.ones(1))["p50"] == Estimate(value=1.0)  # one request: no interval
 
 
 def test_the_error_of_a_total_counts_missing_values_as_nothing() -> None:
-    resamples = Resamples(4, 1, BOOTSTRAP)
+    resamples = Resamples(4, BOOTSTRAP)
     [estimate] = resamples.errors(*resamples.sums(np.ones(4), np.array([1.0, np.nan, 1.0, 0.0])))
     assert estimate.value == pytest.approx(-0.5)
     assert _covers(estimate, -0.5)
@@ -183,7 +195,7 @@ def test_mape_is_not_fooled_by_errors_that_cancel() -> None:
     measured = np.ones(100)
     simulated = np.where(np.arange(100) % 2 == 0, 0.8, 1.2)
     assert errors(measured, simulated)["mean"].value == pytest.approx(0)
-    resamples = Resamples(100, 1, BOOTSTRAP)
+    resamples = Resamples(100, BOOTSTRAP)
     mape = resamples.estimates(resamples.means(relative_errors(measured, simulated))[0])[0]
     assert (mape.value, mape.low, mape.high) == pytest.approx((0.2,) * 3)
 

@@ -175,7 +175,7 @@ def test_capacity_is_compared_where_both_are_saturated_and_nowhere_else(scored: 
     assert ("vidur", "shipped") not in found
     slow = found["native", "matched"]  # prefill 1.5, decode 1.3 times as long as the engine's
     assert -0.4 < slow["error"] < -0.15
-    assert slow["error_low"] <= slow["error"] <= slow["error_high"]
+    assert slow["error_low"] is None  # the requests that it did not serve in time are one stretch, at the end: one block's worth
     assert found["native", "calibrated"]["error"] == pytest.approx(0, abs=0.1)
 
 
