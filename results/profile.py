@@ -84,4 +84,4 @@ class Profile:
         """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
         meta = json.loads((folder / "profile.json").read_text())
         limits = EngineLimits(**meta.pop("limits"))
-        return cls(samples=pq.read_table(folder / "profile.parquet").to_pandas(), limits=limits, **meta)
+        return cls(samples=pq.ParquetFile(folder / "profile.parquet").read().to_pandas(), limits=limits, **meta)
