@@ -19,7 +19,7 @@ from workloads.synthetic import Synthetic
 from workloads.trace import Request, Trace
 
 LAW = Law(per_sequence=0.0005)
-CAPACITY = Capacity(duration=10.0, pilot=24, pressure=1.2, population=4000, batches=20, slots=64, wide=0.1)
+CAPACITY = Capacity(duration=8.0, pilot=24, pressure=1.2, population=4000, batches=20, slots=64, wide=0.1)
 WORKLOAD = Synthetic(name="toy", input=Lognormal(mean=100, cv=0.6, most=400), output=Lognormal(mean=12, cv=0.8, most=60))
 
 
@@ -44,7 +44,7 @@ def test_capacity_is_that_of_the_law() -> None:
 def test_a_server_that_does_not_count_tokens_is_waited_for() -> None:
     lengths = [(r.input_tokens, r.output_tokens) for r in WORKLOAD.trace(rate=math.inf, num_requests=20000, seed=77)]
     with toy_engine(LAW) as endpoint:
-        result = dataclasses.replace(CAPACITY, duration=6.0).measure(
+        result = dataclasses.replace(CAPACITY, duration=4.0).measure(
             endpoint, client(count_tokens=False), WORKLOAD, vocab_size=1000, seed=3
         )
     judge(result.rate == pytest.approx(LAW.capacity(lengths), rel=0.10), f"{result}, and the law says {LAW.capacity(lengths)}")
@@ -132,5 +132,5 @@ def test_settings_are_checked(wrong: dict[str, float]) -> None:
 def test_equal_lengths_that_march_in_step_are_measured_too() -> None:
     workload = Synthetic(name="fixed", input=Fixed(tokens=50), output=Fixed(tokens=10))
     with toy_engine(LAW) as endpoint:
-        result = CAPACITY.measure(endpoint, client(), workload, vocab_size=1000, seed=4)
+        result = dataclasses.replace(CAPACITY, duration=5.0).measure(endpoint, client(), workload, vocab_size=1000, seed=4)
     judge(result.rate == pytest.approx(LAW.capacity([(50, 10)]), rel=0.10), f"{result}, and the law says {LAW.capacity([(50, 10)])}")

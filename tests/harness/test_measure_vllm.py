@@ -1,9 +1,11 @@
-"""Capacity and profile of a real vLLM on the CPU: that they come about, and what must hold of them on any machine."""
+"""Capacity and profile of a real vLLM on the CPU, and its core's death: what must hold of them on any machine."""
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -13,8 +15,9 @@ from harness.client import Client
 from harness.model import Model
 from harness.parts import Workload
 from harness.profile import Profiler
-from harness.system import Engine
+from harness.system import Engine, EngineError
 from results.profile import Profile
+from tests.harness.test_vllm import descendants, is_core
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -24,7 +27,7 @@ def part(path: str, **settings: object) -> Any:
 
 
 @pytest.mark.e2e
-def test_capacity_and_profile_of_a_real_engine(tmp_path: Path) -> None:
+def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Path) -> None:
     engine: Engine = part("engine/vllm_cpu.yaml")
     model: Model = part("model/tiny.yaml")
     client: Client = part("client/default.yaml")
@@ -39,9 +42,16 @@ def test_capacity_and_profile_of_a_real_engine(tmp_path: Path) -> None:
     }
     profiler: Profiler = part("profile/cpu.yaml", budget=60.0, repeats=1, max_prompt=1200, max_batch=8, **few)
     workload: Workload = part("workload/azure_conv_like.yaml")
-    with engine.serve(model.folder(tmp_path), tmp_path / "log") as endpoint:
+    log, others = tmp_path / "server.log", descendants()
+    words = r"vllm ended with .* during the run; its log says: "
+    with pytest.raises(EngineError, match=words) as caught, engine.serve(model.folder(tmp_path), log) as endpoint:
         result = capacity.measure(endpoint, client, workload, vocab_size=model.vocab_size, seed=1)
         profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu")
+        started = descendants() - others
+        next(process for process in started if is_core(process)).send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(started, timeout=540)
+        assert not alive
+    assert "\n" not in str(caught.value) and str(log) in str(caught.value)
     assert 0 < result.low <= result.rate <= result.high < math.inf
     points = profile.points()
     assert set(points["kind"]) == {"prefill", "decode", "mixed", "frontend"}

@@ -24,7 +24,7 @@ from tests.patience import wait_until
 from workloads.trace import Request, Trace
 
 CONF = Path(__file__).parents[2] / "conf"
-POOL, CHUNK, SLOTS = 3000, 256, 4
+POOL, CHUNK, SLOTS = 1600, 256, 4
 
 
 def settings(name: str, **changes: Any) -> Sglang:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,24 +193,3 @@ def test_the_engine_core_has_a_core_of_its_own(endpoint: Endpoint) -> None:
     assert list(endpoint.details["core_cpus"]) == cores[0].cpu_affinity()
     assert not set(cores[0].cpu_affinity()) & set(servers[0].cpu_affinity())
     assert list(endpoint.core_pids) == [cores[0].pid]
-
-
-@pytest.mark.e2e
-def test_a_bad_option_is_named_in_one_line(model_dir: Path, tmp_path: Path) -> None:
-    log, engine = tmp_path / "server.log", settings("vllm_cpu", extra_args=["--no-such-option"])
-    with pytest.raises(EngineError, match="unrecognized arguments: --no-such-option") as caught, engine.serve(model_dir, log):
-        pass
-    message = str(caught.value)
-    assert "\n" not in message and "exit code 2" in message and str(log) in message
-
-
-@pytest.mark.e2e
-def test_an_engine_core_that_is_killed_ends_the_run_with_an_error(model_dir: Path, tmp_path: Path) -> None:
-    log, engine = tmp_path / "server.log", settings("vllm_cpu", kv_cache_gib=0.125, max_model_len=1024)
-    others = descendants()
-    with pytest.raises(EngineError, match=r"vllm ended with .* during the run; its log says: ") as caught, engine.serve(model_dir, log):
-        started = descendants() - others
-        next(process for process in started if is_core(process)).send_signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(started, timeout=120)
-        assert not alive
-    assert "\n" not in str(caught.value) and str(log) in str(caught.value)

