@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.blocks import BLOCKS, correlation_time, error_series
@@ -51,6 +51,7 @@ def test_scaling_every_value_gives_that_error_and_an_interval_that_covers_it(fac
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((factor - 1,) * 3)  # paired: no resample sees another
 
 
+@settings(deadline=None)  # the first one loads what is compiled
 @given(st.lists(st.one_of(st.floats(1e-3, 1e3), st.just(float("nan"))), min_size=2, max_size=40))
 def test_a_resample_is_described_as_if_its_requests_were_written_out(values: list[float]) -> None:
     resamples = Resamples(len(values), Bootstrap(resamples=100))
