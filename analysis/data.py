@@ -18,6 +18,7 @@ from results.database import connect
 
 LIMITS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 TRACKS = ("shipped", "matched", "calibrated")  # those that are scored: the oracle is a diagnosis
+LOST = 0.01  # of a measured run's requests that a simulator may refuse or lose and still be compared with others
 Key = tuple[str, str | None]  # (metric, stat)
 
 REQUESTS = """
@@ -119,6 +120,12 @@ class Comparison:
     def runs(self) -> tuple[RunRow, ...]:
         """All of them, the measured one first."""
         return (self.measured, *self.simulated)
+
+    @property
+    def lost(self) -> dict[tuple[str, str], float]:
+        """The share of the requests inside the window that a simulator, (system, track), refused or lost: its errors are of the others."""
+        rates = {(run.system, str(run.track)): self.metrics[run.run_id].get(("error_rate", None)) for run in self.simulated}
+        return {simulator: rate for simulator, rate in rates.items() if rate}
 
 
 def compare(database: Path, measured_run_id: str | None = None) -> Comparison:

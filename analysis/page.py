@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from analysis import names
-from analysis.data import Comparison, Key, RunRow, Score, by_simulator
+from analysis.data import LOST, Comparison, Key, RunRow, Score, by_simulator
 from analysis.plots import Series
 from analysis.tables import NOT_VALID
 
@@ -108,12 +108,13 @@ def scorecard(comparison: Comparison, keys: Sequence[Key], confidence: float, un
         _row(
             f"{escape(names.system(run.system))} <small>{escape(str(run.track))}{_failed(comparison, run)}</small>",
             [
-                *(_score_cell(by_name.get((run.system, str(run.track)), {}).get(key), valid=measured.valid) for key in keys),
+                *(_score_cell(by_name.get(name, {}).get(key), valid=measured.valid, lost=comparison.lost.get(name, 0.0)) for key in keys),
                 _wall(run),
                 f'<td class="words">{escape(not_modelled(run))}</td>',
             ],
         )
         for run in comparison.simulated
+        for name in [(run.system, str(run.track))]
     ]
     body += [_unavailable(name, reason, len(heads)) for name, reason in unavailable.items()]
     floor = [score.noise for score in comparison.scores if score.noise is not None]
@@ -206,14 +207,15 @@ def not_modelled(run: RunRow) -> str:
 DASHARRAYS = {"solid": "none", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}
 
 
-def _score_cell(score: Score | None, *, valid: bool) -> str:
+def _score_cell(score: Score | None, *, valid: bool, lost: float) -> str:
+    """lost: the share of the requests that the simulator refused or lost; with more than LOST of them no error counts as near."""
     if not valid:
         return f"<td><small>{NOT_VALID}</small></td>"
     if score is None or score.error is None:
         value = names.shown_value(score.metric, score.simulated) if score else None
         return f"<td><strong>–</strong><small>{names.number(value)}</small></td>"
     size = abs(score.error)
-    tint = "near" if size <= NEAR else "off" if size <= OFF else "far"
+    tint = "lost" if lost > LOST else "near" if size <= NEAR else "off" if size <= OFF else "far"
     lines = [
         names.interval(score.error_low, score.error_high).replace(" %", ""),
         names.number(names.shown_value(score.metric, score.simulated)),

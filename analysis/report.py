@@ -56,7 +56,7 @@ class Report:
         measured = comparison.measured
         values = comparison.metrics[measured.run_id]
         reasons = [f"{run.run_id}: {refused[run.run_id]}" for run in comparison.simulated if run.run_id in refused]
-        answer = verdict(measured, values, comparison.scores, reasons)
+        answer = verdict(measured, values, comparison.scores, reasons, comparison.lost)
         if measured.valid and (drifted := drift(comparison.simulated)):
             answer = f"{answer} {drifted}"
         html = page.page(

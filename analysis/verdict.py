@@ -1,10 +1,16 @@
-"""The answer in one plain sentence, computed from the scores and never rosier than they are."""
+"""The answer in one plain sentence, computed from the scores and never rosier than they are.
 
+Requests that a simulator refused or lost count as in a study's grades (study/trust.py): from LOST of them on it is not compared with those
+that served all, and its errors, which are of the others, are within nothing.
+"""
+
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from analysis import names
-from analysis.data import Key, RunRow, Score, by_simulator
+from analysis.data import LOST, Key, RunRow, Score, by_simulator
 
 HEADLINES: Mapping[Key, str] = {
     ("ttft", "p50"): "median TTFT",
@@ -16,13 +22,20 @@ DRIFT = 0.03  # of step time, from which on the verdict says that the machine wa
 WIDE = 0.5  # an interval wider than 50 points says little, and the sentence says that
 
 ByKey = Mapping[Key, Score]
+Shares = Mapping[tuple[str, str], float]  # by (system, track)
 
 
-def verdict(run: RunRow, metrics: Mapping[Key, float | None], scores: Sequence[Score], refused: Sequence[str] = ()) -> str:
+def verdict(
+    run: RunRow,
+    metrics: Mapping[Key, float | None],
+    scores: Sequence[Score],
+    refused: Sequence[str] = (),
+    lost: Shares = MappingProxyType({}),
+) -> str:
     """Say how near the simulators come to one measured run.
 
     metrics: the measured run's own values. scores: its rows of the table fidelity. refused: why simulated runs held against it were
-    not scored, a line each.
+    not scored, a line each. lost: the share of the requests that each simulator refused or lost.
     """
     where = f"On {names.run_title(run)}"
     if not run.valid:
@@ -31,14 +44,20 @@ def verdict(run: RunRow, metrics: Mapping[Key, float | None], scores: Sequence[S
         return f"{where}, no simulator could be scored: {'; '.join(refused)}."
     if not scores:
         return f"{where}, {_measured(metrics)}; no simulator was run on these requests."
-    contenders = by_simulator(scores)
+    every = by_simulator(scores)
+    picky = {name: lost[name] for name in every if lost.get(name, 0.0) > LOST}
+    contenders = {name: found for name, found in every.items() if name not in picky}
+    if not contenders:
+        contenders = {name: _unbounded(found) for name, found in every.items()}
     nearest, *others = sorted(contenders, key=lambda name: (distance(contenders[name]), name))
     sentence = f"{names.system(*nearest)} {predictions(contenders[nearest])}"
     if others:
         furthest = others[-1]
         sentence = f"the nearest of {len(contenders)}, {sentence}; the furthest, {names.system(*furthest)}, {_worst(contenders[furthest])}"
     left_out = f" (not scored: {'; '.join(refused)})" if refused else ""
-    return f"{where}, {sentence}{left_out}."
+    shares = ", ".join(f"{names.system(*name)} {names.percent(share, sign=False)}" for name, share in picky.items())
+    of_others = f" Requests were refused or lost, and errors there are of the others: {shares}." if picky else ""
+    return f"{where}, {sentence}{left_out}.{of_others}"
 
 
 def drift(simulated: Sequence[RunRow]) -> str | None:
@@ -68,6 +87,10 @@ def predictions(scores: ByKey) -> str:
     if unknown:
         parts.append(f"gives nothing to compare for {', '.join(unknown)}")
     return " and ".join(parts)
+
+
+def _unbounded(scores: ByKey) -> dict[Key, Score]:
+    return {key: dataclasses.replace(score, error_low=None, error_high=None) for key, score in scores.items()}
 
 
 def _worst(scores: ByKey) -> str:

@@ -14,7 +14,7 @@ import orjson
 import pandas as pd
 
 from analysis import names, page, plots
-from analysis.data import TRACKS, RunRow
+from analysis.data import LOST, TRACKS, RunRow
 from analysis.stats import Values
 from analysis.study import palette, samples, trust
 from analysis.study.data import HEADLINES, LATENCIES, Study
@@ -48,7 +48,7 @@ def payload(study: Study, connection: duckdb.DuckDBPyConnection, page_folder: Pa
             "care": trust.CARE,
             "most": trust.MOST,
             "share": trust.SHARE,
-            "lost": trust.LOST,
+            "lost": LOST,
             "nothing": trust.NOTHING,
         },
         "metrics": [_metric(*key) for key in HEADLINES],

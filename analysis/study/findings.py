@@ -8,9 +8,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 from analysis import names, page
-from analysis.data import TRACKS, Key
+from analysis.data import LOST, TRACKS, Key
 from analysis.study.data import Study
-from analysis.study.trust import LOST
 
 NOTES = Path(__file__).resolve().parents[2] / "docs" / "findings.md"
 HEADLINE: Key = ("ttft", "p50")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.data import Key
+from analysis.data import LOST, Key
 from analysis.stats import Values
 from analysis.study.data import Simulator, Study
 
@@ -23,7 +23,6 @@ TRUST, CARE = 0.10, 0.25  # a bound up to which a simulator is trusted, and used
 MOST = 0.9  # of the cells lie within the bound
 MANY = 10  # cells from which on MOST of them is fewer than all
 SHARE = 0.5  # of the cells that a simulator must cover to be compared with others
-LOST = 0.01  # of a cell's requests that a simulator may refuse or lose and still cover the cell
 NOTHING = 1e-9  # simulated / measured, at least, so that a simulated 0 has a distance
 GRADES = ("trust", "care", "unproven", "not")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import names
-from analysis.data import Key
+from analysis.data import LOST, Key
 from analysis.study.data import Simulator, Study
-from analysis.study.trust import CARE, LOST, MANY, TRUST, Nearest, Record, nearest, records
+from analysis.study.trust import CARE, MANY, TRUST, Nearest, Record, nearest, records
 
 OVERALL: tuple[Key, ...] = (("ttft", "p50"), ("tpot", "p50"), ("output_throughput", None))
 LATENCIES: tuple[Key, ...] = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"), ("e2e", "p50"))

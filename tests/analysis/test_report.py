@@ -141,6 +141,17 @@ def test_odd_runs_are_reported_without_a_crash(write: Write, measured: Run) -> N
     assert {"figure-errors", "figure-ttft-over-time"} <= page.blocks.keys()
 
 
+def test_a_simulator_that_refused_requests_is_neither_near_nor_compared(write: Write) -> None:
+    measured = make_run(num_requests=40)
+    exact, whole = make_simulated(measured, system="native", scale=1.0, noise=0.0), make_simulated(measured, scale=1.3, noise=0.0)
+    refused = [dataclasses.replace(r, first_token=None, finished=None, token_times=None, error="refused") for r in exact.records[:10]]
+    summary, _ = write(measured, whole, dataclasses.replace(exact, records=(*refused, *exact.records[10:])))
+    assert "Vidur (calibrated) predicts" in summary.verdict and "native (calibrated) predicts" not in summary.verdict
+    assert "errors there are of the others: Plumbline native (calibrated) " in summary.verdict
+    [row] = [row for row in summary.path.read_text().split("<tr") if "native <small>calibrated<br>10 failed" in row]
+    assert 'class="lost"' in row and 'class="near"' not in row
+
+
 def test_failures_are_counted_beside_the_run_that_had_them(write: Write) -> None:
     measured = make_run(failures=(2, 7))
     summary, _ = write(measured, make_simulated(measured))

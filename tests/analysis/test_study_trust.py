@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.data import Key, open_database
+from analysis.data import LOST, Key, open_database
 from analysis.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, table, trust, words
@@ -107,7 +107,7 @@ def test_errors_of_those_that_a_simulator_did_not_refuse_are_no_proof() -> None:
     )
     alone = words.verdict(study_of(4, picky))
     assert "none can be trusted" in alone.headline and "up to 30 % in 4 cells" in alone.reasons[0]
-    [few] = trust.records(study_of(4, scored(EASY, [0.01] * 4, failed=trust.LOST)), KEY)
+    [few] = trust.records(study_of(4, scored(EASY, [0.01] * 4, failed=LOST)), KEY)
     assert (few.lost, few.grade) == (0, "trust")
 
 

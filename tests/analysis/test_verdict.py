@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from analysis.data import Key, RunRow, Score
+from analysis.data import LOST, Key, RunRow, Score
 from analysis.verdict import drift, verdict
 
 RUN = RunRow(
@@ -130,6 +130,20 @@ def test_what_was_refused_is_named_with_and_without_other_scores() -> None:
     reason = "stray: not the same requests: its trace is bb, that of run is aa"
     assert verdict(RUN, METRICS, [], [reason]) == f"{WHERE}no simulator could be scored: {reason}."
     assert verdict(RUN, METRICS, scores(CLOSE), [reason]).endswith(f" (not scored: {reason}).")
+
+
+def test_who_refused_or_lost_requests_is_compared_only_where_all_did_and_its_errors_have_no_bound() -> None:
+    picky, whole, far = scores(CLOSE, system="aisimulate"), scores((0.3, 0.28, 0.32)), scores((0.6, 0.5, 0.7), system="native")
+    lost = {("aisimulate", "calibrated"): 0.25}
+    said = verdict(RUN, METRICS, [*picky, *whole, *far], lost=lost)
+    assert said.startswith(WHERE + "the nearest of 2, Vidur (calibrated) predicts median TTFT 30 % too high [+28, +32]")
+    assert "the furthest, Plumbline native (calibrated)" in said
+    assert said.endswith(". Requests were refused or lost, and errors there are of the others: AISimulate (calibrated) 25 %.")
+    assert "AISimulate (calibrated) predicts" not in said
+    alone = verdict(RUN, METRICS, picky, lost=lost)
+    assert "predicts median TTFT 0.4 % too high (no interval), median TPOT" in alone
+    assert "within" not in alone and alone.endswith("AISimulate (calibrated) 25 %.")
+    assert verdict(RUN, METRICS, picky, lost={("aisimulate", "calibrated"): LOST}) == verdict(RUN, METRICS, picky)  # as the study's grades
 
 
 @pytest.mark.parametrize(("rho", "rate", "said"), [(None, 3.25, "at 3.25 requests/s"), (None, None, "at the trace's own times")])
