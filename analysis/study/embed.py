@@ -86,7 +86,8 @@ def _cells(study: Study) -> list[dict[str, Any]]:
     found = []
     for row in study.cells.to_dict("records"):
         known = {
-            name: _none(row[name]) for name in ("cell", "system", "version", "workload", "model", "hardware", "rho", "rate", "capacity")
+            name: _none(row[name])
+            for name in ("cell", "study", "system", "version", "workload", "model", "hardware", "rho", "rate", "capacity")
         }
         where = [_none(row[name]) or f"no {name}" for name in varied]
         words = [names.system(row["system"]), row["workload"].replace("_", " "), *where, *settings[row["cell"]]]

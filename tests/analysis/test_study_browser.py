@@ -12,10 +12,14 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from analysis.data import open_database
+from analysis.stats import Bootstrap
 from analysis.study import embed, trust
 from analysis.study.data import HEADLINES, read_study
+from analysis.study.report import StudyReport
+from results.database import connect
 from tests.analysis.conftest import CHROMIUM
 from tests.analysis.test_browser import CONTRAST, PATIENCE, SMALLEST
+from tests.studies import build_study, make_study
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH (Debian: apt-get install chromium)")
 FIGURES = {"heat", "knees", "goodput", "cdf-ttft", "cdf-tpot", "parity", "waterfall", "gantt"}
@@ -118,6 +122,38 @@ def test_filters_act_on_figures_and_tables_and_their_state_is_a_link(browser: Br
     assert linked.evaluate("location.hash") == ""
     assert len(table(linked, "scorecard")) == 8
     linked.close()
+
+
+def test_a_page_over_several_studies_has_a_filter_by_study_and_one_over_one_has_none(browser: Browser, page: Page, tmp_path: Path) -> None:
+    runs = [
+        dataclasses.replace(run, run_id=f"{name}-{run.run_id}", measured_run_id=run.measured_run_id and f"{name}-{run.measured_run_id}")
+        for name in ("first", "second")
+        for run in make_study(name=name, engines=("vllm",), workloads=("mooncake_like",), loads=(0.4, 1.6), num_requests=20, repeats=1)
+    ]
+    database = build_study(tmp_path, runs)
+    every = StudyReport(database=database, out=tmp_path / "study.html", bootstrap=Bootstrap(resamples=100))
+    every.write()
+    with connect(database, read_only=False) as connection:
+        for name in ("first", "second"):
+            choice = (name, "vidur", "matched", "max_num_seqs", "rate=9/s", "ttft", "p50", 2, 1.0, 0.0, name, name)
+            connection.execute(f"INSERT INTO rankings VALUES ({', '.join('?' * len(choice))})", choice)
+    both = opened(browser, every.write_scored().path)
+    assert len(table(both, "runs-table")) == len(runs)
+    both.locator(".skip").focus()
+    both.keyboard.press("Enter")
+    for key in ("Tab", "Tab", "Space"):  # to the first study, to the second
+        both.keyboard.press(key)
+    assert both.evaluate("location.hash") == "#study=second"
+    assert both.get_by_role("group", name="Study").get_by_role("checkbox", checked=True).count() == 1
+    assert len(table(both, "runs-table")) == len(runs) / 2
+    assert all("second" in row[1] and "first" not in row[1] for row in table(both, "runs-table"))
+    assert [row[-4] for row in table(both, "rankings-table")] == ["second"]
+    draw_all(both)
+    assert both.evaluate("[...scenarios().keys()]") == ["vLLM · mooncake like · second"]
+    both.close()
+    assert page.get_by_role("group", name="Study").count() == 0
+    page.goto(page.url + "#study=handmade")
+    assert page.get_by_role("checkbox", checked=True).count() == 0
 
 
 def test_a_link_with_nonsense_shows_everything_and_one_that_leaves_nothing_says_why(browser: Browser, report: Path) -> None:

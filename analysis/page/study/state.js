@@ -2,6 +2,7 @@
 const D = JSON.parse(document.getElementById("data").textContent);
 const metricOf = Object.fromEntries(D.metrics.map((metric, i) => [metric.key, { ...metric, i }]));
 const GROUPS = {
+  study: { label: "Study", values: several(distinct(D.cells, studyOf)), name: (value) => value },
   engine: { label: "Engine", values: distinct(D.cells, (cell) => cell.system), name: (value) => D.cells.find((cell) => cell.system === value).engine },
   workload: { label: "Workload", values: distinct(D.cells, (cell) => cell.workload), name: (value) => value.replaceAll("_", " ") },
   rho: { label: "Load ρ", values: distinct(D.cells, (cell) => loadOf(cell)).sort((a, b) => parseFloat(a) - parseFloat(b)), name: (value) => value },
@@ -12,10 +13,12 @@ const state = { metric: "ttft_p50", latency: "ttft", cell: null, ...Object.fromE
 const listeners = [];
 
 function distinct(rows, value) { return [...new Set(rows.map(value))]; }
+function several(values) { return values.length > 1 ? values : []; } // of one there is nothing to choose
+function studyOf(row) { return row.study ?? "no study"; }
 function loadOf(cell) { return cell.rho !== null ? String(Number(cell.rho.toPrecision(3))) : cell.rate !== null ? `${Number(cell.rate.toPrecision(3))} req/s` : "unknown"; }
 function passes(group, value) { return state[group].size === 0 || state[group].has(value); }
 function chosenCells() {
-  return D.cells.map((cell, i) => ({ ...cell, i })).filter((cell) => passes("engine", cell.system) && passes("workload", cell.workload) && passes("rho", loadOf(cell)));
+  return D.cells.map((cell, i) => ({ ...cell, i })).filter((cell) => passes("study", studyOf(cell)) && passes("engine", cell.system) && passes("workload", cell.workload) && passes("rho", loadOf(cell)));
 }
 function chosenSimulators() {
   return D.simulators.map((sim, i) => ({ ...sim, i })).filter((sim) => passes("track", sim.track) && passes("simulator", sim.system));

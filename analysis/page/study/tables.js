@@ -126,7 +126,7 @@ function showCells() {
 /** A ranking says in `setting` what its cells have in common, as 'workload=..., rate=...'; what they are compared in is not among it. */
 function rankingPasses(row) {
   const sim = D.simulators[row.sim], common = Object.fromEntries(row.setting.split(", ").map((part) => part.split("=")));
-  return passes("track", sim.track) && passes("simulator", sim.system) && ["engine", "workload"].every((group) => !(group in common) || passes(group, common[group]));
+  return passes("study", studyOf(row)) && passes("track", sim.track) && passes("simulator", sim.system) && ["engine", "workload"].every((group) => !(group in common) || passes(group, common[group]));
 }
 
 function showRankings() {
