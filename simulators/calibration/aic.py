@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from results.profile import Profile
 from results.record import Run
-from simulators.calibration.operations import Overheads, Steps
+from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
 from simulators.calibration.tables import SYSTEMS, Tables
 from simulators.external import interpreter
@@ -28,6 +28,7 @@ class Aic:
     devices: Mapping[str, str]
     all_reduce: str
     overheads: Overheads
+    query_tiles: Mapping[str, int]
     environment: str | None
     data: str | None = None
 
@@ -49,7 +50,13 @@ class Aic:
             steps.seconds,
             profile_id=f"aic-{measured.hardware}-{measured.model}-tp{steps.tensor_parallel}",
             source=f"composed from the operation times of aiconfigurator-core for {self.devices[measured.hardware]}",
-            provenance={"from": self.data or self.environment, "overheads": asdict(self.overheads), "all_reduce": self.all_reduce},
+            provenance={
+                "from": self.data or self.environment,
+                "overheads": asdict(self.overheads),
+                "kernels": asdict(steps.kernels),
+                "all_reduce": self.all_reduce,
+            },
+            bends=[int(m) for m in steps.tables.gemm.axes["m"]],
         )
         return replace(composed, provenance={**composed.provenance, "tables": steps.tables.used()})
 
@@ -75,7 +82,23 @@ class Aic:
             gpus=tp,
             all_reduce=self.all_reduce,
         )
-        return Steps(shape=shape, tables=tables, overheads=self.overheads, memory_bandwidth=1e9 * bandwidth, tensor_parallel=tp)
+        return Steps(
+            shape=shape,
+            tables=tables,
+            overheads=self.overheads,
+            memory_bandwidth=1e9 * bandwidth,
+            tensor_parallel=tp,
+            kernels=self.kernels(measured.system, measured.hardware, hardware),
+        )
+
+    def kernels(self, engine: str, device: str, hardware: Mapping[str, Any]) -> Kernels:
+        """What is known of the kernels of an engine on a device. SGLang computes prompts and decodes in steps of their own."""
+        size, speed = hardware.get("l2_mb"), hardware.get("l2_gb_s")
+        return Kernels(
+            query_tile=self.query_tiles.get(device) if engine == "vllm" else None,
+            l2=1e6 * size if size else None,
+            l2_bandwidth=1e9 * speed if speed else None,
+        )
 
     def folder(self) -> Path:
         """Where the tables are: `data`, or the package in its environment. Raises SimulatorError when they are not there."""

@@ -4,13 +4,14 @@ Per layer: four matrix products (queries-keys-values, attention output, gate and
 decoding sequences, two all-reduces with tensor parallelism, three element-wise kernels; per step: the embedding's all-reduce, the
 product with the language model's head for the rows that generate a token, the gathering of their logits, and a fixed cost.
 It is the composition that AIConfigurator makes of a Llama (aiconfigurator_core/sdk/models/llama.py), with the logits' gathering,
-which vLLM's V1 engine does (vllm/model_executor/layers/logits_processor.py), and the fixed cost added.
+which vLLM's V1 engine does (vllm/model_executor/layers/logits_processor.py), the fixed cost and the two effects of `Kernels` added.
 """
 
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from simulators.calibration.tables import Grid, Tables
+from simulators.calibration.tables import Grid, OutsideTables, Tables
 from simulators.native.shape import Shape
 from simulators.system import SimulatorError
 
@@ -34,6 +35,22 @@ class Overheads:
             raise ValueError(f"calibration aic: overheads.bandwidth must be in (0, 1], got {self.bandwidth}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernels:
+    """What a table of single operations does not tell of a step's kernels. None: it is not known, and left out.
+
+    query_tile: FlashAttention 2 computes so many rows of queries of one head at once. Where a step holds a prompt's chunk, it has one
+    kernel for all, which takes a whole tile for the one row of a decode and reads its context anew for each query head; in a step of
+    decodes alone the heads that share a KV head are the rows of one tile (vllm-project/flash-attention csrc/flash_attn: kBlockM of
+    run_mha_fwd_splitkv_dispatch, seqlenq_ngroups_swapped of mha_varlen_fwd). FlashAttention 3 packs them in either case: None.
+    l2, l2_bandwidth: bytes of the device's last cache, and bytes/s from it: a kernel reads there what the one before has just written.
+    """
+
+    query_tile: int | None = None
+    l2: float | None = None
+    l2_bandwidth: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """Step times of one model on one device, split over `tensor_parallel` of them. memory_bandwidth: bytes/s of one device."""
@@ -43,6 +60,7 @@ class Steps:
     overheads: Overheads
     memory_bandwidth: float
     tensor_parallel: int = 1
+    kernels: Kernels = field(default_factory=Kernels)
 
     def __post_init__(self) -> None:
         if self.shape.dtype_bytes != 2:
@@ -68,7 +86,7 @@ class Steps:
         if new:
             parts["attention prompt"] = layers * self.prompt_attention(new, cached)
         if batch:
-            parts["attention decode"] = layers * self.tables.decode_attention.at(batch_size=batch, step=max(1, context))
+            parts["attention decode"] = layers * self.decode_attention(batch, max(1, context), beside_prompt=new > 0)
         if self.tensor_parallel > 1:
             parts["all-reduce"] = (2 * layers + 1) * self.tables.reduce.at(message_size=tokens * self.shape.hidden)
             parts["gather of logits"] = _whole(self.tables.gather, rows * self.shape.vocab)
@@ -101,11 +119,37 @@ class Steps:
         total = new + cached
         return self.tables.prompt_attention.at(batch_size=1, isl=total) * (1 - (cached / total) ** 2)
 
+    def decode_attention(self, batch: int, context: int, *, beside_prompt: bool) -> float:
+        """s of one layer's attention of decoding sequences, alone or in the kernel that computes a prompt's chunk, too."""
+        alone = self.tables.decode_attention.at(batch_size=batch, step=context)
+        tile = self.kernels.query_tile
+        return max(alone, self.tiles_attention(batch, context, tile)) if beside_prompt and tile else alone
+
+    def tiles_attention(self, batch: int, context: int, tile: int) -> float:
+        """s of one layer's attention of the last `tile` tokens of each of `batch` prompts, on `context` tokens before them.
+
+        From a table of batches of whole prompts, by the share of query-key pairs; of a batch that it does not reach, in equal parts.
+        """
+        table, total = self.tables.prompt_attention, context + tile
+        share = 1 - (context / total) ** 2
+        *larger, least = [float(batch), *(float(b) for b in table.axes["batch_size"][::-1] if b < batch)]
+        for part in larger:
+            with suppress(OutsideTables):
+                return batch / part * table.at(batch_size=part, isl=total) * share
+        return batch / least * table.at(batch_size=least, isl=total) * share
+
     def element_wise(self, tokens: int) -> float:
         """s of one layer's kernels that only move activations: two norms with the residual added, the gated activation."""
         norm, gate = 4 * self.shape.hidden, 3 * self.shape.intermediate // self.tensor_parallel  # elements read and written, a token
-        moved = self.shape.dtype_bytes * tokens * (2 * norm + gate)
-        return 3 * self.overheads.kernel + moved / (self.memory_bandwidth * self.overheads.bandwidth)
+        return sum(self.overheads.kernel + self.moving(self.shape.dtype_bytes * tokens * elements) for elements in (norm, norm, gate))
+
+    def moving(self, moved: float) -> float:
+        """s of reading and writing so many bytes: what fits the last cache goes there, the rest to memory."""
+        memory, kernels = self.memory_bandwidth * self.overheads.bandwidth, self.kernels
+        if not kernels.l2 or not kernels.l2_bandwidth:
+            return moved / memory
+        held = min(moved, kernels.l2)
+        return held / kernels.l2_bandwidth + (moved - held) / memory
 
 
 def _whole(grid: Grid, size: int) -> float:

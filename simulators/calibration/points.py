@@ -1,14 +1,14 @@
 """Which steps a composed profile has, and the Profile made of them: every source of step times that are not measured goes through here."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pandas as pd
 
-from results.profile import SAMPLE_COLUMNS, Profile
+from results.profile import BENDS, SAMPLE_COLUMNS, Profile
 from results.record import Run
 from simulators.calibration.tables import OutsideTables
 from simulators.inputs import known_limits
@@ -43,8 +43,11 @@ class Point:
     held_out: bool = False
 
 
-def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None) -> Iterator[Point]:
-    """Steps of at most `tokens` tokens and `sequences` sequences, each of at most `longest` tokens, all in `kv_tokens` of KV cache."""
+def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None, bends: Iterable[int] = ()) -> Iterator[Point]:
+    """Steps of at most `tokens` tokens and `sequences` sequences, each of at most `longest` tokens, all in `kv_tokens` of KV cache.
+
+    bends: prompts of so many tokens, too, with nothing cached.
+    """
     room = float("inf") if kv_tokens is None else kv_tokens
     prompts = {n: False for n in (*PROMPTS, tokens) if n <= tokens} | {n: True for n in HELD_OUT_PROMPTS if n < tokens}
     batches = {b: False for b in (*BATCHES, sequences) if b <= sequences} | {b: True for b in HELD_OUT_BATCHES if b < sequences}
@@ -52,6 +55,9 @@ def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None) 
         for cached in CACHED:
             if cached == 0 or cached + n <= longest:
                 yield Point(kind="prefill", new_tokens=n, prefill_context=cached, held_out=held_out)
+    for n in bends:
+        if n <= min(tokens, longest) and n not in prompts:
+            yield Point(kind="prefill", new_tokens=n)
     for b, held_out in batches.items():
         for c in (*(c for c in CONTEXTS if c < longest), longest):
             if b * c <= room:
@@ -63,8 +69,13 @@ def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None) 
                     yield Point(kind="mixed", new_tokens=n, batch=b, context=c, held_out=prompts[n] or batches[b])
 
 
-def compose(measured: Run, seconds: StepSeconds, *, profile_id: str, source: str, provenance: Mapping[str, Any]) -> Profile:
+def compose(
+    measured: Run, seconds: StepSeconds, *, profile_id: str, source: str, provenance: Mapping[str, Any], bends: Sequence[int] = ()
+) -> Profile:
     """The profile of `seconds` over the steps that the run's engine can make.
+
+    bends: tokens of a step between which `seconds` is smooth, where that is known (the sizes that a table has); our own simulator then
+    fits a piece to each stretch (simulators/native/measured.py).
 
     Steps that a table does not reach are left out, and counted in the provenance with the first reason; simulators then count the
     steps for which they go beyond what a profile has. Raises NotAvailable when the run does not say its engine's limits.
@@ -72,7 +83,7 @@ def compose(measured: Run, seconds: StepSeconds, *, profile_id: str, source: str
     sequences, tokens = known_limits("calibration", measured, ("max_num_seqs", "max_num_batched_tokens"))
     longest = max(r.input_tokens + r.output_tokens for r in measured.trace)
     rows, outside = [], []
-    for point in points(tokens=tokens, sequences=sequences, longest=longest, kv_tokens=measured.limits.kv_tokens):
+    for point in points(tokens=tokens, sequences=sequences, longest=longest, kv_tokens=measured.limits.kv_tokens, bends=bends):
         try:
             time = seconds(new=point.new_tokens, cached=point.prefill_context, batch=point.batch, context=point.context)
         except OutsideTables as error:
@@ -90,5 +101,11 @@ def compose(measured: Run, seconds: StepSeconds, *, profile_id: str, source: str
         source=source,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_s=0.0,
-        provenance={**provenance, "points": len(rows), "points_outside": len(outside), "outside": outside[0] if outside else None},
+        provenance={
+            **provenance,
+            BENDS: list(bends),
+            "points": len(rows),
+            "points_outside": len(outside),
+            "outside": outside[0] if outside else None,
+        },
     )

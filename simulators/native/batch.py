@@ -37,6 +37,11 @@ class Batch:
         return self.prefill_tokens + self.decodes
 
     @property
+    def mixed_context(self) -> int:
+        """decode_context of a step that computes chunks, too; 0 of one that only decodes."""
+        return self.decode_context if self.prefill_tokens else 0
+
+    @property
     def work(self) -> tuple[float, ...]:
         """What the device has to do in sum, in the order of step_law.WORK."""
         return (
@@ -47,6 +52,7 @@ class Batch:
             self.prefill_tokens,
             self.prefill_context,
             self.prefill_pairs,
+            self.mixed_context,
         )
 
     def count(self, tokens: int, context: int) -> None:

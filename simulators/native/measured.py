@@ -1,10 +1,13 @@
 """Measured step times: a piecewise linear model fitted to a profile's points.
 
-    seconds = fixed + g(new tokens) + s * sequences + d * decode context + r * prefill context + a * prefill query-key pairs
+    seconds = fixed + g(new tokens) + s * sequences + d * decode context + m * decode context of a mixed step
+              + r * prefill context + a * prefill query-key pairs
 
+m: attention of decodes beside a prompt's chunk takes other kernels than alone (measured on a CPU and on GPUs: docs/findings.md).
 g is continuous and piecewise linear (the matrix products: their cost a token changes with their size). Up to FEW tokens it goes through
 every profiled decode batch and may fall: kernels for few rows have favourite sizes (vLLM's CPU build: 2 rows take 14 ms, 4 rows 11.7 ms;
-CUDA graphs are padded to theirs). Beyond, it increases. All other coefficients are >= 0; least squares on relative errors, reweighted so
+CUDA graphs are padded to theirs). Beyond, it increases; its knots are those that a composed profile names (BENDS), else few, as
+measured points are noisy. All other coefficients are >= 0; least squares on relative errors, reweighted so
 that a few disturbed samples count little. So no step gets shorter by more context, and none of more than FEW tokens by more tokens; beyond
 the profile's range g goes on straight; such steps are counted.
 """
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.profile import Profile
+from results.profile import BENDS, Profile
 from simulators.native.batch import Batch, prefill_pairs
 from simulators.native.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
 from simulators.system import SimulatorError
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-FEATURES = ("new_tokens", "sequences", "decode_context", "prefill_context", "prefill_pairs")
+FEATURES = ("new_tokens", "sequences", "decode_context", "mixed_context", "prefill_context", "prefill_pairs")
 FEW = 64  # new tokens up to which g has a knot at every profiled decode batch, and may fall
 KNOT_RATIO = 4  # beyond, its knots lie at powers of this times the last of those
 REWEIGHTINGS = 10
@@ -55,7 +58,8 @@ class Measured:
         self.profile_id = profile.profile_id
         self._untimed = len(points) - len(timed)
         few = _few(fitted)
-        self._knots = few + _knots(work[:, 0], few[-1] if few else None)
+        told = [float(m) for m in profile.provenance.get(BENDS) or ()]
+        self._knots = few + _knots(work[:, 0], few[-1] if few else None, told)
         free = range(1, 1 + len(few))
         self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64), free)
         self._range = [float(m) for m in work.max(axis=0)]
@@ -129,7 +133,7 @@ class Measured:
         return np.hstack([np.ones((len(work), 1)), pieces, work[:, 1:]])
 
     def _g(self, tokens: float) -> float:
-        work = np.array([[tokens, 0.0, 0.0, 0.0, 0.0]])
+        work = np.array([[tokens, *[0.0] * (len(FEATURES) - 1)]])
         return float((self._design(work) @ self._coefficients)[0] - self._coefficients[0])
 
     def _errors(self, points: "pd.DataFrame") -> dict[str, Any] | None:
@@ -150,12 +154,15 @@ class Measured:
 
 def _work(points: "pd.DataFrame", recomputed: bool) -> Array:
     """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
-    new, context, batch = (points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch"))
+    new, context, batch, decode_context = (
+        points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch", "context")
+    )
     return np.stack(
         [
             new + batch,
             batch + (new > 0),
-            batch * points["context"].to_numpy(dtype=np.float64),
+            batch * decode_context,
+            batch * decode_context * (new > 0),
             context,
             prefill_pairs(0 * context, new + context) if recomputed else prefill_pairs(context, new),
         ],
@@ -169,9 +176,11 @@ def _few(points: "pd.DataFrame") -> list[float]:
     return [float(b) for b in batches[1:] if b <= FEW]
 
 
-def _knots(tokens: Array, beyond: float | None) -> list[float]:
-    """Ends of the pieces of g beyond so many tokens; every piece has at least two different numbers, so that its slope is seen."""
+def _knots(tokens: Array, beyond: float | None, told: Sequence[float] = ()) -> list[float]:
+    """Ends of the pieces of g beyond so many tokens: those `told` that were profiled; else every piece has two numbers or more."""
     seen = np.unique(tokens)
+    if told:
+        return sorted({float(m) for m in seen if m > (beyond or 0) and m in told} | {float(seen[-1])})
     knots: list[float] = []
     end = start = float(seen[0]) if beyond is None else beyond
     while end < seen[-1]:

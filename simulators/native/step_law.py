@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# attributes of a Batch; "mixed" steps have decodes and prefill tokens both
-WORK = ("new_tokens", "sequences", "decodes", "decode_context", "prefill_tokens", "prefill_context", "prefill_pairs")
-NEW_TOKENS, SEQUENCES, DECODES, DECODE_CONTEXT, PREFILL_TOKENS, PREFILL_CONTEXT, PREFILL_PAIRS = range(len(WORK))
+# attributes of a Batch; "mixed" steps have decodes and prefill tokens both, and `mixed_context` is their decode_context (else 0)
+WORK = ("new_tokens", "sequences", "decodes", "decode_context", "prefill_tokens", "prefill_context", "prefill_pairs", "mixed_context")
+NEW_TOKENS, SEQUENCES, DECODES, DECODE_CONTEXT, PREFILL_TOKENS, PREFILL_CONTEXT, PREFILL_PAIRS, MIXED_CONTEXT = range(len(WORK))
 
 Row = tuple[float, ...]
 

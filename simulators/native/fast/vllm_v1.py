@@ -3,7 +3,16 @@
 from simulators.native.fast import kv_cache
 from simulators.native.fast.compiled import compiled
 from simulators.native.fast.records import NONE, Engine
-from simulators.native.step_law import DECODE_CONTEXT, DECODES, NEW_TOKENS, PREFILL_CONTEXT, PREFILL_PAIRS, PREFILL_TOKENS, SEQUENCES
+from simulators.native.step_law import (
+    DECODE_CONTEXT,
+    DECODES,
+    MIXED_CONTEXT,
+    NEW_TOKENS,
+    PREFILL_CONTEXT,
+    PREFILL_PAIRS,
+    PREFILL_TOKENS,
+    SEQUENCES,
+)
 
 NO_LIMIT = 2**31 - 1
 
@@ -153,6 +162,7 @@ def _commit(e: Engine, count: int) -> None:
     work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
+    work[MIXED_CONTEXT] = decode_context if prefill_tokens else 0
 
 
 @compiled

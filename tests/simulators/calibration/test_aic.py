@@ -9,9 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from harness.environment import ensure
-from results.profile import Profile
+from results.profile import BENDS, Profile
 from results.record import Run
 from simulators.calibration.aic import Aic
+from simulators.calibration.operations import Kernels
 from simulators.calibration.sources import Measured as Own
 from simulators.native.native import Native
 from simulators.system import NotAvailable
@@ -81,6 +82,36 @@ def test_it_takes_the_place_of_the_engines_own_profile_which_is_else_taken(tiny:
     composed = tiny.profile(run, own)
     assert composed is not None
     assert composed.profile_id != own.profile_id
+
+
+def test_what_is_known_of_an_engines_kernels_goes_into_its_profile(tiny: Aic) -> None:
+    run = on("tiny", make_measured(REQUESTS), model={**MODEL, "vocab_size": 4000})
+    tiled = dataclasses.replace(tiny, query_tiles={"tiny": 64})
+    cached = {**run.config["hardware"], "l2_mb": 32, "l2_gb_s": 4000}
+    known = tiled.steps(dataclasses.replace(run, config={**run.config, "hardware": cached})).kernels
+    assert known == Kernels(query_tile=64, l2=32e6, l2_bandwidth=4e12)
+    assert tiny.steps(run).kernels == Kernels()
+    assert tiled.kernels("sglang", "tiny", {}).query_tile is None  # its decodes have steps of their own
+    profile, plain = tiled.profile(run, None), tiny.profile(run, None)
+    assert profile is not None and plain is not None
+    longer = profile.samples["time"] > plain.samples["time"]
+    assert set(profile.samples.loc[longer, "kind"]) == {"mixed"}
+    assert profile.provenance["kernels"]["query_tile"] == 64
+    sizes = set(profile.points(held_out=False).query("kind == 'prefill' and prefill_context == 0")["new_tokens"])
+    assert {m for m in profile.provenance[BENDS] if m <= 512} <= sizes
+
+
+def test_the_real_tables_attend_to_a_decode_beside_a_chunk_as_measured() -> None:
+    """LLMServingSim's profile of this very kernel (RTX PRO 6000, vLLM 0.19, 16 prompt tokens; us a layer, the chunk's own 8 taken off)."""
+    for model, tp, measured in (
+        ("llama_3_1_8b", 1, {(32, 1024): 158, (64, 1024): 302, (128, 1024): 664, (64, 2048): 545}),
+        ("qwen3_32b", 2, {(32, 1024): 148, (64, 1024): 289, (128, 1024): 638, (64, 2048): 531}),
+    ):
+        run, _, aic = real("rtx_pro_6000", model, tp)
+        steps = aic.steps(run)
+        for (batch, context), us in measured.items():
+            assert 1e6 * steps.decode_attention(batch, context, beside_prompt=True) == pytest.approx(us, rel=0.2)
+            assert steps.decode_attention(batch, context, beside_prompt=False) < 0.8e-6 * us
 
 
 def test_without_tables_for_it_a_run_is_not_available(tiny: Aic) -> None:

@@ -2,10 +2,11 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from simulators.calibration.operations import Overheads, Steps
+from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.tables import OutsideTables, Tables
 from simulators.native.shape import Shape
 from simulators.system import SimulatorError
@@ -15,9 +16,9 @@ SHAPE = Shape(hidden=512, intermediate=1024, layers=3, heads=8, kv_heads=4, head
 OVERHEADS = Overheads(kernel=3e-6, bandwidth=0.5, step=1e-3)
 
 
-def steps(root: Path, *, tp: int = 1, shape: Shape = SHAPE) -> Steps:
+def steps(root: Path, *, tp: int = 1, shape: Shape = SHAPE, **kernels: Any) -> Steps:
     tables = Tables(root=root, framework="vllm", version=None, heads=8 // tp, kv_heads=4 // tp, head_dim=64, gpus=tp, all_reduce="graph")
-    return Steps(shape=shape, tables=tables, overheads=OVERHEADS, memory_bandwidth=1e9, tensor_parallel=tp)
+    return Steps(shape=shape, tables=tables, overheads=OVERHEADS, memory_bandwidth=1e9, tensor_parallel=tp, kernels=Kernels(**kernels))
 
 
 def element_wise(tokens: int, tp: int) -> float:
@@ -44,6 +45,31 @@ def test_over_two_devices_the_split_side_of_every_product_halves_and_messages_co
     split = {name: (n / one[name][0], k / one[name][1]) for name, (n, k) in two.layer_products().items()}
     assert split == {"qkv": (0.5, 1), "out": (1, 0.5), "gate-up": (0.5, 1), "down": (1, 0.5)}
     assert "all-reduce" not in steps(law.made(tmp_path)).parts(batch=16, context=100)
+
+
+def test_beside_a_prompts_chunk_a_decode_takes_a_tile_of_queries(tmp_path: Path) -> None:
+    """As many rows of a prompt's attention on that context, where that is more than the decode's own; decode steps stay as they are."""
+    tiled, plain = steps(law.made(tmp_path), query_tile=64), steps(law.made(tmp_path))
+    assert tiled.parts(batch=20, context=900) == plain.parts(batch=20, context=900)
+    beside = tiled.parts(new=100, batch=20, context=900)
+    tiles = 3e-3 * 20 * law.prompt_ms(964) * (1 - (900 / 964) ** 2)  # the table has single prompts: one after the other
+    assert beside["attention decode"] == pytest.approx(tiles, rel=1e-12)
+    assert tiles > 2 * plain.parts(new=100, batch=20, context=900)["attention decode"]
+    assert {n: s for n, s in beside.items() if n != "attention decode"} == {
+        n: s for n, s in plain.parts(new=100, batch=20, context=900).items() if n != "attention decode"
+    }
+    least = steps(law.made(tmp_path), query_tile=1)
+    assert least.parts(new=100, batch=1, context=8) == plain.parts(new=100, batch=1, context=8)  # never less than alone
+
+
+def test_activations_that_fit_the_last_cache_are_read_there(tmp_path: Path) -> None:
+    cached = steps(law.made(tmp_path), l2=1e6, l2_bandwidth=1e10)
+    norm, gate = 2 * 4 * 512, 2 * 3 * 1024  # bytes a token
+    few = 3 * (3 * 3e-6 + 100 * (2 * norm + gate) / 1e10)
+    assert cached.parts(new=100)["element-wise"] == pytest.approx(few, rel=1e-12)
+    many = 3 * (3 * 3e-6 + sum(1e6 / 1e10 + (400 * moved - 1e6) / 0.5e9 for moved in (norm, norm, gate)))
+    assert cached.parts(new=400)["element-wise"] == pytest.approx(many, rel=1e-12)
+    assert steps(law.made(tmp_path), l2=1e6).parts(new=100)["element-wise"] == pytest.approx(element_wise(100, 1), rel=1e-12)
 
 
 def test_more_work_never_takes_less(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from simulators.native.step_time import StepTime
 from simulators.native.swapping import Swapping
 from tests.simulators.native.cases import Case, Linear, random_case
 from tests.simulators.native.test_native import H200
-from tests.simulators.native.test_step_time import LLAMA_8B, PEAK, profile
+from tests.simulators.native.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
 from workloads.columns import columns_of
 
 FRONTEND = Frontend(before=0.011, before_per_token=0.0003, after=0.007)
@@ -61,7 +61,7 @@ def test_step_times_are_the_same_law(seed: int) -> None:
 
     def made() -> StepTime:
         if seed % 2:
-            return Measured(profile(noise=0.1, seed=seed))
+            return Measured(profile(noise=0.1, seed=seed, beside=BESIDE))
         return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
 
     step_times = made(), made()

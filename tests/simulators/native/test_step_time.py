@@ -1,14 +1,16 @@
 """Step times: what is fitted to a profile is smooth, monotone and honest; what is computed from sizes is what one computes by hand."""
 
 import dataclasses
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from results.profile import Profile
+from results.profile import BENDS, Profile
 from results.record import EngineLimits
 from simulators.native.batch import Batch
 from simulators.native.measured import FEW, Measured, residual_lines
@@ -58,7 +60,18 @@ def truth(new: float, context: float, decodes: float, decode_context: float) -> 
     return 5e-3 + products + 5e-5 * (decodes + (new > 0)) + 7e-7 * decodes * decode_context + 2e-7 * new * (context + 0.5 * (new + 1))
 
 
-def profile(*, noise: float = 0.0, disturbed: int = 0, kinds: tuple[str, ...] = ("prefill", "decode", "mixed"), seed: int = 0) -> Profile:
+BESIDE = 4e-7  # s a token of context of a decode beside a prompt's chunk, on top of what it costs alone
+
+
+def profile(
+    *,
+    noise: float = 0.0,
+    disturbed: int = 0,
+    kinds: tuple[str, ...] = ("prefill", "decode", "mixed"),
+    seed: int = 0,
+    beside: float = 0.0,
+    provenance: Mapping[str, Any] = MappingProxyType({}),
+) -> Profile:
     rng = np.random.default_rng(seed)
     points: list[tuple[str, int, int, int, int, bool]] = []
     points += [("prefill", n, 0, 0, 0, n in (96, 384)) for n in (1, 16, 64, 96, 128, 256, 384, 512, 1024)]
@@ -69,6 +82,7 @@ def profile(*, noise: float = 0.0, disturbed: int = 0, kinds: tuple[str, ...] = 
     for kind, new, context, decodes, decode_context, held_out in points:
         for repeat in range(3):
             time = truth(new, context, decodes, decode_context) * float(rng.lognormal(0, noise))
+            time += beside * decodes * decode_context * (new > 0)
             rows.append((kind, new, context, decodes, decode_context, time, repeat, held_out))
     frame = pd.DataFrame(rows, columns=["kind", "new_tokens", "prefill_context", "batch", "context", "time", "repeat", "held_out"])
     frame = frame[frame["kind"].isin(kinds)]
@@ -87,7 +101,7 @@ def profile(*, noise: float = 0.0, disturbed: int = 0, kinds: tuple[str, ...] = 
         source="made up",
         started_at="2026-01-01T00:00:00+00:00",
         wall_s=1.0,
-        provenance={"frontend_per_prompt_token": 1e-6},
+        provenance={"frontend_per_prompt_token": 1e-6, **provenance},
     )
 
 
@@ -151,6 +165,30 @@ def test_batches_with_costs_of_their_own() -> None:
     for b in (1, 2, 4, 8, 16, 24, 32):
         expected = truth(0, 0, b, 300) + (0.003 if b in (2, 8) else 0)
         assert model.seconds(batch(*[(1, 300)] * b)) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_decode_beside_a_prompts_chunk_costs_what_the_profile_says() -> None:
+    """Alone a token of context costs as ever; in a step with a chunk more, in steps that were not profiled too."""
+    plain, dear = Measured(profile()), Measured(profile(beside=BESIDE))
+    for decodes, context in ((5, 1000), (20, 300), (31, 2000)):
+        alone = [(1, context)] * decodes
+        assert dear.seconds(batch(*alone)) == pytest.approx(plain.seconds(batch(*alone)), rel=0.02)
+        more = dear.seconds(batch((200, 0), *alone)) - plain.seconds(batch((200, 0), *alone))
+        assert more == pytest.approx(BESIDE * decodes * context, rel=0.1)
+
+
+def test_a_jump_that_a_composed_profile_names_is_kept() -> None:
+    """Products have tiles: one token more than 512 may cost a whole one. A profile of measured points says nothing of that: a slope."""
+    made = profile()
+    jump = [dict(made.samples.iloc[0], kind="prefill", new_tokens=n, time=truth(n, 0, 0, 0)) for n in (513, 768, 769)]
+    samples = pd.concat([made.samples, pd.DataFrame(jump)], ignore_index=True)
+    samples["time"] += 0.01 * (samples["new_tokens"] + samples["batch"] > 512)
+    named = profile(provenance={BENDS: [256, 512, 513, 768, 769, 1024]})
+    model = Measured(dataclasses.replace(named, samples=samples))
+    for n in (400, 512, 513, 600, 900):
+        assert model.seconds(batch((n, 0))) == pytest.approx(truth(n, 0, 0, 0) + 0.01 * (n > 512), rel=0.02)
+    sloping = Measured(dataclasses.replace(made, samples=samples))
+    assert sloping.seconds(batch((513, 0))) - sloping.seconds(batch((512, 0))) < 0.002
 
 
 def test_no_jumps_between_pieces() -> None:
