@@ -105,7 +105,7 @@ def capacity_rate(bench: Bench) -> float:
 
 
 def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
-    watched = ("overrides=['hardware=h200','telemetry_interval=0.1','load.duration=6']", "steps=['narrow-*']")
+    watched = ("overrides=['hardware=h200','telemetry_interval=0.1','load.duration=3']", "steps=['narrow-*']")
     done = call(bench, *watched, environ=nvml(bench.folder))
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = runs(bench, "runs")
