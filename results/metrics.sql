@@ -71,7 +71,7 @@ WITH gaps AS (
         list({'gap': time, 'slack': 0.0::DOUBLE, 'missed': 0.0::DOUBLE, 'met': 0.0::DOUBLE} ORDER BY token_index) AS steps
     FROM (
         SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS time
-        FROM tokens
+        FROM tokens SEMI JOIN (FROM requests WHERE num_token_times > 0) USING (run_id, request_id)
     )
     WHERE token_index > 0
     GROUP BY run_id, request_id

@@ -8,6 +8,7 @@ Every setting, with its meaning, is in conf/native.yaml.
 """
 
 import dataclasses
+import gc
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -153,4 +154,5 @@ def _told(limits: Limits, tensor_parallel: int) -> EngineLimits:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(1_000_000)  # objects; by default all that is imported is gone through again and again: a seventh of a small simulation
     main()
