@@ -60,7 +60,8 @@ def predict(words: Sequence[str], console: Console) -> None:
         console.print(line)
     records = RecordTable.of(outcome.served.records)
     shown = 0 < (pc.sum(records.num_token_times).as_py() or 0) <= MOST_TOKENS
-    with live(records.columns, tokens=pa.concat_tables(records.tokens()) if shown else None, slo=settings.slo(cfg)) as connection:
+    requests = records.columns.append_column("num_token_times", records.num_token_times) if shown else records.columns
+    with live(requests, tokens=pa.concat_tables(records.tokens()) if shown else None, slo=settings.slo(cfg)) as connection:
         for table in tables(connection, RUN_ID):
             console.print(table)
     if cfg.out:

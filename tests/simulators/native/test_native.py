@@ -230,6 +230,7 @@ def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
     done = cli(f"trace={tmp_path}/trace.csv", "model=llama_3_1_8b", "hardware=h200", "rate=20", f"out={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     assert "ttft" in done.stdout and "30 requests in" in done.stdout
+    assert re.search(r"fluidity\W+[\d.]+", done.stdout), done.stdout  # it knows its tokens' times
     (folder,) = (tmp_path / "runs").iterdir()
     run = read_run(folder)
     assert run.measured_run_id is None and run.rate == pytest.approx(20) and len(run.records) == 30
