@@ -58,18 +58,14 @@ class Benchmarks:
         if self.context > self.kv_tokens:
             raise ValueError(f"operations.kv_tokens must hold a sequence of operations.context={self.context}, got {self.kv_tokens}")
 
-    def grids(self, block_size: int) -> dict[str, list[Point]]:
-        """The points of each kind: (tokens), (chunk, context), (batch, context)."""
-        return {
-            "linear": [(n,) for n in token_grid(self.tokens)],
-            "prefill": prompt_grid(self.chunk, self.context),
-            "decode": decode_grid(self.batch, self.context, self.kv_tokens, block_size),
-        }
-
     def points(self, block_size: int) -> dict[str, list[Point]]:
-        """The points of each kind in the order in which they are timed."""
+        """The points of each kind, in the order in which they are timed: (tokens), (chunk, context), (batch, context)."""
         rng = np.random.default_rng(0)
-        return {kind: _ordered(grid, rng) for kind, grid in self.grids(block_size).items()}
+        return {
+            "linear": _ordered([(n,) for n in token_grid(self.tokens)], rng),
+            "prefill": _ordered(prompt_grid(self.chunk, self.context), rng),
+            "decode": _ordered(decode_grid(self.batch, self.context, self.kv_tokens, block_size), rng),
+        }
 
     def measure(self, engine: Any, model: Mapping[str, Any], hardware: str, log: Path, facts: Mapping[str, Any]) -> Operations:
         """Time them with the interpreter and the environment variables of `engine`. log: of the driver; facts: the provenance.
@@ -89,7 +85,7 @@ class Benchmarks:
             "block_size": block_size,
             "kv_tokens": self.kv_tokens,
             "points": points,
-            "always": {kind: len(_corners(grid)) for kind, grid in self.grids(block_size).items()},
+            "always": {kind: len(_corners(found)) for kind, found in points.items()},
             "deadlines": dict(zip(KINDS, ends.tolist(), strict=True)),
             "warmup": self.warmup,
             "active": self.active,

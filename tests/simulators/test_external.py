@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from simulators.external import check_finite, check_rows, clean_environment, interpreter, run_program
 from simulators.system import SimulatorError
+from tests.patience import wait_until
 
 
 def run(tmp_path: Path, code: str, *, limit: float = 60.0) -> None:
@@ -26,10 +26,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 20
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
+    return wait_until(lambda: not alive(pid), seconds=20)
 
 
 def test_its_output_files_usage_and_log_come_back(tmp_path: Path) -> None:
@@ -77,9 +74,7 @@ def test_ctrl_c_ends_it_and_its_children(tmp_path: Path) -> None:
     )
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen([sys.executable, "-c", ours, str(tmp_path), child], cwd=root, stderr=subprocess.PIPE) as parent:
-        deadline = time.monotonic() + 60
-        while not ((tmp_path / "child").is_file() and (tmp_path / "child").read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: (tmp_path / "child").is_file() and bool((tmp_path / "child").read_text()))
         parent.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in parent.communicate(timeout=60)[1]
     assert wait_until_gone(int((tmp_path / "child").read_text()))
