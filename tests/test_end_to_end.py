@@ -76,7 +76,9 @@ def test_the_database_scores_it_and_the_report_shows_it(done: tuple[Bench, str])
     for metric in ("ttft", "tpot", "e2e"):
         for stat in ("p50", "p90", "p99"):
             error, low, high = scored[metric, stat]
-            assert low <= error <= high
+            assert error is not None
+            assert (low is None) == (high is None)  # where the requests were too much alike for so short a run, it has no interval
+            assert low is None or low <= error <= high
     assert json.loads(config)["seed"] == 0
     page = bench.report.read_text()
     assert run.run_id in page and "Vidur" in page
