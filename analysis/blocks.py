@@ -1,15 +1,44 @@
 """How much a run of requests that are alike can tell: their correlation time, and the series whose correlation an error has.
 
 Near saturation a request's latency is much like its neighbours': they stood in the same queue. Then n requests tell no more than
-n / (correlation time) independent ones would.
+n / (correlation time) independent ones would. A short run often does not show how much alike its requests are: it may have seen no busy
+stretch at all. So its load says it too, where that is known.
 """
+
+import math
 
 import numpy as np
 
-from analysis.stats import Values
+from analysis.stats import QUANTILES, Values
 
 BLOCKS = 8  # of a run, each as long as an eighth of it
 HIDDEN = 1 / 6  # of the variance that blocks show, at most, they may hide: blocks are three correlation times long, or there is no interval
+BEYOND = 3  # independent requests at least beyond a quantile: of fewer, in one run of 20 (exp(-3)) none is, and nothing bounds it
+
+
+def time_at(load: float | None) -> float:
+    """How many requests are alike in a queue at this load (offered / capacity), whatever a run shows; at least 1, which it is for None.
+
+    2 rho (1 + rho) / (1 - rho)^2: the integrated autocorrelation time of the number of requests in an M/M/1 queue, in arrivals (its
+    asymptotic variance over its variance; Whitt 1989, Planning queueing simulations, doi:10.1287/mnsc.35.11.1341). Infinite from load 1
+    on, where latencies grow with the run. resampling.py says how near engines come to it.
+    """
+    if load is None:
+        return 1.0
+    return max(1.0, 2 * load * (1 + load) / (1 - load) ** 2) if load < 1 else math.inf
+
+
+def enough(n: int, load: float | None) -> list[bool]:
+    """Whether n requests at this load can have an interval: for their mean and each of QUANTILES. Blocks are three correlation times
+    long, and BEYOND independent requests lie beyond the quantile.
+    """
+    time = time_at(load)
+    return [hidden(time, max(1.0, n / BLOCKS)) <= HIDDEN, *(fewest(q, load) <= n for q in QUANTILES)]
+
+
+def fewest(q: float, load: float | None) -> float:
+    """Of how many requests at this load, at least, quantile q can have an interval."""
+    return round(BEYOND * time_at(load) / min(q, 1 - q), 6)
 
 
 def correlation_time(series: Values) -> float:

@@ -122,6 +122,12 @@ class Comparison:
         return (self.measured, *self.simulated)
 
     @property
+    def counted(self) -> int:
+        """How many of the measured run's requests are in its statistics: inside the window, and not failed."""
+        mine = self.requests[self.requests["run_id"] == self.measured.run_id]
+        return int((mine["in_window"].astype(bool) & ~mine["failed"].astype(bool)).sum())
+
+    @property
     def lost(self) -> dict[tuple[str, str], float]:
         """The share of the requests inside the window that a simulator, (system, track), refused or lost: its errors are of the others."""
         rates = {(run.system, str(run.track)): self.metrics[run.run_id].get(("error_rate", None)) for run in self.simulated}

@@ -51,7 +51,8 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
         metrics = data.metric_values(connection, list(runs))
         saturations = {run: saturation(of["arrival"], of["first_token"]) for run, of in requests.items()}
         with_tokens = {row["run_id"] for row in data.rows(connection, "SELECT DISTINCT run_id FROM requests WHERE num_token_times > 1")}
-        scorer = Scorer(connection=connection, requests=requests, with_tokens=with_tokens, bootstrap=bootstrap)
+        loads = {run.run_id: run.rho for run in runs.values()}
+        scorer = Scorer(connection=connection, requests=requests, loads=loads, with_tokens=with_tokens, bootstrap=bootstrap)
         study = _Study(connection, runs, requests, metrics, saturations, scorer)
         pairs = [
             (runs[str(run.measured_run_id)], run)

@@ -15,6 +15,7 @@ from analysis.resampling import Described, Pool, Resamples
 from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
 METRICS = (*LATENCIES, "itl")
+THROUGHPUT = ("output_throughput", "request_rate")  # what comes in or, above capacity, what the engine can: no queue changes it
 KEYS: tuple[Key, ...] = (*((metric, stat) for metric in METRICS for stat in STATS), *((rate, None) for rate in RATES))
 T = TypeVar("T")
 Mask = npt.NDArray[np.bool_]
@@ -22,20 +23,22 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Scores pairs. requests: of all runs; with_tokens: those that show token times; bootstrap: how intervals are made.
+    """Scores pairs. requests: of all runs; loads: of measured runs, offered / capacity, where known; with_tokens: those that show token
+    times; bootstrap: how intervals are made.
 
     What a measured run gives is kept for its next simulator.
     """
 
     connection: duckdb.DuckDBPyConnection
     requests: Mapping[str, Requests]
+    loads: Mapping[str, float | None]
     with_tokens: Container[str]
     bootstrap: Bootstrap
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def resamples(self, measured: str) -> Resamples:
-        """Resamples of all requests."""
-        return Resamples(len(self.requests[measured]), self.bootstrap)
+        """Resamples of all requests, for what depends on the load: all but throughput."""
+        return Resamples(len(self.requests[measured]), self.bootstrap, self.loads.get(measured))
 
     def error_of_sums(self, measured: Values, simulated: Values) -> Estimate:
         """The error of a sum over requests, of which those without any part in it are left out of the resamples."""
@@ -48,7 +51,8 @@ class Scorer:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
         resamples = self.resamples(measured)
         one, other = (self._described(run, measured, resamples) for run in (measured, simulated))
-        errors = {group: resamples.errors(one[group], other[group]) for group in one}
+        plain = Resamples(len(self.requests[measured]), self.bootstrap)
+        errors = {group: (plain if group in THROUGHPUT else resamples).errors(one[group], other[group]) for group in one}
         if measured in self.with_tokens and simulated in self.with_tokens:
             errors["itl"] = resamples.errors(*(self._gaps(run, measured, resamples) for run in (measured, simulated)))
         found: dict[Key, Estimate] = {}
@@ -63,7 +67,7 @@ class Scorer:
         kept = whole.inside & mask
         one, other = (run.only(kept) for run in (whole, self.requests[simulated.run_id].in_order_of(whole)))
         pairs = [(one[metric], other[metric]) for metric in LATENCIES]
-        resamples = Resamples(len(one), self.bootstrap)
+        resamples = Resamples(len(one), self.bootstrap, self.loads.get(measured.run_id))
         row = scores_of(measured, simulated)
         for metric in (*LATENCIES, "slo_attainment"):
             stats: Sequence[str | None] = STATS if metric in LATENCIES else (None,)

@@ -12,7 +12,7 @@ from analysis.data import Comparison, RunRow, compare
 from analysis.fidelity import score
 from analysis.page import Drawing, Section
 from analysis.stats import STATS, Bootstrap
-from analysis.verdict import drift, verdict
+from analysis.verdict import drift, too_short, verdict
 
 HEADLINES = (
     *((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p99")),
@@ -57,8 +57,9 @@ class Report:
         values = comparison.metrics[measured.run_id]
         reasons = [f"{run.run_id}: {refused[run.run_id]}" for run in comparison.simulated if run.run_id in refused]
         answer = verdict(measured, values, comparison.scores, reasons, comparison.lost)
-        if measured.valid and (drifted := drift(comparison.simulated)):
-            answer = f"{answer} {drifted}"
+        if measured.valid:
+            short = too_short(measured, comparison.counted) if comparison.scores else None
+            answer = " ".join(filter(None, (answer, short, drift(comparison.simulated))))
         html = page.page(
             title=f"{measured.run_id} · Plumbline",
             verdict=answer,

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from numba import njit
 from scipy import special
 
-from analysis.blocks import BLOCKS, HIDDEN, correlation_time, error_series, hidden
+from analysis.blocks import BLOCKS, HIDDEN, correlation_time, enough, error_series, hidden
 from analysis.stats import QUANTILES, Bootstrap, Estimate, Values, describe, known
 
 Weights = npt.NDArray[np.uint16]
@@ -47,10 +47,13 @@ class Described:
 
 
 class Resamples:
-    """The resamples of n requests, as often as each is drawn, in order of arrival. weights: shape (resamples, n)."""
+    """The resamples of n requests, as often as each is drawn, in order of arrival. weights: shape (resamples, n).
 
-    def __init__(self, n: int, bootstrap: Bootstrap) -> None:
-        self.bootstrap, self._block = bootstrap, max(1.0, n / BLOCKS)
+    load: of the run, offered / capacity, for what depends on it; None: unknown, or no matter.
+    """
+
+    def __init__(self, n: int, bootstrap: Bootstrap, load: float | None = None) -> None:
+        self.bootstrap, self.load, self._block = bootstrap, load, max(1.0, n / BLOCKS)
         self.weights = _weights(n, self._block, bootstrap.resamples, bootstrap.seed)
 
     def describe(self, values: Values) -> Described:
@@ -90,14 +93,13 @@ class Resamples:
         return self.estimates(Described(point, draws, error_series(measured.series, simulated.series)))
 
     def estimates(self, described: Described) -> list[Estimate]:
-        """Each statistic with its interval. None: undefined, in the run or in some resample; no interval for a single
-        request, nor where requests are so much alike that blocks hide more than HIDDEN of the variance."""
+        """Each statistic with its interval. None: undefined, in the run or in some resample; no interval for a single request, nor
+        where requests are so much alike that blocks hide more than HIDDEN of the variance, nor of too few at this load (`enough`)."""
+        low, high = np.full((2, len(described.point)), np.nan)
         more = hidden(correlation_time(described.series), self._block)
         if len(self.weights[0]) > 1 and more <= HIDDEN:
-            level = self._level(more)
-            low, high = np.quantile(described.draws, (level, 1 - level), axis=1)
-        else:
-            low = high = np.full(len(described.point), np.nan)
+            level, told = self._level(more), enough(int(np.isfinite(described.series).sum()), self.load)[: len(low)]
+            low[told], high[told] = np.quantile(described.draws[told], (level, 1 - level), axis=1)
         bounds = zip(described.point, low, high, strict=True)
         return [Estimate(value=known(value), low=known(one), high=known(other)) for value, one, other in bounds]
 

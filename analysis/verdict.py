@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from analysis import names
+from analysis.blocks import fewest
 from analysis.data import LOST, Key, RunRow, Score, by_simulator
 
 HEADLINES: Mapping[Key, str] = {
@@ -77,6 +78,17 @@ def drift(simulated: Sequence[RunRow]) -> str | None:
                     "so much of every calibrated error is step time, whatever the scheduling."
                 )
     return None
+
+
+def too_short(run: RunRow, requests: int) -> str | None:
+    """A sentence where the latencies of a run of so many requests cannot have an interval, not even their medians; None where they can."""
+    needed = fewest(0.5, run.rho)
+    if requests >= needed:
+        return None
+    if math.isinf(needed):
+        return "From 100 % of capacity on latencies grow with the run, so that their errors have no interval."
+    load = f" at {names.percent(run.rho, sign=False)} of capacity" if run.rho is not None else ""
+    return f"The interval of a median latency takes {math.ceil(needed)} requests{load}; this run has {requests}."
 
 
 def predictions(scores: ByKey) -> str:

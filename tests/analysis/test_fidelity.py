@@ -28,7 +28,7 @@ def fidelity(database: Path, measured: Run) -> dict[tuple[str, str, str | None],
 
 
 def test_a_simulator_that_repeats_the_measurement_has_no_error_anywhere(make_database: MakeDatabase) -> None:
-    measured = make_run(failures=(3,))
+    measured = make_run(num_requests=400, rho=0.1, failures=(3,))
     database = make_database(measured, _twin(measured, measured.records))
     assert score(database, BOOTSTRAP) == {}
     scores = fidelity(database, measured)
@@ -40,7 +40,7 @@ def test_a_simulator_that_repeats_the_measurement_has_no_error_anywhere(make_dat
 
 
 def test_latencies_ten_per_cent_too_long_are_an_error_of_ten_per_cent_in_every_statistic(make_database: MakeDatabase) -> None:
-    measured = make_run(num_requests=60)
+    measured = make_run(num_requests=400, rho=0.1)
     database = make_database(measured, make_simulated(measured, scale=1.1, noise=0.0))
     score(database, BOOTSTRAP)
     scores = fidelity(database, measured)
@@ -55,7 +55,7 @@ def test_latencies_ten_per_cent_too_long_are_an_error_of_ten_per_cent_in_every_s
 
 
 def test_measured_and_simulated_are_the_databases_own_numbers_and_lie_inside_the_interval(make_database: MakeDatabase) -> None:
-    measured = make_run(num_requests=80, failures=(5, 6))
+    measured = make_run(num_requests=400, rho=0.1, failures=(5, 6))
     simulated = make_simulated(measured, noise=0.3, scale=1.3)
     database = make_database(measured, simulated)
     score(database, BOOTSTRAP)
@@ -72,7 +72,7 @@ def test_measured_and_simulated_are_the_databases_own_numbers_and_lie_inside_the
 
 
 def test_token_gaps_are_scored_when_both_show_token_times_and_unknown_when_one_does_not(make_database: MakeDatabase) -> None:
-    measured = make_run()
+    measured = make_run(num_requests=400, rho=0.1)
     with_tokens = _twin(measured, [_stretched(record, 1.5) for record in measured.records])
     database = make_database(measured, with_tokens, make_simulated(measured, system="aisimulate"))
     score(database, BOOTSTRAP)

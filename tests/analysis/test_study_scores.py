@@ -98,7 +98,7 @@ def test_a_cells_score_is_the_median_over_its_valid_repeats_and_its_interval_hol
 
 def test_an_interval_that_one_repeat_lacks_is_unknown_of_the_cell(make_database: MakeDatabase) -> None:
     trace = make_trace()
-    repeats = [make_run(f"repeat-{i}", repeat=i, trace=trace) for i in range(2)]
+    repeats = [make_run(f"repeat-{i}", repeat=i, trace=trace, rho=0.1) for i in range(2)]
     database = make_database(*repeats, *map(make_simulated, repeats))
     score(database, FEW)
     with connect(database, read_only=False) as connection:
@@ -180,10 +180,10 @@ def test_capacity_is_compared_where_both_are_saturated_and_nowhere_else(scored: 
 
 
 def test_parts_are_scored_apart_where_the_measured_run_has_both(make_database: MakeDatabase) -> None:
-    calm, busy = make_trace(100, rate=2.0), make_trace(150, seed=1, rate=40.0)
-    late = [dataclasses.replace(r, request_id=100 + i, arrival=r.arrival + calm.duration) for i, r in enumerate(busy)]
+    calm, busy = make_trace(350, rate=2.0), make_trace(350, seed=1, rate=40.0)
+    late = [dataclasses.replace(r, request_id=350 + i, arrival=r.arrival + calm.duration) for i, r in enumerate(busy)]
     trace = dataclasses.replace(calm, requests=(*calm.requests, *late))
-    measured = make_run(trace=trace, token_times=False)
+    measured = make_run(trace=trace, token_times=False, rho=None)
     free, records = 0.0, []
     for r in measured.records:
         free = max(free, r.arrival) + 0.1  # ten a second

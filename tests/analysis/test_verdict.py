@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from analysis.data import LOST, Key, RunRow, Score
-from analysis.verdict import drift, verdict
+from analysis.verdict import drift, too_short, verdict
 
 RUN = RunRow(
     run_id="run",
@@ -163,3 +163,19 @@ def test_an_engine_that_was_not_as_profiled_is_no_simulator_s_fault() -> None:
     assert drift([simulated(10.2, 10.0)]) is None
     assert drift([simulated(20.0, 10.0, track="matched")]) is None
     assert drift([RUN, dataclasses.replace(simulated(20.0, 10.0), config={"simulator": {"profile_on_these_steps": {}}})]) is None
+
+
+@pytest.mark.parametrize(
+    ("rho", "requests", "said"),
+    [
+        (0.6, 72, None),
+        (0.6, 71, "The interval of a median latency takes 72 requests at 60 % of capacity; this run has 71."),
+        (0.8, 400, "takes 432 requests at 80 % of capacity"),
+        (None, 5, "The interval of a median latency takes 6 requests; this run has 5."),
+        (None, 6, None),
+        (1.0, 10**6, "latencies grow with the run"),
+    ],
+)
+def test_a_run_too_short_for_its_load_is_said_to_be(rho: float | None, requests: int, said: str | None) -> None:
+    told = too_short(dataclasses.replace(RUN, rho=rho), requests)
+    assert told is None if said is None else said in str(told)
