@@ -85,6 +85,9 @@ def percent(value: float | None, *, sign: bool = True) -> str:
     return f"{prefix}{text} %"
 
 
+NO_INTERVAL = "no interval"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """In per cent, e.g. '[−15, +3.0]'; empty when unknown."""
     return "" if low is None or high is None else f"[{percent(low)}, {percent(high)}]".replace(" %", "")

@@ -217,7 +217,7 @@ def _score_cell(score: Score | None, *, valid: bool, lost: float) -> str:
     size = abs(score.error)
     tint = "lost" if lost > LOST else "near" if size <= NEAR else "off" if size <= OFF else "far"
     lines = [
-        names.interval(score.error_low, score.error_high).replace(" %", ""),
+        names.interval(score.error_low, score.error_high) or names.NO_INTERVAL,
         names.number(names.shown_value(score.metric, score.simulated)),
     ]
     if score.noise:

@@ -32,6 +32,7 @@ COLORS = {
 OTHER = "#8C8C8C"
 GRID = "rgba(140,140,140,0.25)"
 DASHES = {"shipped": "dot", "matched": "dashdot", "calibrated": "dash"}
+FAINT = 0.4
 SYMBOLS = {"shipped": "triangle-up-open", "matched": "square-open", "calibrated": "circle"}
 GAUGES = {  # what each engine calls it
     "Running requests": ("num_requests_running", "num_running_reqs"),
@@ -175,7 +176,8 @@ def server_over_time(telemetry: pd.DataFrame, series: Series) -> go.Figure:
 
 
 def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> go.Figure:
-    """Simulated / measured of each statistic with its interval, on a log scale: as far left as right is as wrong. Grey: noise floor."""
+    """Simulated / measured of each statistic with its interval, on a log scale: as far left as right is as wrong. Grey: noise floor.
+    Faint, without a bar: the interval is unknown."""
     runs = list(dict.fromkeys((score.system, score.track) for score in scores))
     figure = _figure(height=90 + len(keys) * (26 + 8 * len(runs)))
     by_key = {(score.system, score.track, score.key): score for score in scores}
@@ -185,7 +187,7 @@ def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> g
         known = [(row, s) for row, key in enumerate(keys) if (s := by_key.get((system, track, key))) is not None and s.error is not None]
         series = Series(names.system(system, track), system, track)
         ratios = np.array([1 + (score.error or 0.0) for _, score in known])
-        lows, highs = (np.array([1 + _or(getattr(s, bound), s.error) for _, s in known]) for bound in ("error_low", "error_high"))
+        lows, highs = (np.array([1 + _or(getattr(s, bound), math.nan) for _, s in known]) for bound in ("error_low", "error_high"))
         figure.add_scatter(
             x=np.maximum(ratios, 1e-3),
             y=[row + offset for row, _ in known],
@@ -197,8 +199,11 @@ def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> g
                 "width": 3,
             },
             mode="markers",
-            marker=series.marker | {"size": 9, "opacity": 1},
-            customdata=[[names.metric(*s.key), names.percent(s.error), names.interval(s.error_low, s.error_high)] for _, s in known],
+            marker=series.marker | {"size": 9, "opacity": np.where(np.isnan(lows) | np.isnan(highs), FAINT, 1.0)},
+            customdata=[
+                [names.metric(*s.key), names.percent(s.error), names.interval(s.error_low, s.error_high) or names.NO_INTERVAL]
+                for _, s in known
+            ],
             hovertemplate="%{customdata[0]}: %{customdata[1]} %{customdata[2]}",
             **_named(series),
         )

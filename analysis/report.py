@@ -130,8 +130,9 @@ def _errors(comparison: Comparison) -> Drawing:
     return Drawing(
         name="errors",
         title="Signed error with its interval",
-        caption="One mark per simulator, track and statistic; the bar is the bootstrap interval. A grey band, where there is one, is the "
-        "noise floor: the spread between repeats of the measured run.",
+        caption="One mark per simulator, track and statistic; the bar is the bootstrap interval; a faint mark has none, "
+        "its requests being too few or too much alike. A grey band, where there is one, is the noise floor: the spread between repeats of "
+        "the measured run.",
         figure=plots.errors(comparison.scores, [key for key in HEADLINES if any(s.key == key for s in comparison.scores)]),
         wide=True,
     )

@@ -128,7 +128,7 @@ def _clause(name: str, score: Score) -> str:
     error, low, high = score.error, score.error_low, score.error_high
     assert error is not None
     if low is None or high is None:
-        return f"{name} {_lean(error)} (no interval)"
+        return f"{name} {_lean(error)} ({names.NO_INTERVAL})"
     if high - low > WIDE:
         return f"{name} {_lean(error)}, but uncertain {names.interval(low, high)}"
     bound = max(abs(low), abs(high), abs(error))

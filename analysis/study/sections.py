@@ -57,7 +57,7 @@ PARTS = (
                 "beyond": "far",
             }
         )
-        + '<p class="note">Unproven, too: where the interval is unknown, or requests were refused or lost. '
+        + '<p class="note">Unproven, too: where the interval is unknown (too few requests for the load), or requests were refused or lost. '
         "Simulators are compared with each other on cells that all of them cover. "
         "Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the "
         "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",

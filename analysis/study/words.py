@@ -25,7 +25,8 @@ LEADS = (
 RULE = (
     f"Trust: 9 of 10 cells (of fewer than {MANY}: all) lie within {TRUST * 100:g} %, their confidence intervals included; with care: "
     f"within {CARE * 100:g} %; unproven: the errors do, but not their intervals; not: beyond that, or where none covers half of the cells. "
-    f"A cell without an interval, or of whose requests a simulator refused or lost more than {LOST * 100:g} %, counts as within nothing. "
+    f"A cell without an interval (of too few requests for its load), or of whose requests a simulator refused or lost more than "
+    f"{LOST * 100:g} %, counts as within nothing. "
     "Simulators are compared with each other on cells that all of them cover. Typical is the median of |error| over the cells. "
     "Throughput is judged where cells are saturated: below, every simulator puts out what is offered."
 )

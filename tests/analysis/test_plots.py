@@ -73,8 +73,10 @@ def test_errors_are_ratios_with_their_interval_and_unknown_ones_are_left_out() -
     figure = plots.errors(scores, [("ttft", "p50"), ("ttft", "p90"), ("ttft", "p99")])
     (marks,) = figure.data
     np.testing.assert_allclose(marks.x, [1.2, 0.5])
-    np.testing.assert_allclose(marks.error_x.array, [0.3, 0.0], atol=1e-12)
-    np.testing.assert_allclose(marks.error_x.arrayminus, [0.1, 0.0], atol=1e-12)
+    np.testing.assert_allclose(marks.error_x.array, [0.3, math.nan], atol=1e-12)
+    np.testing.assert_allclose(marks.error_x.arrayminus, [0.1, math.nan], atol=1e-12)
+    assert marks.marker.opacity[0] == 1 > marks.marker.opacity[1]  # whose interval is unknown is not exact
+    assert marks.customdata[1][2] == "no interval"
     bands = [shape for shape in figure.layout.shapes if shape.type == "rect"]
     assert [(band.x0, band.x1) for band in bands] == [(0.95, 1.05)]
     low, high = figure.layout.xaxis.range
