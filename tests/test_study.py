@@ -185,8 +185,14 @@ def check_simulated(bench: Bench, done: "subprocess.CompletedProcess[str]") -> N
     assert all(set(told["runs"]) == {"native:shipped", "native:matched"} and not told["failures"] for told in outcomes.values())
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_on_this_machine(bench: Bench, launcher: str) -> None:
+SLURM = pytest.mark.skipif(
+    os.environ.get("PLUMBLINE_TEST_SLURM") != "1",
+    reason="PLUMBLINE_TEST_SLURM=1 gives the jobs to this machine's Slurm (pytest's --basetemp: a folder that all nodes see)",
+)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", pytest.param("submitit_slurm", marks=SLURM)])
+def test_jobs_by_a_launcher(bench: Bench, launcher: str) -> None:
     check_simulated(bench, simulate(bench, f"hydra/launcher={launcher}"))
 
 
