@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from results.arrow import arrow, numpy
 from results.record import Records, RequestRecord
 from results.token_times import TokenTimes
+from workloads.arrow import arrow, numpy
 
 COLUMNS = pa.schema(
     [

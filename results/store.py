@@ -25,6 +25,7 @@ from results import operations
 from results.place import Address, Place, download, upload
 from results.record import SLO, EngineLimits, RequestRecord, Run
 from results.record_table import COLUMNS, RecordTable
+from workloads.arrow import arrow, word
 from workloads.files import read_parquet, write_parquet
 from workloads.trace import TraceError
 
@@ -259,8 +260,12 @@ def _telemetry_columns(folder: Path, frame: "pd.DataFrame") -> dict[str, Any]:
 
 def _table(run_id: str, columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     length = len(next(iter(columns.values())))
-    run_ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, dtype=np.int32)), pa.array([run_id]))
-    return pa.table([run_ids, *(pa.array(columns[f.name], type=f.type, from_pandas=False) for f in list(schema)[1:])], schema=schema)
+    run_ids = pa.DictionaryArray.from_arrays(arrow(np.zeros(length, dtype=np.int32)), word(run_id))
+    return pa.table([run_ids, *(_column(columns[f.name], f.type) for f in list(schema)[1:])], schema=schema)
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
 
 
 def _read_table(folder: Path, name: str, rows: int) -> pa.Table:

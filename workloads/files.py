@@ -5,13 +5,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from workloads.arrow import arrow
 from workloads.columns import RequestColumns, columns_of, well_formed
 from workloads.rows import Row, csv_rows, integer, number, opened, to_trace
 from workloads.trace import Columns, Trace, TraceError
@@ -31,10 +31,11 @@ METADATA_KEY = b"plumbline"
 
 def write_parquet(trace: Trace, path: Path) -> None:
     """Write the trace; its name and block_size go into the file's metadata. Raises OSError when the disk is full or closed to us."""
-    columns = {**columns_of(trace)._asdict(), "blocks": [r.blocks for r in trace]} if trace.block_size else _without_blocks(trace)
+    blocks = pa.array([r.blocks for r in trace], SCHEMA.field("blocks").type) if trace.block_size else _no_blocks(len(trace))
+    columns = {name: arrow(of) for name, of in columns_of(trace)._asdict().items()} | {"blocks": blocks}
     metadata = {METADATA_KEY: json.dumps({"name": trace.name, "block_size": trace.block_size})}
     with _replacing(path) as scratch:
-        pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(metadata)), scratch, compression="zstd")
+        pq.write_table(pa.table([columns[f.name] for f in SCHEMA], schema=SCHEMA.with_metadata(metadata)), scratch, compression="zstd")
 
 
 def read_parquet(path: Path) -> Trace:
@@ -58,9 +59,8 @@ def read_parquet(path: Path) -> Trace:
     return to_trace(path, rows, metadata.get("name", path.stem))
 
 
-def _without_blocks(trace: Trace) -> dict[str, Any]:
-    none = pa.ListArray.from_arrays(np.zeros(len(trace) + 1, np.int32), pa.array([], pa.int64()))
-    return {**columns_of(trace)._asdict(), "blocks": none}
+def _no_blocks(requests: int) -> pa.ListArray:
+    return pa.ListArray.from_arrays(arrow(np.zeros(requests + 1, np.int32)), arrow(np.empty(0, np.int64)))
 
 
 def _large(table: pa.Table) -> RequestColumns | None:

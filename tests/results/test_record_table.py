@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from results.arrow import arrow, numpy
 from results.record import RequestRecord
 from results.record_table import RecordTable
 from results.store import read_run, write_run
 from results.token_times import PIECE, TokenTimes
 from tests.runs import make_run
+from workloads.arrow import arrow, numpy
 
 
 def test_columns_read_as_the_records() -> None:

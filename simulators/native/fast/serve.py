@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from results.arrow import arrow
 from results.record_table import COLUMNS, RecordTable
 from results.token_times import TokenTimes
 from simulators.native.fast.allocate import new_sequences
@@ -14,6 +13,7 @@ from simulators.native.prefix_keys import shared_keys
 from simulators.native.scheduler import Limits
 from simulators.native.serve import Frontend, Served
 from simulators.native.step_time import StepTime
+from workloads.arrow import arrow
 from workloads.columns import columns_of
 from workloads.trace import Columns, Trace
 

@@ -236,6 +236,18 @@ def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
     assert run.measured_run_id is None and run.rate == pytest.approx(20) and len(run.records) == 30
 
 
+def test_what_the_compiled_engine_serves_does_without_pandas(tmp_path: Path) -> None:
+    """Importing it takes a fifth of a second."""
+    words = ["model=llama_3_1_8b", "hardware=h200", "rate=20", "requests=300", f"out={tmp_path}/runs"]
+    code = (
+        f"import runpy, sys; sys.argv[1:] = {words!r}; sys.modules['pandas'] = None\n"
+        "try: runpy.run_module('simulators.native', run_name='__main__')\nexcept SystemExit as end: assert not end.code, end.code"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 def test_a_workload_is_composed_as_a_bench_has_it() -> None:
     """azure_conv_8k is azure_conv_like with other lengths: Azure's own of 2023."""
     cfg = settings(["model=llama_3_1_8b", "hardware=h200", "rate=20", "requests=2000"])

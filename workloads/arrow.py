@@ -15,6 +15,12 @@ def arrow(values: NDArray[Any], *, null: NDArray[np.bool_] | None = None) -> pa.
     return pa.Array.from_buffers(TYPES[values.dtype.name], len(values), [validity, pa.py_buffer(np.ascontiguousarray(values))])
 
 
+def word(text: str) -> pa.Array:
+    """This one string."""
+    told = text.encode()
+    return pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, len(told)], dtype=np.int32)), pa.py_buffer(told))
+
+
 def numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     """An int64 or float64 column without NULLs. (Its to_numpy imports pandas, too.)"""
     array = column.combine_chunks()
