@@ -131,13 +131,17 @@ def _among(study: Study, best: Nearest) -> str:
 def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) -> str:
     """What the nearest simulator is good for in one part of the cells."""
     unknown = all(record.multiple is None for records in by_grade.values() for record in records)
-    said = [
-        f"{lead} {_and([f'{_said(one.key)} ({_typical(one, unknown)}{_worst(one)}{_few(one)})' for one in by_grade[grade]], word)}"
-        for grade, lead, word in LEADS
-        if grade in by_grade
-    ]
+    said = [f"{lead} {_each(by_grade[grade], word, unknown)}" for grade, lead, word in LEADS if grade in by_grade]
     repeats = ". Nothing was repeated there: the noise floor is unknown" if unknown and said else ""
     return f"{part.capitalize()} ({_count(cells, 'cell')}): {'; '.join(said) or 'it gives nothing to compare'}{repeats}."
+
+
+def _each(records: Sequence[Record], word: str, unknown: bool) -> str:
+    """Statistics with how far they are off; what several of them all lack is said once."""
+    lacks = {unbounded(one) if one.grade == "unproven" else "" for one in records}
+    together = len(records) > 1 and len(lacks) == 1 and lacks != {""}
+    said = [f"{_said(one.key)} ({_typical(one, unknown)}{'' if together else _worst(one)}{_few(one)})" for one in records]
+    return _and(said, word) + (f", all with {lacks.pop()}" if together else "")
 
 
 def _grades(study: Study, part: str, cells: pd.DataFrame, simulator: Simulator) -> dict[str, list[Record]]:

@@ -83,12 +83,16 @@ def test_where_an_interval_is_unknown_nothing_is_trusted() -> None:
     study = study_of(3, scored(EASY, [0.02] * 3, width=None))
     [record] = trust.records(study, KEY)
     assert (record.blank, record.bound, record.grade) == (3, math.inf, "unproven")
-    assert "unproven for TTFT p50 (typically 2.0 %, but no interval in 3 cells)" in words.verdict(study).reasons[0]
+    [said] = words.verdict(study).reasons
+    assert "unproven for TTFT p50 (typically 2.0 %), TTFT p99 (typically 2.0 %), " in said
+    assert said.count("no interval") == 1 and " and goodput (typically 2.0 %), all with no interval in 3 cells" in said
     assert "trust it" not in str(words.verdict(study))
     [record] = trust.records(study_of(3, scored(EASY, [0.4] * 3, width=None)), KEY)
     assert record.grade == "not"
     half = scored(EASY, [0.02] * 3).assign(error_high=[math.nan] * len(words.QUESTIONS) + [0.03] * 2 * len(words.QUESTIONS))
     assert {one.grade for one in words.answers(study_of(3, half))} == {"unproven"}
+    mixed = scored(EASY, [0.02] * 3).assign(error_high=[math.nan] + [0.03] * (3 * len(words.QUESTIONS) - 1))
+    assert "; unproven for TTFT p50 (typically 2.0 %, but no interval in 1 cell)." in words.verdict(study_of(3, mixed)).reasons[0]
 
 
 def test_errors_of_those_that_a_simulator_did_not_refuse_are_no_proof() -> None:
