@@ -116,6 +116,19 @@ def test_near_saturation_an_interval_is_wide_or_unknown_but_seldom_wrong(rho: fl
     assert max(wrong.values()) <= runs / 10, wrong
 
 
+@pytest.mark.parametrize(("rho", "n", "stats"), [(0.6, 1000, ["mean", "p50", "p90", "p95"]), (0.8, 1000, ["p50"]), (0.9, 1000, [])])
+def test_of_the_intervals_that_a_load_leaves_nearly_all_hold_the_truth(rho: float, n: int, stats: list[str]) -> None:
+    """Where runs near saturation are known to be so, those that look calm claim nothing. Two M/G/1 queues of one law, 150 times."""
+    rng = np.random.default_rng(2027)
+    held: dict[str, list[bool]] = {stat: [] for stat in STATS}
+    for measured, simulated in zip(queue(rho, (150, n), rng), queue(rho, (150, n), rng), strict=True):
+        resamples = Resamples(n, BOOTSTRAP, rho)
+        for stat, found in zip(STATS, resamples.errors(resamples.describe(measured), resamples.describe(simulated)), strict=True):
+            held[stat] += [_covers(found, 0.0)] if found.low is not None else []
+    assert [stat for stat in STATS if held[stat]] == stats
+    assert all(np.mean(held[stat]) > 0.8 for stat in stats), {stat: np.mean(held[stat]) for stat in stats}
+
+
 def test_intervals_of_independent_requests_are_hardly_wider_than_those_of_the_ordinary_bootstrap() -> None:
     rng, ratios = np.random.default_rng(3), []
     for _ in range(20):
