@@ -21,7 +21,7 @@ def time_at(load: float | None) -> float:
 
     2 rho (1 + rho) / (1 - rho)^2: the integrated autocorrelation time of the number of requests in an M/M/1 queue, in arrivals (its
     asymptotic variance over its variance; Whitt 1989, Planning queueing simulations, doi:10.1287/mnsc.35.11.1341). Infinite from load 1
-    on, where latencies grow with the run. resampling.py says how near engines come to it.
+    on, where latencies grow with the run.
     """
     if load is None:
         return 1.0

@@ -187,7 +187,7 @@ def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> g
         known = [(row, s) for row, key in enumerate(keys) if (s := by_key.get((system, track, key))) is not None and s.error is not None]
         series = Series(names.system(system, track), system, track)
         ratios = np.array([1 + (score.error or 0.0) for _, score in known])
-        lows, highs = (np.array([1 + _or(getattr(s, bound), math.nan) for _, s in known]) for bound in ("error_low", "error_high"))
+        lows, highs = (1 + np.array([getattr(s, bound) for _, s in known], dtype=float) for bound in ("error_low", "error_high"))
         figure.add_scatter(
             x=np.maximum(ratios, 1e-3),
             y=[row + offset for row, _ in known],
@@ -277,7 +277,3 @@ def _milliseconds(rows: pd.DataFrame, metric: str) -> Values:
 def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
     """At most POINTS rows, evenly spaced in their order: the same ones every time."""
     return rows if len(rows) <= POINTS else rows.iloc[np.linspace(0, len(rows) - 1, POINTS).astype(int)]
-
-
-def _or(value: float | None, other: float | None) -> float:
-    return value if value is not None else other or 0.0

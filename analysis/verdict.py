@@ -87,7 +87,7 @@ def too_short(run: RunRow, requests: int) -> str | None:
         return None
     if math.isinf(needed):
         return "From 100 % of capacity on latencies grow with the run, so that their errors have no interval."
-    load = f" at {names.percent(run.rho, sign=False)} of capacity" if run.rho is not None else ""
+    load = f" {names.load(run)}" if run.rho is not None else ""
     return f"The interval of a median latency takes {math.ceil(needed)} requests{load}; this run has {requests}."
 
 

@@ -71,6 +71,18 @@ def test_measured_and_simulated_are_the_databases_own_numbers_and_lie_inside_the
         assert one.error_low <= one.error <= one.error_high, one
 
 
+def test_at_its_load_a_run_can_be_too_short_for_latencies_but_not_for_throughput(make_database: MakeDatabase) -> None:
+    for rho, given in ((0.1, True), (0.8, False), (1.1, False)):
+        measured = make_run(f"run-{rho}", num_requests=80, rho=rho)
+        database = make_database(measured, make_simulated(measured, scale=1.1, noise=0.0))
+        score(database, BOOTSTRAP)
+        scores = fidelity(database, measured)
+        medians = [scores["vidur", metric, stat] for metric in LATENCIES for stat in ("p50", "mape")]
+        assert {one.error_low is not None for one in (*medians, scores["vidur", "slo_attainment", None])} == {given}, rho
+        assert all(scores["vidur", rate, None].error_low is not None for rate in ("output_throughput", "request_rate"))
+        assert all(one.error is not None for one in medians)
+
+
 def test_token_gaps_are_scored_when_both_show_token_times_and_unknown_when_one_does_not(make_database: MakeDatabase) -> None:
     measured = make_run(num_requests=400, rho=0.1)
     with_tokens = _twin(measured, [_stretched(record, 1.5) for record in measured.records])

@@ -152,6 +152,16 @@ def test_a_simulator_that_refused_requests_is_neither_near_nor_compared(write: W
     assert 'class="lost"' in row and 'class="near"' not in row
 
 
+def test_a_run_too_short_for_its_load_says_so_and_its_scores_have_no_interval(write: Write) -> None:
+    run = make_run(num_requests=40, rho=0.8, failures=(20,))
+    summary, _ = write(run, make_simulated(run))
+    start, end = run.window or (0.0, 0.0)
+    served = sum(start <= r.arrival <= end and r.error is None for r in run.records)
+    assert "(no interval)" in summary.verdict
+    assert f"takes 432 requests at 80 % of capacity; this run has {served}." in summary.verdict
+    assert "<small>no interval</small>" in summary.path.read_text()
+
+
 def test_failures_are_counted_beside_the_run_that_had_them(write: Write) -> None:
     measured = make_run(failures=(2, 7))
     summary, _ = write(measured, make_simulated(measured))

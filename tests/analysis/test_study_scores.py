@@ -203,6 +203,11 @@ def test_parts_are_scored_apart_where_the_measured_run_has_both(make_database: M
     assert parts["saturated", "ttft", "mean"]["measured"] > 5 * parts["unsaturated", "ttft", "mean"]["measured"]
     ttft = np.array([r.first_token - r.arrival for r in records if r.first_token and r.arrival < found["change_point"]])
     assert parts["unsaturated", "ttft", "p99"]["measured"] == pytest.approx(np.quantile(ttft, 0.99))
+    above = dataclasses.replace(measured, run_id="above", rho=1.1)  # where latencies grow with the run
+    database = make_database(above, make_simulated(above, scale=1.25, noise=0.0))
+    score(database, FEW)
+    found_above = rows(database, "SELECT * FROM fidelity_parts WHERE metric = 'ttft' AND stat = 'p50' AND measured_run_id = 'above'")
+    assert [row["error_low"] for row in found_above] == [None, None] and all(row["error"] is not None for row in found_above)
 
 
 def test_coverage_counts_cells_sides_and_speed(scored: Path) -> None:

@@ -61,7 +61,7 @@ ENGINES = (
 )
 
 
-def outcomes(measured: Values, simulated: Values, n: int, rho: float) -> tuple[Values, Values]:
+def outcomes(measured: Values, simulated: Values, n: int, rho: float | None) -> tuple[Values, Values]:
     """(share of the runs with an interval, share of those whose interval holds the error of the long run), by statistic."""
     truth = describe(simulated) / describe(measured) - 1
     resamples, runs = Resamples(n, BOOTSTRAP, rho), min(RUNS, len(measured) // n)
@@ -77,22 +77,25 @@ def outcomes(measured: Values, simulated: Values, n: int, rho: float) -> tuple[V
 
 @pytest.mark.parametrize("rho", [0.3, 0.6, 0.8, 0.9])
 def test_how_often_an_interval_holds_the_truth(benchmark: Any, rho: float) -> None:
-    """Medians over engines, simulators and metrics; beside them the least."""
+    """Medians over engines, simulators and metrics; beside them the least. With the load, and as if it were not known."""
 
-    def measure() -> dict[int, list[tuple[Values, Values]]]:
-        found: dict[int, list[tuple[Values, Values]]] = {n: [] for n in COUNTS}
-        for engine, (of_fixed, of_token) in product(ENGINES, WRONG.values()):
+    def measure() -> dict[tuple[int, float | None], list[tuple[Values, Values]]]:
+        found: dict[tuple[int, float | None], list[tuple[Values, Values]]] = {key: [] for key in product(COUNTS, (rho, None))}
+        for engine in ENGINES:
             rate = rho * engine.capacity()
-            measured, simulated = engine.latencies(rate, LONG), engine.latencies(rate, LONG, of_fixed=of_fixed, of_token=of_token)
-            for metric, n in product(measured, COUNTS):
-                found[n].append(outcomes(measured[metric][2000:], simulated[metric][2000:], n, rho))
+            measured = engine.latencies(rate, LONG)
+            for wrong, (of_fixed, of_token) in WRONG.items():
+                simulated = engine.latencies(rate, LONG, of_fixed=of_fixed, of_token=of_token)
+                print(f"\nrho {rho}, {wrong}: mean TTFT {simulated['ttft'].mean() / measured['ttft'].mean() - 1:+.0%}")
+                for metric, (n, load) in product(measured, found):
+                    found[n, load].append(outcomes(measured[metric][2000:], simulated[metric][2000:], n, load))
         return found
 
-    for n, pairs in benchmark.pedantic(measure, rounds=1).items():
+    for (n, load), pairs in benchmark.pedantic(measure, rounds=1).items():
         given, right = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
         told = [
             f"{stat}: {np.median(given[:, k]):.0%} given, {np.median(right[kept, k]):.0%} right (least {right[kept, k].min():.0%})"
             for k, stat in enumerate(STATS)
             if (kept := given[:, k] > 0.05).any()
         ]
-        print(f"\nrho {rho}, {n} requests: {'; '.join(told) or 'none given'}")
+        print(f"\nrho {rho}{'' if load else ' unknown'}, {n} requests: {'; '.join(told) or 'none given'}")
