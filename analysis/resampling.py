@@ -16,10 +16,9 @@ takes as many requests as its load asks for (`blocks.enough`), where that is kno
 How often a given 95 % interval holds the true error, measured on engines simulated twice (tests/perf/test_intervals.py: two engines, two
 wrong simulators, three latencies, 150 runs each; medians over these, the least in brackets). Quantiles: 93 to 100 % (78 %), at 30 % load
 from 60 requests on, at 60 % from 200 on, at 80 % from 500 on; at 90 % 2,000 requests have none. Means, which hang on rare long queues:
-82 to 94 % at 30 % load (57 %), 90 % of 2,000 requests at 60 % (86 %). If the load did not count, 60 to 1,000 requests would
-have an interval in 58 to 100 % of the runs, and it would hold the truth at 80 % load in 55 to 65 % (means) and 90 to 94 % (medians) of
-those, at 90 % load in 12 to 28 and 37 to 49 %. Independent lognormal latencies, 36 to 100 requests: wrong in 2 to 4 % of the runs, and
-means' intervals are 1.1 times as wide as the ordinary bootstrap's.
+82 to 94 % at 30 % load (57 %), 90 % of 2,000 requests at 60 % (86 %). If the load did not count, 60 to 2,000 requests would have an
+interval in 60 to 100 % of the runs, and it would hold the truth at 80 % load in 51 to 80 % (means) and 90 to 94 % (medians) of those, at
+90 % load in 14 to 60 and 45 to 72 %.
 """
 
 from collections.abc import Sequence
