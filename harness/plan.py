@@ -5,8 +5,6 @@ lie (an interpreter, a data folder) is not part of it.
 """
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.operations import Benchmarks
 from results.cells import PLACES as ENGINE_PLACES
 from results.cells import drop
+from results.identity import class_name, digest
 
 Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
 PLACES = (*ENGINE_PLACES, "workload.source.path")
@@ -145,7 +144,7 @@ def _composed(group: Group, overrides: list[str]) -> DictConfig:
 
 def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Step]:
     """The steps that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
-    if settings.engine.get("_target_") == "harness.recorded.Recorded":
+    if class_name(settings.engine.get("_target_", "")) == "Recorded":
         yield _recorded(group, settings)
         return
     engine, workload, load = _key(settings, ENGINE), settings.workload.name, settings.load
@@ -206,21 +205,17 @@ def _recorded(group: Group, settings: DictConfig) -> Step:
     run = settings.engine.run
     if run is None:
         raise ValueError(f"campaign: group {group.name}: engine=recorded needs engine.run, the run's id, as the newest one changes")
-    key = _hash({"kind": "recorded", "run": run})
+    key = digest({"kind": "recorded", "run": run})
     return Step(kind="recorded", name=f"{group.name}-{run}", key=key, engine=key, seconds=1.0, settings=settings, group=group.name)
 
 
 def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more: Mapping[str, Any] | None = None) -> str:
-    """The hash of these parts of the settings, without what only says where things lie. more: what else belongs to it."""
+    """The hash of these parts of the settings, without what only says where things (classes too) lie. more: what else belongs to it."""
     whole: Any = OmegaConf.to_container(settings, resolve=True)
     for place in PLACES:
         drop(whole, place)
     whole["hardware"] = whole["hardware"]["name"]  # the rest is what simulators need to know of it
-    return _hash({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return digest({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
 
 
 def chosen(found: Sequence[Step], patterns: Sequence[str]) -> frozenset[str]:

@@ -6,7 +6,6 @@ kept beside the runs, so that whoever started it learns it however the job was r
 """
 
 import dataclasses
-import hashlib
 import json
 from typing import Any
 
@@ -17,6 +16,7 @@ from harness import cli
 from harness.console import say
 from harness.recorded import Recorded
 from harness.simulation import Outcome, Simulation, outcome_path
+from results.identity import digest
 from results.place import Place, place
 from results.store import write_text
 
@@ -42,8 +42,7 @@ def run(cfg: DictConfig) -> int:
 def key(cfg: DictConfig) -> str:
     """The hash of the settings that the outcome depends on beside the measured run."""
     whole: Any = OmegaConf.to_container(cfg, resolve=True)
-    content = {part: whole[part] for part in ("simulators", "tracks", "calibration")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return digest({part: whole[part] for part in ("simulators", "tracks", "calibration")})
 
 
 def read_outcome(root: Place, run_id: str, simulator: str, settings: str) -> Outcome | None:

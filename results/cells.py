@@ -1,10 +1,10 @@
 """Which measured runs are repeats of one another: those of one cell; and which are of one configuration, whatever was asked of it."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from results.identity import digest, named
 
 SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunked_prefill", "prefix_caching", "tensor_parallel")
 PLACES = tuple(  # settings that say where an engine lies, not what it is
@@ -25,20 +25,21 @@ def study_of(meta: Mapping[str, Any]) -> str | None:
 def cell_of(meta: Mapping[str, Any]) -> str:
     """The cell of a measured run, 12 hex digits, from its run.json: the study's own, or a hash of all that makes runs repeats."""
     given = (meta["config"].get("study") or {}).get("cell")
-    return _hash(settings_of(meta)) if given is None else str(given)
+    return digest(settings_of(meta)) if given is None else str(given)
 
 
 def configuration_of(meta: Mapping[str, Any]) -> str:
     """The configuration of a measured run, 12 hex digits: the engine with all its settings, the model and the hardware."""
-    return _hash({name: value for name, value in settings_of(meta).items() if name.partition(".")[0] not in ASKED})
+    return digest({name: value for name, value in settings_of(meta).items() if name.partition(".")[0] not in ASKED})
 
 
 def settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     """All that repeats have in common, by name ('max_num_seqs', 'engine.dtype', 'slo.ttft', 'load.rho'), from a measured run's run.json.
 
-    The rate is no part of it where rho is given: at equal rho, capacity is measured anew for each repeat. Nor is where the engine lies.
+    The rate is no part of it where rho is given: at equal rho, capacity is measured anew for each repeat. Nor is where the engine lies,
+    or the code that ran it: a class goes by its own name.
     """
-    config = {name: copy.deepcopy(meta["config"].get(name) or {}) for name in ("engine", "model", "workload", "load")}
+    config = {name: named(copy.deepcopy(meta["config"].get(name) or {})) for name in ("engine", "model", "workload", "load")}
     for name in (*PLACES, *TOLD):
         drop(config, name)
     return {
@@ -67,7 +68,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _hash(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

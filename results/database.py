@@ -23,7 +23,7 @@ from results.store import StoreError, check_files, read_meta, run_folders, sync
 
 COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
 SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql", "study.sql"))
-MADE_BY = (*SQL_FILES, Path(__file__).with_name("cells.py"))  # what decides what a database holds
+MADE_BY = (*SQL_FILES, *(Path(__file__).with_name(name) for name in ("cells.py", "identity.py")))  # what decides what a database holds
 
 
 class DatabaseError(RuntimeError):
