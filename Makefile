@@ -24,7 +24,7 @@ $(READY): conf/envs/core.txt .envs/uv/bin/uv
 	@touch $@
 
 simulators: $(READY) ## fetch the simulators that are git repositories, at their pinned commits, and make their environments
-	@$(CORE) -m simulators.checkout
+	@$(CORE) -m simulators.foreign.checkout
 	@$(CORE) -c "from harness.environment import ensure; print(*map(ensure, ('splitwise_sim', 'distserve_sim')), sep='\n')"
 
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis import tables
 from analysis.data import AnalysisError, compare, open_database
-from analysis.fidelity import score
 from analysis.report import Report
+from analysis.scoring.fidelity import score
 from analysis.study import table as study_table
 from analysis.study.data import read_study
 from analysis.study.report import StudyReport

@@ -1,4 +1,4 @@
-"""The report: score the database, say the answer, write one HTML page. Read `Report.write` first; page.py has the HTML."""
+"""The report: score the database, say the answer, write one HTML page. Read `Report.write` first; page/document.py has the HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import names, page, plots, tables
+from analysis import names, plots, tables
 from analysis.data import Comparison, RunRow, compare
-from analysis.fidelity import score
-from analysis.page import Drawing, Section
+from analysis.page import document
+from analysis.page.document import Drawing, Section
+from analysis.scoring.fidelity import score
 from analysis.stats import STATS, Bootstrap
 from analysis.verdict import drift, too_short, verdict
 
@@ -60,17 +61,17 @@ class Report:
         if measured.valid:
             short = too_short(measured, comparison.counted) if comparison.scores else None
             answer = " ".join(filter(None, (answer, short, drift(comparison.simulated))))
-        html = page.page(
+        html = document.page(
             title=f"{measured.run_id} · Plumbline",
             verdict=answer,
             valid=measured.valid,
             context=_context(comparison),
-            scorecard=page.scorecard(comparison, HEADLINES, self.bootstrap.confidence, unavailable or {}),
+            scorecard=document.scorecard(comparison, HEADLINES, self.bootstrap.confidence, unavailable or {}),
             sections=_sections(comparison),
-            key=page.key(plots.series_of(_drawn(comparison))),
+            key=document.key(plots.series_of(_drawn(comparison))),
             details=_details(comparison, reasons, out.parent),
         )
-        page.write(out, html)
+        document.write(out, html)
         table = tables.as_text(tables.comparison(values, comparison.scores), valid=measured.valid)
         return Summary(table=table, verdict=answer, path=out)
 
@@ -185,11 +186,13 @@ def _details(comparison: Comparison, refused: Sequence[str], folder: Path) -> st
     parts = ["<section><h2>Behind the numbers</h2>", *(f"<p>Not scored: {escape(reason)}.</p>" for reason in refused)]
     parts += _littles_law(comparison)
     numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, EVERYTHING)
-    parts.append(page.disclosure("All statistics", "", page.text_table(tables.as_text(numbers, valid=measured.valid), "All statistics")))
+    parts.append(
+        document.disclosure("All statistics", "", document.text_table(tables.as_text(numbers, valid=measured.valid), "All statistics"))
+    )
     if comparison.scores and measured.valid:
         distances = tables.distances(comparison.scores)
-        parts.append(page.disclosure("Distances between distributions", "", page.text_table(distances, tables.DISTANCES)))
-    parts += [page.disclosure(_name(run), run.run_id, _run_details(run, folder, comparison)) for run in comparison.runs]
+        parts.append(document.disclosure("Distances between distributions", "", document.text_table(distances, tables.DISTANCES)))
+    parts += [document.disclosure(_name(run), run.run_id, _run_details(run, folder, comparison)) for run in comparison.runs]
     return "\n".join([*parts, "</section>"])
 
 
@@ -224,5 +227,5 @@ def _run_details(run: RunRow, folder: Path, comparison: Comparison) -> str:
         "resolved": {**run.limits, "tensor_parallel": run.tensor_parallel},
     }
     config = run.config if run.kind == "measured" else {"simulator": run.config.get("simulator", {})}
-    tables_ = [page.facts(facts, "The run"), page.facts(config, "Configuration"), page.facts(run.provenance, "Provenance")]
-    return page.folder_link(run, folder) + "".join(tables_)
+    tables_ = [document.facts(facts, "The run"), document.facts(config, "Configuration"), document.facts(run.provenance, "Provenance")]
+    return document.folder_link(run, folder) + "".join(tables_)

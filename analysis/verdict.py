@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from analysis import names
-from analysis.blocks import fewest
 from analysis.data import LOST, Key, RunRow, Score, by_simulator
+from analysis.scoring.blocks import fewest
 
 HEADLINES: Mapping[Key, str] = {
     ("ttft", "p50"): "median TTFT",

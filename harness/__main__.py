@@ -5,9 +5,10 @@ import sys
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from harness import cli, gpu
+from harness import cli
 from harness.bench import Bench
 from harness.console import say
+from harness.monitor import gpu
 
 
 def run(cfg: DictConfig) -> int:

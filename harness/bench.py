@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from harness import environment
-from harness.capacity import Capacity
 from harness.cell import Cell, store
-from harness.client import Client
 from harness.console import print_table, say, stage
+from harness.engine import Engine
+from harness.engines.model import Model
+from harness.engines.recorded import Recorded
 from harness.gates import Gates
-from harness.model import Model
-from harness.parts import Calibration, Load, Paths, Reporter, Simulator, Workload
-from harness.profile import Profiler
-from harness.recorded import Recorded
+from harness.probing.capacity import Capacity
+from harness.probing.profiler import Profiler
+from harness.protocols import Calibration, Reporter, Simulator, Workload
+from harness.replay.client import Client
+from harness.settings import Load, Paths
 from harness.simulation import Simulation
-from harness.system import Engine
 from results import database
-from results.place import place, reach
 from results.profile import Profile
 from results.record import SLO, Run, Track
+from results.storage.place import place, reach
 
 
 @dataclass(frozen=True, kw_only=True)

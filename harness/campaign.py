@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 
 from harness import cli
 from harness.console import say
-from harness.measuring import Measuring
-from harness.operations import Benchmarks
-from harness.plan import Group, Step, chosen, steps
-from harness.shelf import Archives
-from harness.timetable import timetable
+from harness.grid.plan import Group, Step, chosen, steps
+from harness.grid.runner import Measuring
+from harness.grid.task_order import timetable
+from harness.grid.task_store import Archives
+from harness.microbench.benchmarks import Benchmarks
 
 
 @dataclass(frozen=True, kw_only=True)

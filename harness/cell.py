@@ -17,22 +17,24 @@ from typing import Any
 
 import pandas as pd
 
-from harness import cli, gpu, provenance
-from harness.attached import Attached
-from harness.capacity import Capacity
-from harness.client import Client, Replay
+from harness import cli, provenance
 from harness.console import say, stage
-from harness.contention import Contention
+from harness.engine import Endpoint, Engine
+from harness.engines.attached import Attached
+from harness.engines.model import Model
 from harness.gates import Gates
-from harness.model import Model
-from harness.parts import Load, Paths, Workload
-from harness.profile import Profiler, unfinished
-from harness.system import Endpoint, Engine
-from harness.telemetry import Telemetry
-from results.place import Place
+from harness.monitor import gpu
+from harness.monitor.contention import Contention
+from harness.monitor.telemetry import Telemetry
+from harness.probing.capacity import Capacity
+from harness.probing.profiler import Profiler, unfinished
+from harness.protocols import Workload
+from harness.replay.client import Client, Replay
+from harness.settings import Load, Paths
 from results.profile import Profile
 from results.record import SLO, Run
-from results.store import write_run
+from results.storage.place import Place
+from results.storage.store import write_run
 from workloads.prompts import token_ids
 from workloads.trace import Trace
 

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from types import FrameType
 
 import hydra
@@ -18,10 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness import launchers
-from harness.system import EngineError
+from harness.engine import EngineError
+from results.project import CONF
 
-ROOT = Path(__file__).resolve().parent.parent
-CONF = ROOT / "conf"
 INTERRUPTED = 130
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.system import EngineError
+from harness.engine import EngineError
+from results.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".plumbline"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.client import Replay
+from harness.replay.client import Replay
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 

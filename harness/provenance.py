@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from harness import gpu
+from harness.monitor import gpu
 
 
 def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.console import say
-from harness.recorded import Recorded
+from harness.engines.recorded import Recorded
 from harness.simulation import Outcome, Simulation, outcome_path
 from results.identity import digest
-from results.place import Place, place
-from results.store import write_text
+from results.storage.durable import write_text
+from results.storage.place import Place, place
 
 
 def run(cfg: DictConfig) -> int:

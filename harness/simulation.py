@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.console import say, stage
-from harness.parts import Calibration, Paths, Simulator
-from results.place import Place, place
+from harness.protocols import Calibration, Simulator
+from harness.settings import Paths
 from results.profile import Profile
 from results.record import NotAvailable, Run, Track, simulated_id
-from results.store import remove_simulated, write_run
+from results.storage.place import Place, place
+from results.storage.store import remove_simulated, write_run
 
 OUTCOMES = ".outcomes"  # hidden, so no run folder
 

@@ -16,15 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.console import say, stage
-from harness.jobs import Jobs
-from harness.measuring import Measuring
-from harness.parts import Paths, StudyReporter
-from harness.plan import Group, Step, chosen, steps
-from harness.run_shelf import RunShelf
-from harness.standing import Standing
+from harness.grid.plan import Group, Step, chosen, steps
+from harness.grid.runner import Measuring
+from harness.grid.simulation_jobs import Jobs
+from harness.grid.status import Standing
+from harness.grid.study_store import RunShelf
+from harness.protocols import StudyReporter
+from harness.settings import Paths
 from results import database
-from results.place import place
 from results.record import Track
+from results.storage.place import place
 
 DO, RETRY = ("measure", "simulate", "report"), ("invalid", "unavailable", "simulated")
 

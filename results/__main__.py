@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from results import database
-from results.archive import SUFFIX, unpack_runs
 from results.database import DatabaseError
-from results.importing import Options, import_run
-from results.place import Place, PlaceError, place
-from results.recording import RecordingError
-from results.store import StoreError, write_run
+from results.recordings.import_run import Options, import_run
+from results.recordings.recording import RecordingError
+from results.storage.archive import SUFFIX, unpack_runs
+from results.storage.place import Place, PlaceError, place
+from results.storage.run_tables import StoreError
+from results.storage.store import write_run
 from results.summary import tables, text
 from workloads.trace import TraceError
 

@@ -18,8 +18,10 @@ import pyarrow as pa
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from results.cells import cell_of, configuration_of, study_of
-from results.place import Address, Place, PlaceError, storage
-from results.store import StoreError, check_files, read_meta, run_folders, sync
+from results.storage.durable import sync
+from results.storage.place import Address, Place, PlaceError, storage
+from results.storage.run_tables import StoreError, check_files
+from results.storage.store import read_meta, run_folders
 
 COMPARED = ("run.json", "requests.parquet", "tokens.parquet")  # what must be equal in a copy of a run
 SQL_FILES = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "metrics.sql", "dialects.sql", "study.sql"))

@@ -1,6 +1,6 @@
 """Times of single operations of one transformer layer: what Vidur's authors profile a device with, in a form of our own (seconds).
 
-`harness/operations.py` measures them; `simulators/vidur_operations.py` turns them into Vidur's own files.
+`harness/microbench/benchmarks.py` measures them; `simulators/vidur/device_times.py` turns them into Vidur's own files.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Profile: an engine's measured step times on one machine, the single source from which every simulator is calibrated.
 
 On disk: profile.json (everything but the samples) and profile.parquet, kept in the folder of each run measured with it.
-`harness/profile.py` measures it; the adapters in simulators/ turn it into each simulator's own format. It never holds the workload
+`harness/probing/profiler.py` measures it; the adapters in simulators/ turn it into each simulator's own format. It never holds the workload
 that is scored.
 """
 

@@ -1,6 +1,6 @@
 -- The tables of results/plumbline.duckdb, filled from the run folders by results/database.py. Times are float seconds since the
 -- trace's start; unknown is NULL, never 0. Everything derived from these rows alone is a view: metrics.sql, dialects.sql, study.sql.
--- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/fidelity.py, score).
+-- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/scoring/fidelity.py, score).
 
 CREATE TABLE plumbline (
     schema VARCHAR NOT NULL,             -- digest of what made this file: another one's columns, views or cells are others
@@ -79,7 +79,7 @@ CREATE TABLE trace_requests (
 CREATE TABLE run_values (run_id VARCHAR NOT NULL, metric VARCHAR NOT NULL, stat VARCHAR, value DOUBLE);
 
 -- One row per pair and statistic. error: (simulated - measured) / measured; noise: the spread between repeats of the measured run,
--- relative; NULL without repeats. analysis/fidelity.py says which metrics and stats there are, and how the interval is made.
+-- relative; NULL without repeats. analysis/scoring/fidelity.py says which metrics and stats there are, and how the interval is made.
 CREATE TABLE fidelity (
     measured_run_id VARCHAR NOT NULL,
     simulated_run_id VARCHAR NOT NULL,
@@ -99,7 +99,7 @@ CREATE TABLE fidelity (
 -- Only of pairs whose measured run has both.
 CREATE TABLE fidelity_parts AS SELECT *, NULL::VARCHAR AS part FROM fidelity;
 
--- Where a run's queue begins to grow for good; analysis/saturation.py has the rule. One row per run.
+-- Where a run's queue begins to grow for good; analysis/scoring/saturation.py has the rule. One row per run.
 CREATE TABLE saturation (
     run_id VARCHAR NOT NULL,
     change_point DOUBLE,                 -- s; NULL: nowhere
@@ -109,7 +109,7 @@ CREATE TABLE saturation (
     capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not known to be saturated
 );
 
--- Why a simulator errs: signed seconds that lead from its mean latency in `track` to the measured one; analysis/attribution.py says
+-- Why a simulator errs: signed seconds that lead from its mean latency in `track` to the measured one; analysis/scoring/attribution.py says
 -- what each part is. simulated + the sum of the values = measured.
 CREATE TABLE attribution (
     measured_run_id VARCHAR NOT NULL,
@@ -125,7 +125,7 @@ CREATE TABLE attribution (
 );
 
 -- What choosing a configuration by a simulator costs: one row per simulator, axis, setting of all other axes, and metric;
--- analysis/rankings.py says how. regret: how much worse, relative, the simulator's choice measures than the best choice.
+-- analysis/scoring/rankings.py says how. regret: how much worse, relative, the simulator's choice measures than the best choice.
 CREATE TABLE rankings (
     study VARCHAR,
     system VARCHAR NOT NULL,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from results.profile import Profile
 from results.record import RequestRecord, Run
-from simulators.system import NotAvailable, SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 from workloads.trace import Request, Trace
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -85,7 +85,7 @@ class Pools:
 def handed_over(trace: Trace) -> Trace:
     """What to ask of prefill and decode apart: an output token more of each request, the first of which nobody sees.
 
-    As vLLM does it (harness/vllm_pd.py): the prefill instance computes a token and throws it away; the decode instance computes the
+    As vLLM does it (harness/engines/vllm_pd.py): the prefill instance computes a token and throws it away; the decode instance computes the
     prompt's last token anew when the KV cache has arrived, and that step gives the first token that a client sees.
     """
     return replace(trace, requests=tuple(replace(r, output_tokens=r.output_tokens + 1) for r in trace))

@@ -14,7 +14,7 @@ import numpy as np
 
 from results import database
 from results.record import RequestRecord, Run, Track
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run, make_simulated, make_trace
 from workloads.trace import Trace
 

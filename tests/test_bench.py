@@ -10,10 +10,11 @@ import pytest
 
 from results import database
 from results.profile import Profile
+from results.project import ROOT
 from results.record import NotAvailable, Run, Track
-from results.store import read_run, run_folders
-from simulators.system import SimulatorError
-from tests.benches import PATIENT_GATES, ROOT, Bench, one_line
+from results.storage.store import read_run, run_folders
+from simulators.errors import SimulatorError
+from tests.benches import PATIENT_GATES, Bench, one_line
 
 QUICK = (
     f"--config-dir={ROOT / 'tests' / 'conf'}",
@@ -122,7 +123,7 @@ def test_a_server_that_crashes_during_the_replay_ends_in_one_line(bench: Bench) 
     with bench.start(*QUICK, *KNOWN, "load.duration=300", "simulator=[]") as process:
         _read_until(process, "✓ warm-up")  # what follows is the replay
         time.sleep(1)
-        _kill(process.pid, "tests.toy_engine")
+        _kill(process.pid, "tests.stand_ins.toy_engine")
         _, err = process.communicate(timeout=540)
     assert process.returncode == 1, err
     assert "toy ended with signal 9" in err

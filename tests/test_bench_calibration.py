@@ -3,7 +3,7 @@
 import dataclasses
 
 from results.record import Run
-from results.store import read_run, run_folders, write_run
+from results.storage.store import read_run, run_folders, write_run
 from tests.benches import Bench
 from tests.simulators.calibration import made_tables
 from tests.simulators.profiles import MODEL, make_measured

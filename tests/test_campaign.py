@@ -13,13 +13,15 @@ import pytest
 from analysis.report import Report
 from analysis.stats import Bootstrap
 from results import database
-from results.archive import extract, unpack_runs
 from results.operations import Operations, stored
 from results.profile import Profile
+from results.project import ROOT
 from results.record import Run
-from results.store import StoreError, read_run
-from tests.benches import ROOT, Bench
-from tests.nvml import nvml
+from results.storage.archive import extract, unpack_runs
+from results.storage.run_tables import StoreError
+from results.storage.store import read_run
+from tests.benches import Bench
+from tests.stand_ins.nvml import nvml
 
 STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
 
@@ -188,7 +190,9 @@ def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_measuring_machine_needs_no_database_plots_or_package_installer() -> None:
     missing = ("duckdb", "plotly", "uv", "numba", "playwright", "hypothesis")
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import harness.campaign, harness.vllm, harness.sglang"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import harness.campaign, harness.engines.vllm, harness.engines.sglang"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr
 

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from harness.environment import ensure
-from harness.plan import Step
-from tests.benches import ROOT
+from harness.grid.plan import Step
+from results.project import ROOT
 
 pytestmark = pytest.mark.e2e
 

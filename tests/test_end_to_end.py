@@ -8,7 +8,7 @@ import pytest
 
 from results import database
 from results.record import Run
-from results.store import read_run, run_folders
+from results.storage.store import read_run, run_folders
 from tests.benches import PATIENT_GATES, Bench, one_line
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]

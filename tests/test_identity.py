@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from harness import simulate
-from harness.plan import Group, steps
+from harness.grid.plan import Group, steps
 from results.cells import cell_of, configuration_of, settings_of
 from results.identity import class_name, digest, named
-from tests.benches import ROOT
-from results.store import read_meta, write_run
+from results.project import ROOT
+from results.storage.store import read_meta, write_run
 from tests.runs import make_run
 
 KNOWN = json.loads(Path(__file__).with_name("identities.json").read_text())

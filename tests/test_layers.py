@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from results.project import ROOT
+
 MAY_IMPORT = {
     "workloads": set[str](),
     "results": {"workloads"},

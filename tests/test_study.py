@@ -15,13 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from harness import environment, launchers
-from harness.plan import Group
+from harness.engine import EngineError
+from harness.grid.plan import Group
 from harness.study import Study
-from harness.system import EngineError
 from results import database
+from results.project import ROOT
 from results.record import Run
-from results.store import read_run, run_folders, write_run
-from tests.benches import ROOT, Bench, one_line
+from results.storage.store import read_run, run_folders, write_run
+from tests.benches import Bench, one_line
 from tests.runs import make_run, make_simulated
 
 STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rho0.30-0"]
@@ -155,7 +156,13 @@ def test_what_others_simulated_in_a_studys_place_is_simulated_again_and_what_can
     words = [CONF, "study=recorded", "steps=['kept-first']", "do=[measure,simulate]", "hydra/launcher=basic"]
     assert call(bench, *words).returncode == 0
     copy, mine = sorted(runs(bench), key=lambda run: run.kind)
-    slow = ["engine=recorded", f"engine.run={copy.run_id}", "simulator=[native]", "tracks=[matched]", "simulators.native.roofline.step=0.5"]
+    slow = [
+        "engine=recorded",
+        f"engine.run={copy.run_id}",
+        "simulator=[native]",
+        "tracks=[matched]",
+        "simulators.native.roofline.step=0.5",
+    ]
     assert bench.run(*slow).returncode == 0
     assert next(run for run in runs(bench) if run.kind == "simulated").records != mine.records
     again = call(bench, *words)
@@ -205,7 +212,9 @@ def cluster() -> Iterator[str]:
         pytest.skip(str(error))
     environ = os.environ | {"RAY_raylet_start_wait_time_s": "180"}
     pipe = subprocess.PIPE
-    with subprocess.Popen([str(python), "tests/two_nodes.py"], cwd=ROOT, env=environ, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        [str(python), "tests/stand_ins/two_nodes.py"], cwd=ROOT, env=environ, stdin=pipe, stdout=pipe, text=True
+    ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.communicate("", timeout=60)

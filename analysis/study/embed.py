@@ -13,8 +13,9 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from analysis import names, page, plots
+from analysis import names, plots
 from analysis.data import LOST, TRACKS, RunRow
+from analysis.page import document
 from analysis.stats import Values
 from analysis.study import palette, samples, trust
 from analysis.study.data import HEADLINES, LATENCIES, Study
@@ -40,7 +41,7 @@ def payload(study: Study, connection: duckdb.DuckDBPyConnection, page_folder: Pa
         "study": study.name,
         "latencies": LATENCIES,
         "tracks": {
-            track: {"dash": plots.DASHES[track], "symbol": plots.SYMBOLS[track], "dasharray": page.DASHARRAYS[plots.DASHES[track]]}
+            track: {"dash": plots.DASHES[track], "symbol": plots.SYMBOLS[track], "dasharray": document.DASHARRAYS[plots.DASHES[track]]}
             for track in TRACKS
         },
         "rules": {
@@ -144,7 +145,7 @@ def _simulators(study: Study) -> list[dict[str, Any]]:
                 "name": names.system(system),
                 "label": names.system(system, track),
                 "color": palette.css(system),
-                "lacks": page.not_modelled(run),
+                "lacks": document.not_modelled(run),
                 "speed": row.get("speed"),
             }
         )
@@ -205,7 +206,7 @@ def _runs(study: Study, cells: Mapping[str, int], simulators: Places, page_folde
                 "started": f"{run.started_at:%Y-%m-%d %H:%M:%S}",
                 "wall": digits([run.wall_s])[0],
                 "version": run.version,
-                "link": page.folder_of(run, page_folder),
+                "link": document.folder_of(run, page_folder),
                 "ratio": law["mean_in_system"] / law["expected_in_system"] if law.get("expected_in_system") else None,
                 "ok": law.get("ok"),
                 "facts": facts,
@@ -223,7 +224,7 @@ def _facts(run: RunRow) -> Iterable[tuple[str, str]]:
         "configured": config,
         "provenance": run.provenance,
     }
-    return page.flat(nested)
+    return document.flat(nested)
 
 
 def _places(rows: pd.DataFrame, simulators: Places) -> Values:

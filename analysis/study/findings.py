@@ -7,11 +7,13 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from analysis import names, page
+from analysis import names
 from analysis.data import LOST, TRACKS, Key
+from analysis.page import document
 from analysis.study.data import Study
+from results.project import ROOT
 
-NOTES = Path(__file__).resolve().parents[2] / "docs" / "findings.md"
+NOTES = ROOT / "docs" / "findings.md"
 HEADLINE: Key = ("ttft", "p50")
 AGREES = 0.02  # regret up to which a choice counts as right
 
@@ -34,7 +36,7 @@ def as_html(study: Study, notes: Path = NOTES) -> str:
     """The findings, then the notes in Markdown as people wrote them (raw HTML in them is shown, not obeyed)."""
     parts = [
         f'<p class="finding">{escape(finding.text)}</p>{_list(finding.items)}'
-        f"{page.disclosure('The query', '', f'<pre>{escape(finding.query)}</pre>')}"
+        f"{document.disclosure('The query', '', f'<pre>{escape(finding.query)}</pre>')}"
         for finding in findings(study)
     ]
     if not parts:
@@ -45,7 +47,7 @@ def as_html(study: Study, notes: Path = NOTES) -> str:
         prose = prose.replace("<table>", '<div class="scroll" role="region" tabindex="0" aria-label="Table"><table>').replace(
             "</table>", "</table></div>"
         )
-        parts.append(page.disclosure("Notes on single findings", notes.name, f'<div class="prose">{prose}</div>'))
+        parts.append(document.disclosure("Notes on single findings", notes.name, f'<div class="prose">{prose}</div>'))
     return "\n".join(parts)
 
 

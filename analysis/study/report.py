@@ -12,15 +12,16 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from analysis import names, page
+from analysis import names
 from analysis.data import open_database
-from analysis.fidelity import score
+from analysis.page import document
+from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, sections, words
 from analysis.study.data import Study, check_name, read_study
 from analysis.study.words import Answer
 
-FOLDER = page.FOLDER / "study"
+FOLDER = document.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "overview.js", "cell.js", "tables.js", "main.js")
 GRADES = {"trust": "trust", "care": "with care", "unproven": "unproven", "not": "do not trust", "unknown": "unknown"}
 
@@ -58,14 +59,14 @@ class StudyReport:
         with open_database(database) as connection:
             study = read_study(connection, database, name)
             data = embed.to_json(embed.payload(study, connection, out.parent))
-        page.write(out, _page(study, data, refused))
+        document.write(out, _page(study, data, refused))
         return StudySummary(verdict=str(words.verdict(study)), path=out)
 
 
 def _page(study: Study, data: str, refused: int) -> str:
     verdict = words.verdict(study)
     return Template((FOLDER / "study.html").read_text()).substitute(
-        head=page.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
+        head=document.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
         headline=escape(verdict.headline),
         reasons="".join(f"<li>{escape(reason).replace(' %', '&nbsp;%').replace(' ×', '&nbsp;×')}</li>" for reason in verdict.reasons),
         invalid="" if len(study.valid_cells) else ' class="invalid"',
@@ -74,10 +75,10 @@ def _page(study: Study, data: str, refused: int) -> str:
         verdict=_answers(words.answers(study)) + f'<p class="note">{escape(words.RULE)}</p>',
         sections=sections.sections(),
         findings=findings.as_html(study),
-        footer=page.DEFINITIONS,
+        footer=document.DEFINITIONS,
         data=data,
-        plotly=page.inline_script(get_plotlyjs()),
-        theme=(page.FOLDER / "theme.js").read_text(),
+        plotly=document.inline_script(get_plotlyjs()),
+        theme=(document.FOLDER / "theme.js").read_text(),
         script='"use strict";\n' + "\n".join((FOLDER / name).read_text() for name in SCRIPTS),
     )
 
@@ -115,7 +116,7 @@ def _answers(answers: list[Answer]) -> str:
         "× noise floor",
         "The others, median signed error",
     ]
-    return page.table(heads, body, "The nearest simulator for each metric, and whether to trust it", "answers")
+    return document.table(heads, body, "The nearest simulator for each metric, and whether to trust it", "answers")
 
 
 def _answer_cells(answer: Answer) -> Iterator[str]:

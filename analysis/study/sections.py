@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from analysis import page
+from analysis.page import document
 from analysis.study.samples import CLOUD, QUANTILES, STRETCH
 from analysis.study.trust import CARE, TRUST
 
@@ -76,7 +76,7 @@ PARTS = (
                 "× : the cell has no valid run; · : nothing to compare.",
             ),
         ),
-        html=page.disclosure("The same as a table, with intervals", "", '<div id="cells-table"></div>'),
+        html=document.disclosure("The same as a table, with intervals", "", '<div id="cells-table"></div>'),
     ),
     Part(
         name="knees",

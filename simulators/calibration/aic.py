@@ -10,9 +10,9 @@ from results.record import Run
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
 from simulators.calibration.tables import SYSTEMS, Tables
-from simulators.external import interpreter
-from simulators.native.shape import Shape
-from simulators.system import NotAvailable, SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
+from simulators.foreign.program import interpreter
+from simulators.native.latency.shape import Shape
 
 FRAMEWORKS = ("vllm", "sglang")  # that it has tables of
 

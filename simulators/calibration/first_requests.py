@@ -17,14 +17,15 @@ from scipy.optimize import least_squares
 from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
 from simulators.calibration.points import StepSeconds, compose
-from simulators.native.batch import Batch
-from simulators.native.measured import Measured
+from simulators.errors import NotAvailable
+from simulators.native.latency.measured import Measured
+from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.shape import Shape
 from simulators.native.resolve import limits_of
-from simulators.native.roofline import Device, Efficiency, Roofline
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, serve
-from simulators.native.shape import Shape
-from simulators.system import NotAvailable
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.sequence import Batch
+from simulators.native.serve import serve
+from simulators.native.served import Frontend
 from workloads.trace import Trace
 
 Floats = npt.NDArray[np.float64]

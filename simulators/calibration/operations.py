@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from simulators.calibration.tables import Grid, OutsideTables, Tables
-from simulators.native.shape import Shape
-from simulators.system import SimulatorError
+from simulators.errors import SimulatorError
+from simulators.native.latency.shape import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ def compose(
     """The profile of `seconds` over the steps that the run's engine can make.
 
     bends: tokens of a step between which `seconds` is smooth, where that is known (the sizes that a table has); our own simulator then
-    fits a piece to each stretch (simulators/native/measured.py).
+    fits a piece to each stretch (simulators/native/latency/measured.py).
 
     Steps that a table does not reach are left out, and counted in the provenance with the first reason; simulators then count the
     steps for which they go beyond what a profile has. Raises NotAvailable when the run does not say its engine's limits.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulators.system import NotAvailable
+from simulators.errors import NotAvailable
 
 Floats = npt.NDArray[np.float64]
 

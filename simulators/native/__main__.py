@@ -24,13 +24,14 @@ from rich.table import Table
 from results.live import RUN_ID, live
 from results.record import EngineLimits, Run
 from results.record_table import RecordTable
-from results.store import StoreError, write_run
+from results.storage.run_tables import StoreError
+from results.storage.store import write_run
 from results.summary import tables
-from simulators.native import settings
-from simulators.native.native import VERSION, Outcome, provenance
+from simulators.errors import SimulatorError
+from simulators.native.planning import settings
+from simulators.native.predictor import VERSION, Prediction, provenance
 from simulators.native.resolve import NULL_BLOCKS
-from simulators.native.scheduler import Limits
-from simulators.system import SimulatorError
+from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace, TraceError
 
 MOST_TOKENS = 10_000_000  # token times that the printed latencies are made of; of a larger run only its run folder has them
@@ -90,7 +91,7 @@ def capacity(words: Sequence[str], console: Console) -> None:
 
 def compare(words: Sequence[str], console: Console) -> None:
     """Every combination, a row each; the best first, the Pareto front marked and drawn."""
-    from simulators.native import compare as sweep  # here: it imports Plotly, which the other commands need not wait for
+    from simulators.native.planning import compare as sweep  # here: it imports Plotly, which the other commands need not wait for
 
     found = []
     for chosen, cfg in settings.swept(words):
@@ -117,7 +118,7 @@ def compare(words: Sequence[str], console: Console) -> None:
 COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare}
 
 
-def _run(cfg: DictConfig, trace: Trace, outcome: Outcome, devices: int) -> Run:
+def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Run:
     """The outcome in the form that all runs have."""
     started = datetime.now(UTC)
     told: Any = OmegaConf.to_container(cfg)

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from simulators.native.batch import Batch
-from simulators.native.scheduler import Scheduler
-from simulators.native.sequence import Sequence
-from simulators.native.step_time import StepTime
-from simulators.system import SimulatorError
+from simulators.errors import SimulatorError
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.scheduler import Scheduler
+from simulators.native.sequence import Batch, Sequence
 
 LIVELOCK = 100_000  # steps in which nobody gets a token: far more than the chunks of any prompt
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from results.record import EngineLimits
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.effects.effects import Effects
-from simulators.native.roofline import Device
-from simulators.native.scheduler import Limits
-from simulators.native.sglang_options import SglangOptions
-from simulators.native.shape import Shape
-from simulators.system import NotAvailable, SimulatorError
+from simulators.native.latency.roofline import Device
+from simulators.native.latency.shape import Shape
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.sglang_options import SglangOptions
 
 NULL_BLOCKS = 1  # vLLM counts a block that no request can hold
-SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/sglang.py)
+SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/engines/sglang.py)
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 
 

@@ -2,60 +2,21 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence as Many
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from results.record import RequestRecord
 from simulators.native.engine import run
 from simulators.native.fast.obstacle import compiled_obstacle
-from simulators.native.policies import POLICIES, adapted
-from simulators.native.prefix_keys import make_sequences
-from simulators.native.scheduler import Limits, Scheduler
+from simulators.native.kv.prefix_keys import make_sequences
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.policies import POLICIES, adapted
+from simulators.native.scheduling.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
-from simulators.native.step_time import StepTime
+from simulators.native.served import Frontend, Served
 from workloads.columns import columns_of
 from workloads.trace import Request, Trace
 
-Floats = NDArray[np.float64]
-
 COMPILED_FROM = 20_000  # output tokens of a trace: the readable engine takes about as long for them as loading the compiled one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frontend:
-    """Seconds that a request spends outside the steps: before it reaches the scheduler (fixed, and per prompt token), and after each
-    step until the client reads the token.
-    """
-
-    before: float = 0.0
-    before_per_token: float = 0.0
-    after: float = 0.0
-
-    def reached(self, arrival: Floats, input_tokens: Any) -> Floats:
-        """When requests of these arrivals (s) and prompts reach the scheduler."""
-        reached: Floats = arrival + (self.before + self.before_per_token * input_tokens)
-        return reached
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this.
-
-    transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
-    """
-
-    records: Many[RequestRecord]
-    steps: int
-    preemptions: int
-    end: float
-    peak_kv_blocks: int
-    seconds: float = 0.0
-    transfers: int = 0
-    migrations: int = 0
 
 
 def serve(

@@ -12,7 +12,7 @@ from analysis.study.report import StudyReport
 from results import database
 from results.database import connect
 from results.record import Run
-from results.store import write_run
+from results.storage.store import write_run
 from tests.studies import build_study, make_study
 
 MakeDatabase = Callable[..., Path]

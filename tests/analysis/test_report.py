@@ -17,11 +17,11 @@ from analysis.__main__ import main
 from analysis.data import AnalysisError
 from analysis.report import Report, Summary
 from analysis.stats import Bootstrap
+from results.project import CONF
 from results.record import Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated, make_trace
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 FIGURES = {"errors", "cdf-ttft", "cdf-tpot", "cdf-e2e", "parity-ttft", "parity-tpot", "parity-e2e", "ttft-over-time", "server"}
 FEW = Bootstrap(resamples=200)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine import EngineError
 from harness.environment import ensure
-from harness.system import EngineError
 
 
 def wheel(folder: Path, version: str) -> Path:

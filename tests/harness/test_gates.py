@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.client import Replay
 from harness.gates import Gates
+from harness.replay.client import Replay
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 

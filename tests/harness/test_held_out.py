@@ -9,7 +9,7 @@ import pytest
 from harness.simulation import held_out_line
 from results.record import Run
 from tests.runs import make_pair
-from tests.simulators.copies import configured
+from tests.simulators.foreign.copies import configured
 from tests.simulators.profiles import Law, make_measured, make_profile
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.parts import Paths
+from harness.settings import Paths
 from harness.simulation import Simulation, outcome_path
 from results.profile import Profile
 from results.record import NotAvailable, Run, Track
-from results.store import run_folders, write_run, write_text
+from results.storage.durable import write_text
+from results.storage.store import run_folders, write_run
 from simulators.calibration.sources import Measured
-from simulators.system import SimulatorError
+from simulators.errors import SimulatorError
 from tests.runs import make_run, make_simulated
 
 

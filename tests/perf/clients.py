@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from harness.client import Client
-from harness.model import Model
-from harness.system import Endpoint
+from harness.engine import Endpoint
+from harness.engines.model import Model
+from harness.replay.client import Client
+from results.project import ROOT
 from results.record import EngineLimits
-from tests import null_server
+from tests.stand_ins import null_server
 from workloads.trace import Request, Trace
 
-ROOT = Path(__file__).resolve().parents[2]
 VLLM_PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 INPUT, OUTPUT, TTFT, ITL = 16, 64, 0.02, 0.01
 CORES = sorted(os.sched_getaffinity(0))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, serve
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import serve
+from simulators.native.served import Frontend
 from tests.simulators.native.cases import Linear
 from workloads.sources import Mooncake
 from workloads.trace import Request, Trace

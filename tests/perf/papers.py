@@ -16,21 +16,21 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from results.project import ROOT
 from results.record import RequestRecord
 from simulators.native.cluster.arrangement import Arrangement
-from simulators.native.highest import highest_rate
-from simulators.native.native import Native
-from simulators.native.roofline import Device, Roofline
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served
-from simulators.native.shape import Shape
-from simulators.native.step_time import StepTime
+from simulators.native.latency.roofline import Device, Roofline
+from simulators.native.latency.shape import Shape
+from simulators.native.latency.step_time import StepTime
+from simulators.native.planning.highest_rate import highest_rate
+from simulators.native.predictor import Predictor
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import Frontend, Served
 from workloads.lengths import Lognormal
 from workloads.trace import Request, Trace
 
-ROOT = Path(__file__).resolve().parents[2]
 PLOTS = ROOT / ".benchmarks" / "papers"
-NATIVE: Native = instantiate(OmegaConf.load(ROOT / "conf" / "simulator" / "native.yaml"))
+NATIVE: Predictor = instantiate(OmegaConf.load(ROOT / "conf" / "simulator" / "native.yaml"))
 
 LLAMA_13B = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40, "vocab_size": 32000}
 MISTRAL_7B = {

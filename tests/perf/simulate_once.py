@@ -17,7 +17,7 @@ import numpy as np
 from results.profile import Profile
 from results.record import Run
 from tests.perf.test_native import azure_like
-from tests.simulators.copies import configured
+from tests.simulators.foreign.copies import configured
 from tests.simulators.profiles import Law, make_measured, make_profile, with_limits
 
 RATE = 12.0  # requests/s

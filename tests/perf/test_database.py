@@ -8,7 +8,7 @@ import pytest
 
 from results import database
 from results.record import RequestRecord, Run
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run, make_trace
 
 RUNS, REQUESTS, TOKENS = 10, 500, 200  # 1,000,000 token rows

@@ -1,7 +1,7 @@
 """How often the interval of an error is given, and how often the given one holds the true error: engines simulated twice.
 
 Our own simulator is the engine, and again, with other step times, the simulator that is scored; both serve the same requests, so the
-true error is known from a very long run. Runs of so many requests are cut out of it, each scored alone as `analysis.pairs` does.
+true error is known from a very long run. Runs of so many requests are cut out of it, each scored alone as `analysis.scoring.pairs` does.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.resampling import Resamples
+from analysis.scoring.resampling import Resamples
 from analysis.stats import STATS, Bootstrap, Values, describe
 from results.record_table import RecordTable
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, serve
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import serve
+from simulators.native.served import Frontend
 from tests.perf.test_native import azure
 from tests.simulators.native.cases import Linear
 from workloads.columns import RequestColumns

@@ -21,17 +21,18 @@ import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
-from simulators.native import settings
-from simulators.native.deployment import Deployment
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served, serve
+from results.project import ROOT
+from simulators.native.planning import settings
+from simulators.native.planning.deployment import Deployment
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import serve
+from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Linear
 from workloads.columns import RequestColumns
 from workloads.files import write_parquet
 from workloads.lengths import Lognormal
 from workloads.trace import Columns, Request, Trace
 
-ROOT = Path(__file__).resolve().parents[2]
 REQUESTS = 2000
 STEP_TIME = Linear(fixed=0.008, per_token=4e-5)
 LIMITS = Limits(kv_blocks=30_000, block_size=16, max_num_seqs=256, max_num_batched_tokens=2048, max_model_len=8192)

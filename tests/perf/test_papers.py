@@ -10,10 +10,11 @@ import pytest
 
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
-from simulators.native.roofline import Device, Roofline
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, serve
-from simulators.native.shape import Shape
+from simulators.native.latency.roofline import Device, Roofline
+from simulators.native.latency.shape import Shape
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import serve
+from simulators.native.served import Frontend
 from tests.perf.papers import (
     LLAMA_13B,
     MISTRAL_7B,

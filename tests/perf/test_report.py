@@ -8,7 +8,7 @@ from analysis.stats import Bootstrap
 from analysis.study.report import StudyReport
 from results import database
 from results.record import Track
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run, make_simulated
 from tests.studies import WORKLOADS, build_study, make_study
 

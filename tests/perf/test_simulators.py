@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from harness.engine import EngineError
 from harness.environment import ensure
-from harness.system import EngineError
-from simulators.external import clean_environment, run_program
+from results.project import ROOT
+from simulators.foreign.program import clean_environment, run_program
 
 REQUESTS = 2000
 SIMULATORS = ("native", "aisimulate", "splitwise_sim", "distserve_sim", "vidur")
 GIT = {"splitwise_sim": "PLUMBLINE_SPLITWISE_GIT", "distserve_sim": "PLUMBLINE_DISTSERVE_GIT"}
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 900.0  # s
 MB = 1e6
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from analysis.fidelity import score
+from analysis.scoring.fidelity import score
 from analysis.study.report import StudyReport
 from results import database
 from results.record import Run, Track
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run, make_simulated
 
 REQUESTS = 1000

@@ -8,7 +8,7 @@ import pytest
 
 from results import database
 from results.record import Run
-from results.store import write_run
+from results.storage.store import write_run
 
 Build = Callable[..., duckdb.DuckDBPyConnection]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_pair, make_run
 
 

@@ -17,7 +17,7 @@ import pytest
 from results import database
 from results.database import DatabaseError
 from results.record import SLO, Run
-from results.store import run_folders, write_run
+from results.storage.store import run_folders, write_run
 from tests.results.conftest import Build
 from tests.runs import make_pair, make_run, make_simulated, make_trace
 

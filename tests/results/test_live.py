@@ -6,7 +6,7 @@ import pytest
 
 from results import database
 from results.live import live_metrics, table
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis.fidelity import score
+from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from results import database
-from results.store import write_run
+from results.project import ROOT
+from results.storage.store import write_run
 from tests.runs import make_pair
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
+DOCS = ROOT / "docs" / "queries.md"
 
 
 @pytest.mark.parametrize("full", [False, True])

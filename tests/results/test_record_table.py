@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from results.record import RequestRecord
 from results.record_table import RecordTable
-from results.store import read_run, write_run
+from results.storage.store import read_run, write_run
 from results.token_times import PIECE, TokenTimes
 from tests.runs import make_run
 from workloads.arrow import arrow, numpy

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from results.record import EngineLimits
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.inputs import known_limits, kv_shape, needed_profile, tokens_per_request, transfer_rate
-from simulators.system import NotAvailable, SimulatorError
-from tests.simulators.copies import linked
+from tests.simulators.foreign.copies import linked
 from tests.simulators.profiles import Law, make_measured, make_profile, with_limits
 
 RUN = make_measured([(0.5, 100, 10)])

@@ -9,9 +9,9 @@ from analysis import names
 from analysis.report import Report
 from analysis.stats import Bootstrap
 from results import database
-from results.store import write_run
+from results.storage.store import write_run
 from tests.runs import make_run, make_simulated
-from tests.simulators.copies import configured
+from tests.simulators.foreign.copies import configured
 
 
 @pytest.mark.parametrize("name", ["splitwise_sim", "distserve_sim", "aisimulate", "native"])

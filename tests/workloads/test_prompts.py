@@ -5,16 +5,15 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.project import ROOT
 from workloads.prompts import RESERVED, token_ids
 from workloads.trace import Request, Trace
 
-ROOT = Path(__file__).parents[2]
 VOCABULARY = 32000
 
 

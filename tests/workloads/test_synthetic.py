@@ -3,17 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from results.project import ROOT
 from workloads.lengths import Fixed, Lognormal
 from workloads.prompts import token_ids
 from workloads.synthetic import Conversations, Synthetic
 from workloads.trace import Trace, TraceError
-
-ROOT = Path(__file__).parents[2]
 
 
 def synthetic(**settings: Any) -> Synthetic:

@@ -9,9 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from results.project import ROOT
 from workloads.trace import Trace, TraceError
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(p.stem for p in (ROOT / "conf" / "workload").glob("*.yaml"))
 SYNTHETIC = ["azure_code_like", "azure_conv_like", "fixed", "mooncake_like"]
 DATA = Path(os.environ.get("PLUMBLINE_DATA", ROOT / ".." / "shared" / "data"))

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.record_table import RecordTable
-from simulators.native.policies import adapted
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served, serve
-from simulators.native.step_time import StepTime
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.policies import adapted
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import serve
+from simulators.native.served import Frontend, Served
 from workloads.columns import RequestColumns, columns_of
 from workloads.trace import Columns, Requests, Trace
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from simulators.errors import NotAvailable
 from simulators.native.cluster.apart import Blind, serve_apart
 from simulators.native.cluster.instance import Instance
 from simulators.native.cluster.link import Link
@@ -15,11 +16,11 @@ from simulators.native.cluster.placement import Placement
 from simulators.native.cluster.pools import Disaggregated, Splitwise
 from simulators.native.cluster.routers import ROUTERS, Random
 from simulators.native.engine import Engine
-from simulators.native.policies import POLICIES, adapted
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Queue, Served, serve
-from simulators.native.step_time import StepTime
-from simulators.system import NotAvailable
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.policies import POLICIES, adapted
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.serve import Queue, serve
+from simulators.native.served import Frontend, Served
 from workloads.trace import Trace
 
 Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]

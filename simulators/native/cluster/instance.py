@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from simulators.native.engine import Engine, Step
-from simulators.native.kv_cache import KVCache
-from simulators.native.scheduler import Scheduler
+from simulators.native.kv.kv_cache import KVCache
+from simulators.native.scheduling.scheduler import Scheduler
 from simulators.native.sequence import Sequence
 
 

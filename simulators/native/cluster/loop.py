@@ -10,12 +10,12 @@ from enum import IntEnum
 from itertools import count
 from typing import Any, NamedTuple
 
+from simulators.errors import SimulatorError
 from simulators.native import sequence
 from simulators.native.cluster.instance import Instance, paged
 from simulators.native.cluster.link import Link
 from simulators.native.cluster.placement import Move, Placement
 from simulators.native.engine import Step
-from simulators.system import SimulatorError
 
 
 class Happens(IntEnum):

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from simulators.native.batch import Batch
-from simulators.native.step_time import StepTime
-from simulators.native.wrapped import Wrapped
+from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.wrapped import Wrapped
+from simulators.native.sequence import Batch
 
 
 class Attended(Wrapped):

@@ -4,16 +4,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from simulators.errors import SimulatorError
 from simulators.native.effects.attended import Attended
 from simulators.native.effects.formats import KV, WEIGHTS
 from simulators.native.effects.kernels import GENERATION, SHARES
 from simulators.native.effects.reuse import Reuse, reusable_shares
 from simulators.native.effects.traffic import HostTraffic
-from simulators.native.roofline import Device, Efficiency
-from simulators.native.scheduler import Limits
-from simulators.native.shape import Shape
-from simulators.native.step_time import StepTime
-from simulators.system import SimulatorError
+from simulators.native.latency.roofline import Device, Efficiency
+from simulators.native.latency.shape import Shape
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
 
 

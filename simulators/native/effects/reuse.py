@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from simulators.native.batch import Batch
-from simulators.native.step_time import StepTime
-from simulators.native.wrapped import Wrapped
+from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.wrapped import Wrapped
+from simulators.native.sequence import Batch
 from workloads.trace import Trace
 
 

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from simulators.native import engine as readable
 from simulators.native.fast.records import BATCH, BLOCK, CLOCK, FOUND, LEVEL, LIMITS, NONE, RUN, SEQUENCE, Array, Engine, Pool, no_work
-from simulators.native.scheduler import Limits
-from simulators.native.step_law import StepLaw
+from simulators.native.latency.step_law import StepLaw
+from simulators.native.scheduling.scheduler import Limits
 
 LOGGED = 1 << 14  # steps, and runs of tokens, between two looks at the logs
 

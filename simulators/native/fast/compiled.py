@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 HERE = Path(__file__).parent
 SOURCES = [HERE / f"{name}.py" for name in ("compiled", "records", "block_pool", "kv_cache", "vllm_v1", "engine")] + [
-    HERE.parent / "step_law.py"
+    HERE.parent / "latency" / "step_law.py"
 ]
 DIGEST = int.from_bytes(hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()[:7], "big")
 # No reference counts: nothing is made in there, and counting who holds 20 arrays at every call takes longer than all the rest

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from simulators.native.scheduler import Limits
-from simulators.native.step_time import StepTime
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.scheduler import Limits
 
 KNOWN = {  # of a Limits; anything else must be as by default, or of no account to vllm_v1
     "kv_blocks",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.native.step_law import WORK
+from simulators.native.latency.step_law import WORK
 
 NONE = -1
 

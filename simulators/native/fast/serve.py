@@ -9,10 +9,10 @@ from results.token_times import TokenTimes
 from simulators.native.fast.allocate import new_sequences
 from simulators.native.fast.records import Array
 from simulators.native.fast.simulate import Finished, simulate
-from simulators.native.prefix_keys import shared_keys
-from simulators.native.scheduler import Limits
-from simulators.native.serve import Frontend, Served
-from simulators.native.step_time import StepTime
+from simulators.native.kv.prefix_keys import shared_keys
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import Frontend, Served
 from workloads.arrow import arrow
 from workloads.columns import columns_of
 from workloads.trace import Columns, Trace

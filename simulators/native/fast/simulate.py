@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.errors import SimulatorError
 from simulators.native.fast.allocate import new_engine
 from simulators.native.fast.engine import FULL, LIVELOCK, advance
 from simulators.native.fast.records import Array, Engine
-from simulators.native.scheduler import Limits
-from simulators.native.step_law import SEQUENCES
-from simulators.native.step_time import StepTime
-from simulators.system import SimulatorError
+from simulators.native.latency.step_law import SEQUENCES
+from simulators.native.latency.step_time import StepTime
+from simulators.native.scheduling.scheduler import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from simulators.native.fast import kv_cache
 from simulators.native.fast.compiled import compiled
 from simulators.native.fast.records import NONE, Engine
-from simulators.native.step_law import (
+from simulators.native.latency.step_law import (
     DECODE_CONTEXT,
     DECODES,
     MIXED_CONTEXT,

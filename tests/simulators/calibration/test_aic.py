@@ -10,16 +10,16 @@ from omegaconf import OmegaConf
 
 from harness.environment import ensure
 from results.profile import BENDS, Profile
+from results.project import ROOT
 from results.record import Run
 from simulators.calibration.aic import Aic
 from simulators.calibration.operations import Kernels
 from simulators.calibration.sources import Measured as Own
-from simulators.native.native import Native
-from simulators.system import NotAvailable
+from simulators.errors import NotAvailable
+from simulators.native.adapter import Native
 from tests.simulators.calibration import made_tables as law
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 
-ROOT = Path(__file__).resolve().parents[3]
 DEVICES = ("rtx_pro_6000", "h100", "h200", "a100")
 REQUESTS = [(0.05 * i, 40 + 7 * i, 20) for i in range(30)]
 

@@ -8,8 +8,8 @@ import pytest
 
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.tables import OutsideTables, Tables
-from simulators.native.shape import Shape
-from simulators.system import SimulatorError
+from simulators.errors import SimulatorError
+from simulators.native.latency.shape import Shape
 from tests.simulators.calibration import made_tables as law
 
 SHAPE = Shape(hidden=512, intermediate=1024, layers=3, heads=8, kv_heads=4, head_dim=64, vocab=4000, dtype_bytes=2)

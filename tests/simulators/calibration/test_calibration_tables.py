@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from simulators.calibration.tables import Grid, OutsideTables, Tables
-from simulators.system import NotAvailable
+from simulators.errors import NotAvailable
 from tests.simulators.calibration import made_tables as law
 
 

@@ -1,7 +1,6 @@
 """`calibration=first_requests`: it finds the law behind the first requests, and sees nothing of the others."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +8,17 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from results.project import ROOT
 from results.record import Run
 from simulators.calibration.first_requests import FirstRequests, Scaling, _decode_parts
 from simulators.calibration.points import compose
-from simulators.native.measured import Measured
+from simulators.errors import NotAvailable
+from simulators.native.latency.measured import Measured
 from simulators.native.resolve import limits_of
-from simulators.native.serve import Frontend, serve
-from simulators.system import NotAvailable
+from simulators.native.serve import serve
+from simulators.native.served import Frontend
 from tests.simulators.profiles import make_measured
 
-ROOT = Path(__file__).resolve().parents[3]
 FIRST = 30
 HARDWARE = {"name": "slow", "memory_gb": 8, "fp16_tflops": 10.0, "memory_bandwidth_gb_s": 100, "interconnect_gb_s": None}
 TRUTH = np.array([1.4, 0.8, 0.02])  # of prompts, of decode steps, s of front-end

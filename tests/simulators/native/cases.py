@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.native.batch import Batch
 from simulators.native.engine import run
-from simulators.native.prefix_keys import make_sequences
-from simulators.native.scheduler import Limits
-from simulators.native.step_law import StepLaw, row
-from simulators.native.vllm_v1 import VllmV1
+from simulators.native.kv.prefix_keys import make_sequences
+from simulators.native.latency.step_law import StepLaw, row
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.vllm_v1 import VllmV1
+from simulators.native.sequence import Batch
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace
 

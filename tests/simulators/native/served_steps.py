@@ -16,20 +16,20 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from harness.client import Client, Replay
-from harness.model import Model
-from harness.parts import Workload
-from harness.system import Endpoint, Engine
+from harness.engine import Endpoint, Engine
+from harness.engines.model import Model
+from harness.protocols import Workload
+from harness.replay.client import Client, Replay
+from results.project import ROOT
 from simulators.native import engine as native
-from simulators.native.batch import Batch
-from simulators.native.prefix_keys import SPAN
+from simulators.native.kv.prefix_keys import SPAN
+from simulators.native.latency.step_law import StepLaw
 from simulators.native.resolve import limits_of
+from simulators.native.scheduling.vllm_v1 import VllmV1
+from simulators.native.sequence import Batch
 from simulators.native.sequence import Sequence as Requested
-from simulators.native.step_law import StepLaw
-from simulators.native.vllm_v1 import VllmV1
 from workloads.prompts import token_ids
 
-ROOT = Path(__file__).resolve().parents[3]
 PLUGINS = ROOT / "harness" / "plugins"
 
 Step = dict[str, Any]  # ids, tokens (of each), preempted
@@ -37,7 +37,7 @@ Step = dict[str, Any]  # ids, tokens (of each), preempted
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """What harness/plugins/vllm_steps_scheduler.py wrote, from a moment on."""
+    """What harness/engines/plugins/vllm_steps_scheduler.py wrote, from a moment on."""
 
     requests: Sequence[Mapping[str, Any]]
     steps: Sequence[Mapping[str, Any]]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulators.native.served_steps import ROOT, serve
+from results.project import ROOT
+from tests.simulators.native.served_steps import serve
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 

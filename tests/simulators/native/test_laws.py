@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from results.record import RequestRecord
+from simulators.errors import SimulatorError
 from simulators.native.engine import Step, run
-from simulators.native.prefix_keys import make_sequences
-from simulators.native.scheduler import Limits
+from simulators.native.kv.prefix_keys import make_sequences
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.sequence import Sequence
-from simulators.native.serve import Frontend, Served, serve
-from simulators.native.vllm_v1 import VllmV1
-from simulators.system import SimulatorError
+from simulators.native.serve import serve
+from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Case, Linear, random_case
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace

@@ -11,21 +11,21 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from results.project import ROOT
 from results.record import EngineLimits, Run
-from results.store import read_run, write_run
-from simulators.native.compare import Candidate, front
-from simulators.native.native import Native
+from results.storage.store import read_run, write_run
+from simulators.errors import NotAvailable, SimulatorError
+from simulators.native.adapter import Native
+from simulators.native.latency.shape import Shape
+from simulators.native.planning.compare import Candidate, front
+from simulators.native.planning.settings import deployment, settings, slo, trace, trace_at
 from simulators.native.resolve import limits_of
-from simulators.native.settings import deployment, settings, slo, trace, trace_at
-from simulators.native.shape import Shape
-from simulators.system import NotAvailable, SimulatorError
 from tests.runs import LIMITS, make_run, make_trace
-from tests.simulators.copies import gaps, linked
-from tests.simulators.native.test_step_time import LLAMA_8B, TINY, profile
+from tests.simulators.foreign.copies import gaps, linked
+from tests.simulators.native.latency.test_step_time import LLAMA_8B, TINY, profile
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 from workloads.files import write_csv
 
-ROOT = Path(__file__).resolve().parents[3]
 H200 = {"name": "h200", "memory_gb": 141, "fp16_tflops": 989.4, "memory_bandwidth_gb_s": 4800, "interconnect_gb_s": 900}
 
 
@@ -83,7 +83,7 @@ def test_the_calibrated_track_uses_the_profile_and_its_front_end(tmp_path: Path)
 
 
 def test_prefill_and_decode_apart_are_a_system_of_their_own(tmp_path: Path) -> None:
-    """A client sees the decode instance's first token, one step after the KV cache has arrived there (harness/vllm_pd.py)."""
+    """A client sees the decode instance's first token, one step after the KV cache has arrived there (harness/engines/vllm_pd.py)."""
     law, gb_s = Law(), 0.02
     asked = linked(make_measured([(0.5, 100, 3), (9.0, 200, 1)]), gb_s)
     simulator = native(arrangement={"kind": "distserve", "instances": 2})
@@ -146,7 +146,7 @@ def test_what_the_engine_told_of_its_scheduler_is_used() -> None:
     assert (limits.in_flight, limits.policy, limits.long_prefill_token_threshold) == (2, "priority", 128)
     assert (limits.watermark, limits.reserve_full_prompt) == (0.01, False)
     assert limits.kv_blocks == 16384 // 16 - 1  # vLLM keeps one block for itself
-    apart = {"engine": {"details": {"prefill": {"vllm_config": {"scheduler_config": account}}}}}  # harness/vllm_pd.py
+    apart = {"engine": {"details": {"prefill": {"vllm_config": {"scheduler_config": account}}}}}  # harness/engines/vllm_pd.py
     assert limits_of(LIMITS, apart, "x") == limits
     plain = limits_of(LIMITS, {}, "x")
     assert (plain.in_flight, plain.policy, plain.reserve_full_prompt) == (1, "fcfs", True)

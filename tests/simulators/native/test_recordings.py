@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from results.importing import Options, import_run
 from results.record import Run
-from simulators.native.batch import Batch
-from simulators.native.measured import Measured
-from simulators.native.prefix_keys import make_sequences
+from results.recordings.import_run import Options, import_run
+from simulators.native.kv.prefix_keys import make_sequences
+from simulators.native.latency.measured import Measured
 from simulators.native.resolve import limits_of
-from simulators.native.vllm_v1 import VllmV1
-from tests.results.test_importing import MEASURED, needs_real
+from simulators.native.scheduling.vllm_v1 import VllmV1
+from simulators.native.sequence import Batch
+from tests.results.recordings.test_import_run import MEASURED, needs_real
 from tests.simulators.calibration.test_aic import source
 from tests.simulators.native.test_native import native
 

@@ -16,16 +16,17 @@ import pandas as pd
 import pytest
 
 from results.record import EngineLimits, Run
-from results.store import read_run
+from results.storage.store import read_run
+from simulators.errors import SimulatorError
 from simulators.native.engine import run as serve_steps
-from simulators.native.policies import adapted
 from simulators.native.resolve import limits_of
-from simulators.native.serve import Frontend, Queue
-from simulators.native.sglang import Sglang
-from simulators.native.step_log import held_against_log
-from simulators.system import SimulatorError
+from simulators.native.scheduling.policies import adapted
+from simulators.native.scheduling.sglang import Sglang
+from simulators.native.serve import Queue
+from simulators.native.served import Frontend
 from tests.runs import make_run
 from tests.simulators.native.cases import Linear
+from tests.simulators.native.step_log import held_against_log
 from workloads.trace import Request, Trace
 
 LIMITS = EngineLimits(

@@ -1,0 +1,111 @@
+"""An engine that somebody else runs: any OpenAI-compatible server at a URL. It is asked what it is; what it does not say is listed."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from harness.engine import Endpoint, EngineError
+from harness.engines import limits, server, sglang, step_log, vllm
+from harness.monitor import telemetry
+
+RESETS = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
+PREFIXES = ("vllm:", "sglang:")  # of the metrics that the two export
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attached:
+    """A server that is not ours to start or stop. url: its base, without /v1.
+
+    model: the name to ask for; None: the only one it serves. api_key_env: the environment variable with its API key, or None.
+    require_reset: raise where the prefix cache cannot be emptied; else that is listed as unknown, and the run goes on.
+    """
+
+    url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    require_reset: bool = False
+    system: str = "openai"
+    environment: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"engine attached: url must look like http://host:port, got {self.url!r}; give engine.url=...")
+        if self.api_key_env is not None and self.api_key_env not in os.environ:
+            raise ValueError(
+                f"engine attached: the environment variable {self.api_key_env} is not set; export it, or leave api_key_env out"
+            )
+
+    @contextmanager
+    def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:
+        """Ask the server what it is and yield it. Nothing is started or stopped; `model_dir` is not used. Raises EngineError."""
+        url = self.url.rstrip("/").removesuffix("/v1")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"attached to {url}; its log is with whoever runs it\n")
+        try:
+            endpoint = self._recognise(url)
+        except OSError as error:
+            raise EngineError(f"engine attached: nobody answers at {url} ({error}); start the server, or check engine.url") from error
+        except json.JSONDecodeError as error:
+            raise EngineError(f"engine attached: {url} answers, but not in JSON ({error}); check engine.url") from error
+        if endpoint.system not in RESETS:
+            endpoint = replace(endpoint, unknown=(*endpoint.unknown, "prefix cache: no known way to empty it; it may be warm"))
+        yield endpoint
+
+    def reset_cache(self, endpoint: Endpoint) -> None:
+        """Empty the prefix cache where the server has a way. Raises EngineError where it has none and require_reset is set."""
+        path = RESETS.get(endpoint.system)
+        said = "no known way to do so"
+        if path is not None:
+            try:
+                status, text = server.fetch(endpoint.url + path, method="POST", headers=self._headers())
+            except OSError as error:
+                raise EngineError(f"engine attached: {endpoint.url}{path} does not answer ({error}); is the server still up?") from error
+            if status == 200:
+                return
+            said = f"{path}: HTTP {status} {text[:100].strip()}"
+        if self.require_reset:
+            hint = "vLLM needs VLLM_SERVER_DEV_MODE=1; engine.require_reset=false measures with a cache that may be warm"
+            raise EngineError(f"engine attached: the prefix cache of {endpoint.url} cannot be emptied ({said}); {hint}")
+
+    def sample(self, metrics_text: str) -> Mapping[str, float]:
+        """The gauges and counters of a vLLM or SGLang, by their own names without the prefix; {} for others."""
+        if not any(prefix in metrics_text for prefix in PREFIXES):
+            return {}
+        return {name: value for prefix in PREFIXES for name, value in telemetry.plain_values(metrics_text, prefix).items()}
+
+    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+        """None: its log is with whoever runs it."""
+        return step_log.nothing()
+
+    def _headers(self) -> dict[str, str]:
+        return {} if self.api_key_env is None else {"Authorization": f"Bearer {os.environ[self.api_key_env]}"}
+
+    def _recognise(self, url: str) -> Endpoint:
+        status, text = server.fetch(f"{url}/v1/models", headers=self._headers())
+        if status != 200:
+            raise EngineError(f"engine attached: {url}/v1/models answers HTTP {status}; check engine.url and engine.api_key_env")
+        models = json.loads(text).get("data") or []
+        served = self._served([str(model["id"]) for model in models], url)
+        owner = next(model.get("owned_by") for model in models if model["id"] == served)
+        if owner == "vllm":
+            return replace(vllm.describe(url, "", self._headers()), served_model=served)
+        if owner == "sglang":
+            return replace(sglang.describe(url, self._headers()), served_model=served)
+        found, unknown = limits.combine({"/v1/models": limits.from_models(models)})
+        unknown = ("system: neither a vLLM nor an SGLang", "version: no standard place tells it", *unknown)
+        return Endpoint(url=url, served_model=served, system="openai", version=None, limits=found, unknown=unknown)
+
+    def _served(self, names: list[str], url: str) -> str:
+        if self.model is None and len(names) == 1:
+            return names[0]
+        if self.model in names:
+            return str(self.model)
+        wish = "one of them with engine.model=..." if names else "a model to the server"
+        raise EngineError(f"engine attached: {url} serves {', '.join(names) or 'no model'}, asked for {self.model}; name {wish}")

@@ -1,0 +1,59 @@
+"""`engine=recorded`: a stored run played back, so that everything after the measurement works without an engine or a GPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from harness.engine import EngineError
+from results.profile import Profile
+from results.record import Run
+from results.storage.place import Place, place
+from results.storage.store import near, read_run, run_folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A measured run found under `roots` by its id, or a run folder's path.
+
+    run: the id or the path; None takes the newest measured run. roots: folders of run folders, searched in order.
+    """
+
+    roots: tuple[str, ...]
+    run: str | None = None
+    environment: None = None
+
+    def load(self) -> tuple[Run, Profile | None]:
+        """Return the run and the profile of its engine (None when none is stored). Raises EngineError when there is no such run."""
+        with self.stored() as (run, profile, _):
+            return run, profile
+
+    @contextmanager
+    def stored(self) -> Iterator[tuple[Run, Profile | None, Path | None]]:
+        """The run, its engine's profile and its server's log, where they are stored; the log for as long as the block lasts."""
+        with near(self._folder()) as folder:
+            run = read_run(folder)
+            if run.kind != "measured":
+                raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
+            log = folder / "server.log"
+            yield run, Profile.read(folder) if (folder / "profile.json").is_file() else None, log if log.is_file() else None
+
+    def _folder(self) -> Place:
+        if self.run is not None and (Path(self.run) / "run.json").is_file():
+            return Path(self.run)
+        roots = [place(root) for root in self.roots]
+        if self.run is not None:
+            there = next((root / self.run for root in roots if (root / self.run / "run.json").is_file()), None)
+            if there is not None:
+                return there
+        stored = {folder.name: folder for root in reversed(roots) for folder in run_folders(root)}
+        if self.run is not None:
+            alike = get_close_matches(self.run, stored, n=3, cutoff=0.4)
+            hint = f"did you mean {', '.join(alike)}?" if alike else "python -m results list shows what is there"
+            raise EngineError(f"engine=recorded: no run named {self.run} in {', '.join(self.roots)}; {hint}")
+        measured = [run for run in map(read_run, stored.values()) if run.kind == "measured"]
+        if not measured:
+            raise EngineError(f"engine=recorded: no measured run in {', '.join(self.roots)}; measure one with make bench")
+        newest = max(measured, key=lambda run: (run.started_at, run.run_id))
+        return stored[newest.run_id]

@@ -1,0 +1,226 @@
+"""The plan of a campaign or a study: groups of benches that share an engine, taken apart into steps that are measured and kept one by one.
+
+A step is known by the hash of the settings that its result depends on, so that a finished one is recognised on any machine. Where things
+lie (an interpreter, a data folder) is not part of it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import product
+from typing import Any, Literal
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.microbench.benchmarks import Benchmarks
+from results.cells import PLACES as ENGINE_PLACES
+from results.cells import drop
+from results.identity import class_name, digest
+
+Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
+PLACES = (*ENGINE_PLACES, "workload.source.path")
+ENGINE = ("engine", "model", "hardware")  # what one server serves
+CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
+RUN = (*CAPACITY, "load", "slo", "gates", "telemetry_interval", "repeat")
+OVERHEAD = 15.0  # s of a step beside what its settings say: prompts, a drained queue, the archive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Benches on one engine. engine: one of the campaign's `engines`, whose overrides come first; overrides: more Hydra overrides of
+    conf/bench.yaml for all; cells: more of them for each bench, in the order of value; several values of one setting (load.rho=0.3,0.6)
+    make several benches, as they do in a Hydra multirun.
+
+    profile: whether the engine's step times are measured before the first of them. operations: whether single operations are timed with
+    the engine's torch, no server running. at: the group whose engine's capacity load.rho is a fraction of (None: its own), so that
+    configurations are compared at one rate. Groups of one name differ in nothing but their cells.
+    """
+
+    name: str
+    overrides: Sequence[str] = ()
+    cells: Sequence[Sequence[str]] = ()
+    profile: bool = False
+    operations: bool = False
+    at: str | None = None
+    engine: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(f"campaign: a group needs a name of letters, digits, '.', '-', '_', got {self.name!r}")
+        if not self.cells and not self.operations:
+            raise ValueError(f"campaign: group {self.name} has nothing to measure; give it cells, or operations: true")
+
+    def benches(self) -> Iterator[list[str]]:
+        """The overrides of each bench beside the group's own: the cells with every sweep taken apart, the last one varying fastest."""
+        parser = OverridesParser.create()
+        for cell in self.cells:
+            parsed = parser.parse_overrides(list(cell))
+            choices = [
+                [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+                for o in parsed
+            ]
+            yield from map(list, product(*choices))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to measure. key: the hash that knows it; engine: that of its server. seconds: about how long it takes, its server running.
+
+    needs: keys of steps whose results it takes (a run: the capacity, where its load is a fraction of it). after: keys of steps that come
+    first but that it can do without (a run: its engine's profile). group: that it belongs to. cell: the hash of a run's settings but for
+    the number of the repeat ('' of all else). at: as in Group.
+    """
+
+    kind: Kind
+    name: str
+    key: str
+    engine: str
+    seconds: float
+    settings: DictConfig
+    group: str
+    cell: str = ""
+    at: str | None = None
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def archive(self) -> str:
+        """The name of the file that holds its result."""
+        return f"{self.name}-{self.key}.tar.gz"
+
+
+def steps(
+    groups: Sequence[Group],
+    common: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    engines: Mapping[str, Sequence[str]] | None = None,
+    operations: Benchmarks | None = None,
+) -> list[Step]:
+    """All steps in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say).
+
+    engines: overrides by the name that groups give. operations: what is timed for the groups that want it.
+    """
+    found: dict[str, Step] = {}
+    known = {group.name: group for group in reversed(groups)}
+    for group in groups:
+        base = group if group.at is None else known.get(group.at)
+        if base is None:
+            raise ValueError(f"campaign: group {group.name}: at={group.at} names no group; known: {', '.join(known)}")
+        own = [*common, *_shared(group, engines or {})]
+        theirs = [*common, *_shared(base, engines or {})]
+        for cell in group.benches():
+            settings = _composed(group, [*own, *cell, *overrides])
+            offered = settings if base is group else _composed(base, [*theirs, *cell, *overrides])
+            for step in _of_bench(group, settings, base, offered):
+                found.setdefault(step.key, step)
+        if group.operations:
+            step = _operations(group, _composed(group, [*own, *overrides]), operations)
+            found.setdefault(step.key, step)
+    return list(found.values())
+
+
+def _shared(group: Group, engines: Mapping[str, Sequence[str]]) -> list[str]:
+    """The overrides of all benches of a group, its engine's first."""
+    if group.engine is None:
+        return list(group.overrides)
+    if group.engine not in engines:
+        raise ValueError(f"campaign: group {group.name}: no engine is called {group.engine!r}; known: {', '.join(engines) or 'none'}")
+    return [*engines[group.engine], *group.overrides]
+
+
+def _composed(group: Group, overrides: list[str]) -> DictConfig:
+    try:
+        return compose(config_name="bench", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"campaign: group {group.name}: {' '.join(overrides)}: {error}") from error
+
+
+def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Step]:
+    """The steps that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
+    if class_name(settings.engine.get("_target_", "")) == "Recorded":
+        yield _recorded(group, settings)
+        return
+    engine, workload, load = _key(settings, ENGINE), settings.workload.name, settings.load
+    after: tuple[str, ...] = ()
+    if group.profile:
+        key = _key(settings, (*ENGINE, "profile", "client"), "profile")
+        # one probe of each kind runs whatever the budget, and the probe under way at its end is finished
+        seconds = 1.3 * settings.profile.budget + OVERHEAD
+        name = f"{group.name}-profile"
+        yield Step(kind="profile", name=name, key=key, engine=engine, seconds=seconds, settings=settings, group=group.name)
+        after = (key,)
+    needs: tuple[str, ...] = ()
+    if load.rho is not None and load.capacity is None:
+        yield (capacity := _capacity(base, offered, after if base is group else ()))
+        needs = (capacity.key,)
+    of = {} if base is group else {"at": needs}  # the capacity that the load is a fraction of belongs to what is offered
+    named = f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
+    yield Step(
+        kind="run",
+        name=f"{group.name}-{workload}-{named}-{settings.repeat}",
+        key=_key(settings, RUN, "run", of),
+        cell=_key(settings, RUN[:-1], "cell", of),
+        engine=engine,
+        seconds=1.1 * load.duration + OVERHEAD,
+        settings=settings,
+        group=group.name,
+        at=group.at,
+        needs=needs,
+        after=after,
+    )
+
+
+def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Step:
+    return Step(
+        kind="capacity",
+        name=f"{group.name}-{settings.workload.name}-capacity",
+        key=_key(settings, CAPACITY, "capacity"),
+        engine=_key(settings, ENGINE),
+        # the pilot and the fill take about as long as the stretch that is measured
+        seconds=3 * settings.capacity.duration + OVERHEAD,
+        settings=settings,
+        group=group.name,
+        after=after,
+    )
+
+
+def _operations(group: Group, settings: DictConfig, benchmarks: Benchmarks | None) -> Step:
+    """The step that times single operations: without a server, so it is an engine of its own."""
+    if benchmarks is None:
+        raise ValueError(f"campaign: group {group.name} asks for operations, but `operations` does not say which are timed")
+    key = _key(settings, ENGINE, "operations", {"operations": dataclasses.asdict(benchmarks)})
+    seconds, name = benchmarks.start + benchmarks.budget + OVERHEAD, f"{group.name}-operations"
+    return Step(kind="operations", name=name, key=key, engine=key, seconds=seconds, settings=settings, group=group.name)
+
+
+def _recorded(group: Group, settings: DictConfig) -> Step:
+    """A run that is stored already: nothing to measure."""
+    run = settings.engine.run
+    if run is None:
+        raise ValueError(f"campaign: group {group.name}: engine=recorded needs engine.run, the run's id, as the newest one changes")
+    key = digest({"kind": "recorded", "run": run})
+    return Step(kind="recorded", name=f"{group.name}-{run}", key=key, engine=key, seconds=1.0, settings=settings, group=group.name)
+
+
+def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more: Mapping[str, Any] | None = None) -> str:
+    """The hash of these parts of the settings, without what only says where things (classes too) lie. more: what else belongs to it."""
+    whole: Any = OmegaConf.to_container(settings, resolve=True)
+    for place in PLACES:
+        drop(whole, place)
+    whole["hardware"] = whole["hardware"]["name"]  # the rest is what simulators need to know of it
+    return digest({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
+
+
+def chosen(found: Sequence[Step], patterns: Sequence[str]) -> frozenset[str]:
+    """The keys of the steps whose names match one of the patterns (none: all), and of those that they need. Raises ValueError for none."""
+    keys = {step.key for step in found if not patterns or any(fnmatch(step.name, pattern) for pattern in patterns)}
+    if not keys:
+        raise ValueError(f"steps={list(patterns)}: no step is called so; known: {', '.join(step.name for step in found)}")
+    return frozenset(keys | {need for step in found if step.key in keys for need in step.needs})

@@ -1,0 +1,124 @@
+"""A study's simulations as Hydra jobs: one per measured run and simulator, by the launcher that the command line chose (all cores here)."""
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+
+from harness import environment, launchers, simulate
+from harness.console import say, stage
+from harness.engine import EngineError
+from harness.simulation import Outcome, outcome_path
+from results.record import simulated_id
+from results.storage.place import Place
+from results.storage.store import remove_simulated
+
+Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """simulators: their names in conf/simulator. overrides: of conf/bench.yaml. runs: the folder of run folders.
+
+    retry: 'unavailable' and 'simulated' make jobs that ended so once more.
+    """
+
+    simulators: Sequence[str]
+    tracks: Sequence[str]
+    overrides: Sequence[str]
+    runs: Place
+    retry: frozenset[str]
+    _failed: dict[str, str] = field(default_factory=dict)  # simulator to why its environment could not be had
+    _keys: dict[str, str] = field(default_factory=dict)
+
+    def run(self, measured: Sequence[str]) -> None:
+        """Simulate what is not simulated yet. A failure ends nothing: `outcomes` tells, and no older run takes the place of what failed."""
+        lacking: dict[str, tuple[str, ...]] = {}
+        for simulator in self.simulators:
+            runs = tuple(run_id for run_id in measured if not self._done(run_id, simulator))
+            if runs and self._environments(simulator):
+                lacking[simulator] = runs
+            else:
+                self._forget(runs, simulator)
+        together: Pending = defaultdict(list)
+        for simulator, runs in lacking.items():
+            together[runs].append(simulator)
+        for runs, simulators in together.items():
+            say(f"simulate {', '.join(simulators)} on {len(runs)} measured runs", style="bold")
+            self._launch(runs, simulators)
+            for simulator in simulators:
+                self._forget(runs, simulator)
+
+    def outcomes(self, run_id: str) -> Mapping[str, Outcome]:
+        """What became of a measured run on each simulator; a job that left nothing is a failure."""
+        found = {}
+        for simulator in self.simulators:
+            outcome = simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator))
+            reason = self._failed.get(simulator, "its job left no result (see what it said above)")
+            found[simulator] = outcome or Outcome(failures={simulator: reason})
+        return found
+
+    def _done(self, run_id: str, simulator: str) -> bool:
+        outcome = simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator))
+        if outcome is None or outcome.failures or "simulated" in self.retry or (outcome.unavailable and "unavailable" in self.retry):
+            return False
+        return all((self.runs / run / "run.json").is_file() for run in outcome.runs.values())
+
+    def _forget(self, runs: Sequence[str], simulator: str) -> None:
+        """Remove simulated runs of which no job with these settings tells."""
+        if not runs:
+            return
+        system = instantiate(compose(config_name="bench", overrides=self._settings(simulator)).simulators[simulator]).system
+        for run_id, track in product(runs, self.tracks):
+            if simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator)) is None:
+                remove_simulated(self.runs, simulated_id(run_id, system, track))
+
+    def _environments(self, simulator: str) -> bool:
+        """Make the environments that a simulator needs, once and before its jobs; False when one cannot be had."""
+        parts = compose(config_name="bench", overrides=self._settings(simulator))
+        names = {instantiate(parts.simulators[simulator]).environment, instantiate(parts.calibration).environment} - {None}
+        for name in sorted(names):
+            try:
+                with stage("environment", name):
+                    environment.ensure(name)
+            except EngineError as error:
+                self._failed[simulator] = str(error)
+                return False
+        return True
+
+    def _launch(self, runs: Sequence[str], simulators: Sequence[str]) -> None:
+        """One Hydra multirun over runs and simulators."""
+        hydra = HydraConfig.get()
+        launcher = [o for o in hydra.overrides.hydra if o.startswith(("hydra/launcher=", "hydra.launcher.", "+hydra.launcher."))]
+        if not any(o.startswith("hydra/launcher=") for o in launcher):
+            launcher.append(f"hydra/launcher={launchers.usual()}")
+        if any(o.startswith("hydra.launcher.ray.init.address=") for o in launcher):
+            launcher.append(
+                "+hydra.launcher.ray.init.object_store_memory=null"
+            )  # the launcher's own; refused by a cluster that runs already
+        folders = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
+        sweep = [f"engine.run={','.join(runs)}", f"simulator={','.join(f'[{s}]' for s in simulators)}"]
+        settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *launcher]
+        for run_id, simulator in product(runs, simulators):  # so that what is read afterwards is of these jobs
+            outcome_path(self.runs, run_id, [simulator]).unlink(missing_ok=True)
+        with subprocess.Popen([sys.executable, "-m", "harness.simulate", "-m", *folders, *sweep, *settings]) as process:
+            try:
+                process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+
+    def _settings(self, simulator: str) -> list[str]:
+        return [f"simulator=[{simulator}]", f"tracks=[{','.join(self.tracks)}]", *self.overrides]
+
+    def _key(self, simulator: str) -> str:
+        if simulator not in self._keys:
+            self._keys[simulator] = simulate.key(compose(config_name="bench", overrides=self._settings(simulator)))
+        return self._keys[simulator]

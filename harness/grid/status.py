@@ -1,0 +1,104 @@
+"""How a study stands: a line per cell, what failed and what is INVALID said as such, and the exit code."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from harness.console import console, say
+from harness.engine import EngineError
+from harness.grid.plan import Step
+from harness.grid.study_store import Kept
+from harness.simulation import Outcome
+
+Outcomes = Mapping[str, Mapping[str, Outcome]]  # measured run to simulator to what became of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """steps: those wanted. measured: step key to run, for those that have one. failed: step key to reason, of this call."""
+
+    study: str
+    steps: Sequence[Step]
+    measured: Mapping[str, Kept]
+    failed: Mapping[str, str]
+
+    @property
+    def valid_runs(self) -> list[str]:
+        """Ids of the valid measured runs."""
+        return [kept.run_id for point in self._points() if (kept := self.measured.get(point.key)) and kept.invalid_reason is None]
+
+    def refuse_nothing_measured(self, where: str) -> None:
+        """Raises EngineError when no cell has a measured run, valid or not, and none failed: there is nothing to show."""
+        if not self.measured and not self.failed:
+            raise EngineError(f"study {self.study}: no cell has a measured run in {where}; measure first (do=[measure,simulate])")
+
+    def show(self, outcomes: Outcomes) -> int:
+        """Print the table and everything that went wrong; return the exit code."""
+        table = Table(title=f"study {self.study}", title_justify="left", header_style="bold")
+        for name in ("cell", "hash"):
+            table.add_column(name, no_wrap=True)
+        for name in ("valid", "INVALID", "failed", "left", "simulated"):
+            table.add_column(name, justify="right", min_width=len(name))
+        for (name, cell), points in self._cells().items():
+            valid, invalid, failed, left = self._count(points)
+            runs = [self.measured[p.key].run_id for p in points if p.key in self.measured]
+            done = sum(len(o.runs) for run in runs for o in outcomes.get(run, {}).values())
+            table.add_row(name, cell, *(str(n or "") for n in (valid, invalid, failed, left)), str(done or ""))
+        console.print(table)
+        wrong = [*self._invalid(), *self._failures(), *_failures_of(outcomes)]
+        for line in wrong:
+            say(line, style="bold red")
+        for line in _unavailable(outcomes):
+            say(line, style="yellow")
+        _, invalid, failed, left = self._count(self._points())
+        if left:
+            say(f"{left} points are left to measure; the same command goes on with them")
+        return 1 if failed or len(wrong) > invalid else 2 if invalid else 3 if left else 0
+
+    def _points(self) -> list[Step]:
+        return [step for step in self.steps if step.kind in ("run", "recorded")]
+
+    def _cells(self) -> dict[tuple[str, str], list[Step]]:
+        cells: dict[tuple[str, str], list[Step]] = {}
+        for point in self._points():
+            name = point.name if point.kind == "recorded" else point.name.rpartition("-")[0]
+            cells.setdefault((name, point.cell), []).append(point)
+        return cells
+
+    def _count(self, points: Sequence[Step]) -> tuple[int, int, int, int]:
+        """(valid, INVALID, failed, left)."""
+        kept = [self.measured[p.key] for p in points if p.key in self.measured]
+        invalid = sum(k.invalid_reason is not None for k in kept)
+        failed = sum(self._reason(p) is not None for p in points if p.key not in self.measured)
+        return len(kept) - invalid, invalid, failed, len(points) - len(kept) - failed
+
+    def _reason(self, point: Step) -> str | None:
+        """Why a point was not measured; None: its turn has not come."""
+        if point.key in self.failed:
+            return self.failed[point.key]
+        names = {step.key: step.name for step in self.steps}
+        return next((f"it needs {names[key]}, which failed: {self.failed[key]}" for key in point.needs if key in self.failed), None)
+
+    def _invalid(self) -> Iterator[str]:
+        for point in self._points():
+            if (kept := self.measured.get(point.key)) and kept.invalid_reason is not None:
+                yield f"INVALID: {kept.run_id}: {kept.invalid_reason}"
+
+    def _failures(self) -> Iterator[str]:
+        for point in self._points():
+            if point.key not in self.measured and (reason := self._reason(point)) is not None:
+                yield f"FAILED: {point.name}: {reason}"
+
+
+def _failures_of(outcomes: Outcomes) -> Iterator[str]:
+    for run, simulators in outcomes.items():
+        for outcome in simulators.values():
+            for name, reason in outcome.failures.items():
+                yield f"FAILED: {run}, {name}: {reason}"
+
+
+def _unavailable(outcomes: Outcomes) -> list[str]:
+    """A line per simulator, track and reason."""
+    found = {name: reason for simulators in outcomes.values() for o in simulators.values() for name, reason in o.unavailable.items()}
+    return [f"not available: {name}: {reason}" for name, reason in found.items()]

@@ -1,0 +1,113 @@
+"""The parts of a bench that live elsewhere, seen through narrow protocols. Hydra puts the real ones in their places."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from results.profile import Profile
+from results.record import Run, Track
+from workloads.trace import Trace
+
+
+class Workload(Protocol):
+    """What makes the trace (conf/workload/*.yaml)."""
+
+    @property
+    def name(self) -> str:
+        """For people and for the run's id."""
+        ...
+
+    def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
+        """Requests at `rate` per second (None: the workload's own; inf: all at second 0)."""
+        ...
+
+
+class Simulator(Protocol):
+    """What a simulator is, seen from here (simulators/simulator.py has the whole of it)."""
+
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Its environment under .envs/, or None."""
+        ...
+
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks it can be run in."""
+        ...
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        """Replay the measured run's requests."""
+        ...
+
+
+class Calibration(Protocol):
+    """Where the calibrated track's step times come from, seen from here (simulators/calibration/sources.py has the whole of it)."""
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Its environment under .envs/, or None."""
+        ...
+
+    def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
+        """The profile to calibrate from, given the engine's own; None when there is none."""
+        ...
+
+
+class Summary(Protocol):
+    """What the report says of itself."""
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence."""
+        ...
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Measured beside simulated, as text."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where the page is."""
+        ...
+
+
+class Reporter(Protocol):
+    """What scores and reports (conf/report/*.yaml)."""
+
+    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> Summary:
+        """Score the database and write the report. unavailable: 'system:track' to the reason why it could not be had."""
+        ...
+
+
+class StudySummary(Protocol):
+    """What a study's report says of itself."""
+
+    @property
+    def verdict(self) -> str:
+        """The answer in plain words."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where the page is."""
+        ...
+
+
+class StudyReporter(Protocol):
+    """What scores and reports a study (conf/report/study.yaml)."""
+
+    def write(self, name: str | None = None) -> StudySummary:
+        """Score the database and write the report on the study of this name."""
+        ...

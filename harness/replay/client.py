@@ -1,0 +1,207 @@
+"""The open-loop client: every request of a trace is sent at its arrival, whatever became of those before it.
+
+Before the start: all deadlines, all request bytes, the connections. During the run: send, and stamp bytes as they come, with the garbage
+collector off. After it: `harness.replay.sse` reads the bytes. A failure of any kind is a record with an `error`; nothing is retried.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import orjson
+import uvloop
+
+from harness.engine import Endpoint, EngineError
+from harness.replay import sse
+from harness.replay.connection import Address, Exchange
+from harness.replay.session import Progress, Session
+from results.record import RequestRecord
+from workloads.trace import Request, Trace
+
+_SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the loop up for that long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What came of one replay.
+
+    records: one per request, in the trace's order. ended: when the last byte of each request's answer was read, whatever it said (s since
+    second 0; None: no answer). started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from there to the last
+    answer. cpu_s: CPU seconds of this process in that time.
+    """
+
+    records: tuple[RequestRecord, ...]
+    ended: tuple[float | None, ...]
+    started_at: str
+    epoch: float
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Replays traces against an OpenAI-compatible server's /v1/completions. All times in seconds.
+
+    request_timeout: from sending to the last byte. drain_timeout: from the last arrival to the end of the replay. connect_timeout: per
+    connection. connections: idle ones kept ready ahead of need. keep_alive: a connection idle for longer is not reused. spin: how long
+    before a deadline the clock is watched rather than slept on. count_tokens: ask the server for a running token count in each event
+    (exact token times; vLLM and SGLang have it). api_key_env: environment variable with the server's key (the key itself is never in a
+    configuration, so it is never recorded).
+    """
+
+    request_timeout: float
+    drain_timeout: float
+    connect_timeout: float
+    connections: int
+    keep_alive: float
+    spin: float
+    count_tokens: bool
+    api_key_env: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"client.{name} must be > 0 s, got {getattr(self, name)}")
+        if self.connections < 1:
+            raise ValueError(f"client.connections must be >= 1, got {self.connections}")
+        if not 0 <= self.spin <= 0.01:
+            raise ValueError(f"client.spin must be between 0 and 0.01 s, got {self.spin}")
+
+    def replay(self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], *, progress: Progress | None = None) -> Replay:
+        """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
+
+        Raises ValueError when prompts and trace do not fit each other, EngineError for a URL or a key that is none. Ctrl-C passes through.
+        """
+        address, head = self._address(endpoint.url)
+        exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
+        session = Session(
+            address,
+            [request.arrival for request in trace],
+            exchanges,
+            request_timeout=self.request_timeout,
+            drain_timeout=self.drain_timeout,
+            connect_timeout=self.connect_timeout,
+            connections=self.connections,
+            keep_alive=self.keep_alive,
+            spin=self.spin,
+            progress=progress,
+        )
+        with _quiet_interpreter(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(session.run())
+            records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
+            ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
+        return Replay(
+            records=records,
+            ended=ended,
+            started_at=session.started_at,
+            epoch=session.epoch,
+            wall_s=session.wall_s,
+            cpu_s=session.cpu_s,
+        )
+
+    def _address(self, url: str) -> tuple[Address, bytes]:
+        """Where to connect, and the head that all requests share."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EngineError(f"engine.url: {url!r} is no server's base URL; give one like http://127.0.0.1:8000")
+        context = ssl.create_default_context() if parts.scheme == "https" else None
+        port = parts.port or (443 if context else 80)
+        lines = [
+            f"POST {parts.path.rstrip('/')}/v1/completions HTTP/1.1",
+            f"Host: {parts.netloc.rpartition('@')[2]}",
+            "Accept: text/event-stream",
+            "Content-Type: application/json",
+        ]
+        if self.api_key_env:
+            if self.api_key_env not in os.environ:
+                raise EngineError(f"client.api_key_env: there is no environment variable {self.api_key_env}; set it to the server's key")
+            lines.append(f"Authorization: Bearer {os.environ[self.api_key_env]}")
+        return Address(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
+
+    def _request(self, head: bytes, endpoint: Endpoint, request: Request, prompt: Sequence[int]) -> bytes:
+        if len(prompt) != request.input_tokens:
+            raise ValueError(f"request {request.request_id}: a prompt of {len(prompt)} tokens for input_tokens {request.input_tokens}")
+        options = {"include_usage": True} | ({"continuous_usage_stats": True} if self.count_tokens else {})
+        body = orjson.dumps(
+            {
+                "model": endpoint.served_model,
+                "prompt": list(prompt),
+                "max_tokens": request.output_tokens,
+                "ignore_eos": True,
+                "temperature": 0,
+                "stream": True,
+                "stream_options": options,
+            }
+        )
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:
+    """Read what came back, with times since the trace's second 0."""
+    stream = sse.parse(exchange.reads if exchange.status == 200 else ())
+
+    def since(moment: float | None) -> float | None:
+        return None if moment is None else moment - epoch
+
+    return RequestRecord(
+        request_id=request.request_id,
+        arrival=request.arrival,
+        sent=since(exchange.sent),
+        first_token=since(stream.first_content),
+        finished=since(stream.last_content),
+        input_tokens=stream.input_tokens,
+        output_tokens=stream.output_tokens,
+        cached_tokens=stream.cached_tokens,
+        token_times=None if stream.token_times is None else tuple(t - epoch for t in stream.token_times),
+        error=_error(request, exchange, stream),
+    )
+
+
+def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | None:
+    """What went wrong, the server's own words first; None when the answer is whole and as long as asked."""
+    if exchange.status not in (None, 200):
+        return f"HTTP {exchange.status}: {_excerpt(exchange)}"
+    if stream.error is not None:
+        return stream.error
+    if exchange.failure is None and not stream.done and not stream.contents:
+        return f"the answer is no event stream: {_excerpt(exchange)}"
+    so_far = f"after {stream.contents} content events of {request.output_tokens} tokens asked"
+    if exchange.failure is not None and not stream.done:
+        return f"{exchange.failure} ({so_far})" if exchange.reads else exchange.failure
+    if not stream.done or stream.finish_reason is None:
+        return f"stream cut short {so_far}: no {'finish_reason' if stream.done else '[DONE]'}"
+    for name, asked, got in (
+        ("input_tokens", request.input_tokens, stream.input_tokens),
+        ("output_tokens", request.output_tokens, stream.output_tokens),
+    ):
+        if got is not None and got != asked:
+            return f"{name}: the trace asks for {asked}, the server reports {got}"
+    return None
+
+
+def _excerpt(exchange: Exchange) -> str:
+    """The start of the answer, on one line."""
+    body = b"".join(piece for _, piece in exchange.reads)[: sse.EXCERPT].decode(errors="replace")
+    return " ".join(body.split())
+
+
+@contextlib.contextmanager
+def _quiet_interpreter() -> Iterator[None]:
+    """No garbage collection (pauses of 250 ms and more were measured) and short turns for other threads, both restored on exit."""
+    enabled, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

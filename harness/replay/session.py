@@ -1,0 +1,149 @@
+"""One replay under way, inside its event loop: when what is sent, which limits end it, and what it leaves behind."""
+
+import asyncio
+import contextlib
+import resource
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.replay.connection import Address, Exchange, Pool
+from harness.replay.deadlines import Schedule
+
+Progress = Callable[[int, int], None]
+
+_LEAD = 0.02  # s between the last preparation and second 0
+_TICK = 0.25  # s between looks at the limits; every second look reports progress
+
+
+class Session:
+    """One replay under way: `exchanges[i]` is sent `arrivals[i]` seconds (ascending) after `epoch`, a time.monotonic() value.
+
+    The other parameters are the Client's settings of those names. After run(): started_at, epoch, wall_s, cpu_s as in a Replay; the
+    exchanges hold what came back.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        arrivals: Sequence[float],
+        exchanges: Sequence[Exchange],
+        *,
+        request_timeout: float,
+        drain_timeout: float,
+        connect_timeout: float,
+        connections: int,
+        keep_alive: float,
+        spin: float,
+        progress: Progress | None,
+    ) -> None:
+        self._arrivals, self._exchanges, self._progress = arrivals, exchanges, progress
+        self._request_timeout, self._drain_timeout = request_timeout, drain_timeout
+        self._connections, self._spin = connections, spin
+        self._pool = Pool(
+            address,
+            reserve=min(connections, len(exchanges)),
+            keep_alive=keep_alive,
+            connect_timeout=connect_timeout,
+            settled=self._settled,
+            refused=self._refused,
+        )
+        self._schedule: Schedule | None = None
+        self._oldest = 0  # all before it are settled
+        self._done = 0
+        self._ended = asyncio.Event()
+        self._gone: str | None = None
+        self._broken: BaseException | None = None
+        self.epoch = self.wall_s = self.cpu_s = 0.0
+        self.started_at = ""
+
+    async def run(self) -> None:
+        """Connect, replay, drain. Whatever ends it, no socket stays open."""
+        _allow_open_files(len(self._exchanges) + 256)
+        asyncio.get_running_loop().set_exception_handler(self._on_exception)
+        try:
+            await self._pool.fill(min(len(self._exchanges), max(self._connections, self._burst())))
+            self.epoch = time.monotonic() + _LEAD
+            self.started_at = datetime.now(UTC).isoformat()
+            cpu = time.process_time()
+            self._schedule = Schedule(self._arrivals, self.epoch, self._spin, self._send)
+            if self._gone is None:
+                self._schedule.start()
+                await self._watch()
+            else:
+                self._refused(self._gone)
+            self.wall_s = max(0.0, time.monotonic() - self.epoch)
+            self.cpu_s = time.process_time() - cpu
+        finally:
+            if self._schedule is not None:
+                self._schedule.stop()
+            self._pool.close()
+        if self._progress:
+            self._progress(self._done, len(self._exchanges))
+
+    def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A defect in a callback of ours ends the replay; it must not pass for a slow server."""
+        self._broken = context.get("exception") or RuntimeError(context["message"])
+        self._ended.set()
+
+    def _burst(self) -> int:
+        """The most arrivals within any one second: about as many connections are opened before the start."""
+        return max(bisect_left(self._arrivals, arrival + 1.0) - i for i, arrival in enumerate(self._arrivals))
+
+    def _send(self, index: int) -> None:
+        self._pool.send(self._exchanges[index])
+
+    def _settled(self, _: Exchange) -> None:
+        self._done += 1
+        if self._done == len(self._exchanges):
+            self._ended.set()
+
+    def _refused(self, reason: str) -> None:
+        """Nobody listens any more: what was not sent yet never will be."""
+        self._gone = reason
+        if self._schedule is not None:
+            self._schedule.stop()
+            for exchange in self._exchanges[self._schedule.position :]:
+                self._pool.cancel(exchange, f"not sent: {reason}")
+
+    async def _watch(self) -> None:
+        """Until the end: enforce the limits, keep connections ready, report progress."""
+        drained = self._arrivals[-1] + self._drain_timeout
+        turn = 0
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _TICK)
+            if self._broken is not None:
+                raise self._broken
+            now = time.monotonic()
+            if now - self.epoch > drained:
+                assert self._schedule is not None
+                self._schedule.run()  # what is due and not yet sent, where this process stood still: it is not lost to the limit
+                self._cancel_all(f"not finished {self._drain_timeout:g} s after the last arrival (client.drain_timeout)")
+            self._time_out(now - self._request_timeout)
+            self._pool.top_up()
+            turn += 1
+            if self._progress and turn % 2 == 0:
+                self._progress(self._done, len(self._exchanges))
+
+    def _time_out(self, limit: float) -> None:
+        assert self._schedule is not None
+        while self._oldest < self._schedule.position and self._exchanges[self._oldest].settled:
+            self._oldest += 1
+        for exchange in self._exchanges[self._oldest : self._schedule.position]:
+            if not exchange.settled and exchange.sent is not None and exchange.sent < limit:
+                self._pool.cancel(exchange, f"timed out after {self._request_timeout:g} s (client.request_timeout)")
+
+    def _cancel_all(self, reason: str) -> None:
+        for exchange in self._exchanges[self._oldest :]:
+            self._pool.cancel(exchange, reason)
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's soft limit on open files as far as needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,287 @@
+"""The form of LLMServingSim's `bench`: vLLM's own RequestStateStats of every request, in process (casys-kaist/LLMServingSim, MIT).
+
+A folder of requests.jsonl, meta.json (the engine's arguments; newer ones also what it resolved them to), config.json (the hardware) and
+timeseries.csv. Arrivals are on the wall clock, everything else on the engine's monotonic clock; `Clock` puts them on one.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.record import EngineLimits, RequestRecord
+from results.recordings.recording import (
+    Recording,
+    RecordingError,
+    check_order,
+    chosen,
+    named_like,
+    object_rows,
+    optional_number,
+    read_mapping,
+    sha256,
+    started,
+)
+from workloads.rows import Row, csv_rows, integer, number
+
+STAMPS = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+NAMES = ("request_id", "input_toks", "output_toks", "arrival_time", *STAMPS)
+TICKS = ("t", "prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct")
+GAUGES = {"running": "num_requests_running", "waiting": "num_requests_waiting"}  # as vLLM's /metrics calls them
+# What vLLM sets when it is not told, by release. Source: the resolved configuration that the same recorder read back from a vLLM 0.19.0
+# (LLMServingSim 5daddb2, bench/examples/RTX4090/Llama-3.1-8B/vllm/meta.json).
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "0.19": {"block_size": 16, "chunked_prefill": True, "prefix_caching": True, "async_scheduling": True}
+}
+IN_SCHEDULER = {"chunked_prefill": "enable_chunked_prefill", "async_scheduling": "async_scheduling"}
+IN_CACHE = {"block_size": "block_size", "prefix_caching": "enable_prefix_caching"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamped:
+    """One line as it is written. queued, scheduled, first_token, last_token: engine's clock; None where vLLM had set none (0.0)."""
+
+    line: int
+    request_id: int
+    arrival: float
+    input_tokens: int
+    output_tokens: int
+    queued: float | None
+    scheduled: float | None
+    first_token: float | None
+    last_token: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """The engine's monotonic clock against the wall clock of the arrivals; nobody recorded their difference.
+
+    A request is queued in the engine after it arrived, so monotonic - wall <= queued - arrival for every one of them. The smallest of
+    these is taken: the fastest request then spends 0 s between arrival and queue, and every latency from arrival is too short
+    by the same unknown time, that of the fastest request.
+    """
+
+    arrival: float  # of the first request, on the wall clock: the run's second 0
+    reference_arrival: float  # of the request with the smallest difference
+    reference_queued: float
+
+    @classmethod
+    def of(cls, path: Path, rows: Sequence[Stamped]) -> "Clock":
+        """Raises RecordingError when no request was queued."""
+        queued = [(row.queued, row.arrival) for row in rows if row.queued is not None]
+        if not queued:
+            raise RecordingError(f"{path}: no request has a queued_ts, so the engine's clock cannot be set against the arrivals'")
+        stamp, arrival = min(queued, key=lambda pair: pair[0] - pair[1])
+        return cls(arrival=min(row.arrival for row in rows), reference_arrival=arrival, reference_queued=stamp)
+
+    def seconds(self, stamp: float | None) -> float | None:
+        """Seconds since the run's start of a moment on the engine's clock."""
+        return None if stamp is None else (stamp - self.reference_queued) + (self.reference_arrival - self.arrival)
+
+    def describe(self, last: float | None, finished_at: float | None) -> dict[str, Any]:
+        """For the run's provenance. last: seconds of the last token; finished_at: when the recorder was done, on the wall clock."""
+        at_most = None if last is None or finished_at is None else finished_at - self.arrival - last
+        return {
+            "arrivals": "wall clock",
+            "engine": "monotonic clock; the offset was not recorded",
+            "offset_s": self.reference_queued - self.reference_arrival,
+            "offset_is": "monotonic - wall = min(queued - arrival): the most it can be",
+            "latencies_too_short_by": "the same for every request: what the fastest one spent between arrival and queue",
+            "too_short_by_at_most_s": at_most,  # the last token came before the recorder was done
+        }
+
+
+def is_servingsim(folder: Path) -> bool:
+    """Whether the folder holds this form."""
+    return (folder / "meta.json").is_file() and (folder / "requests.jsonl").is_file()
+
+
+def read_servingsim(folder: Path, *, model: str | None, hardware: str | None) -> Recording:
+    """Read the form. model, hardware: choices of conf/ (None: the one named like the recording's). Raises RecordingError, TraceError."""
+    path, about = folder / "requests.jsonl", folder / "meta.json"
+    meta = read_mapping(about)
+    missing = [key for key in ("model", "vllm_version", "engine_kwargs", "started_at") if key not in meta]
+    if missing:
+        raise RecordingError(f"{about}: {', '.join(missing)} missing; it is not the meta.json of LLMServingSim's bench")
+    arguments = meta["engine_kwargs"]
+    if not isinstance(arguments, dict):
+        raise RecordingError(f"{about}: engine_kwargs must hold names and values, got {arguments!r}")
+    if (arguments.get("data_parallel_size") or 1) != 1:
+        raise RecordingError(f"{about}: data_parallel_size is {arguments['data_parallel_size']}; only a run of one engine can be imported")
+    rows = list(_rows(path))
+    clock = Clock.of(path, rows)
+    records = [_record(path, row, clock) for row in rows]
+    config = chosen("model", model or named_like("model", str(meta["model"]), "--model"))
+    limits, assumed = _limits(about, meta, arguments, config["config"])
+    finished = started(f"{about}: finished_at", meta["finished_at"]).timestamp() if meta.get("finished_at") else None
+    last = max((r.finished for _, r in records if r.finished is not None), default=None)
+    telemetry, of_telemetry = _telemetry(folder / "timeseries.csv", rows, clock)
+    dataset = Path(str(meta.get("dataset_path") or folder.name))
+    files = [file for file in (path, about, folder / "config.json", folder / "timeseries.csv") if file.is_file()]
+    return Recording(
+        path=path,
+        requests=tuple(records),
+        form="LLMServingSim's bench",
+        system="vllm",
+        version=str(meta["vllm_version"]),
+        workload={"name": dataset.stem, "dataset": str(dataset), "sha256": meta.get("dataset_hash")},
+        model=config["name"],
+        model_config=config["config"],
+        hardware=_hardware(folder / "config.json", hardware),
+        limits=limits,
+        started_at=started(f"{about}: started_at", meta["started_at"]).isoformat(),
+        files={file.name: sha256(file) for file in files},
+        seed=arguments.get("seed"),
+        engine={"arguments": arguments, "details": {"vllm_config": _account(meta, assumed)}},
+        assumed={name: because for name, (_, because) in assumed.items()},
+        not_recorded=("kv_tokens",) if limits.kv_tokens is None else (),
+        provenance={
+            "times": "the engine core's own, in process: no HTTP, no detokenising; arrival: when the request reached vLLM's front-end",
+            "sent": "taken as the arrival: when the recorder meant to send is not in its file",
+            "clock": clock.describe(last, finished),
+            "telemetry": of_telemetry,
+        },
+        telemetry=telemetry,
+    )
+
+
+def _rows(path: Path) -> Iterable[Stamped]:
+    for place, (line, fields) in enumerate(object_rows(path, required=NAMES, known=NAMES)):
+        where = f"{path}:{line}"
+        if fields["arrival_time"] is None:
+            raise RecordingError(f"{where}: arrival_time is null: vLLM told nothing of this request; delete the line to import the others")
+        stamps = {name: optional_number(where, fields, name) or None for name in STAMPS}  # vLLM's 0.0: not yet
+        check_order(where, stamps)
+        digits = re.search(r"\d+$", str(fields["request_id"]))
+        yield Stamped(
+            line=line,
+            request_id=int(digits[0]) if digits else place,
+            arrival=number(where, fields, "arrival_time"),
+            input_tokens=integer(where, fields, "input_toks"),
+            output_tokens=integer(where, fields, "output_toks"),
+            **{name.removesuffix("_ts"): stamp for name, stamp in stamps.items()},
+        )
+
+
+def _record(path: Path, row: Stamped, clock: Clock) -> tuple[Row, RequestRecord]:
+    arrival = row.arrival - clock.arrival
+    asked = Row(line=row.line, request_id=row.request_id, arrival=arrival, input_tokens=row.input_tokens, output_tokens=row.output_tokens)
+    done = row.first_token is not None and row.last_token is not None
+    record = RequestRecord(
+        request_id=row.request_id,
+        arrival=arrival,
+        sent=arrival,
+        scheduled=clock.seconds(row.scheduled),
+        first_token=clock.seconds(row.first_token),
+        finished=clock.seconds(row.last_token) if done else None,
+        input_tokens=row.input_tokens if done else None,
+        output_tokens=row.output_tokens if done else None,
+        error=None if done else "it never finished: the recording has no last_token_ts",
+    )
+    return asked, record
+
+
+def _limits(
+    about: Path, meta: Mapping[str, Any], arguments: Mapping[str, Any], model: Mapping[str, Any]
+) -> tuple[EngineLimits, dict[str, tuple[Any, str]]]:
+    """The engine's limits, and what of its settings is assumed: name to (value, why). Read back goes before asked, asked before assumed."""
+    resolved = _sections(meta.get("resolved_config"))
+    scheduler = resolved.get("scheduler_config", {})
+    cache = resolved.get("cache_config", {}) | dict(meta.get("kv_cache") or {})
+    known: dict[str, Any] = {name: scheduler.get(key) for name, key in IN_SCHEDULER.items()}
+    known |= {name: cache.get(key) for name, key in IN_CACHE.items()}
+    known |= {name: scheduler.get(name) or arguments.get(name) for name in ("max_num_seqs", "max_num_batched_tokens")}
+    known["max_model_len"] = resolved.get("model_config", {}).get("max_model_len") or arguments.get("max_model_len")
+    known["kv_tokens"] = cache.get("num_kv_tokens")
+    assumed: dict[str, tuple[Any, str]] = {}
+    release = ".".join(str(meta["vllm_version"]).split(".")[:2])
+    for name, value in DEFAULTS.get(release, {}).items():
+        if known[name] is None:
+            assumed[name] = value, f"{value}: vLLM's default at {release}, not read back"
+    if known["max_model_len"] is None and model.get("max_position_embeddings"):
+        longest = int(model["max_position_embeddings"])
+        assumed["max_model_len"] = longest, f"{longest}: the model's max_position_embeddings, vLLM's default, not read back"
+    known |= {name: value for name, (value, _) in assumed.items()}
+    known.pop("async_scheduling")
+    tensor_parallel = integer(f"{about}: engine_kwargs", {"tensor_parallel_size": 1, **arguments}, "tensor_parallel_size")
+    return EngineLimits(tensor_parallel=tensor_parallel, **known), assumed
+
+
+def _account(meta: Mapping[str, Any], assumed: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """vLLM's configuration as it was read back (where it was), with the scheduling that is assumed (Recording.assumed says what)."""
+    account = _sections(meta.get("resolved_config"))
+    scheduler = {IN_SCHEDULER[name]: value for name, (value, _) in assumed.items() if name in IN_SCHEDULER}
+    return account | ({"scheduler_config": account.get("scheduler_config", {}) | scheduler} if scheduler else {})
+
+
+def _sections(resolved: Any) -> dict[str, dict[str, Any]]:
+    """The parts of the resolved configuration that were recorded in full (the recorder names some by their type only)."""
+    return {key: part for key, part in resolved.items() if isinstance(part, dict)} if isinstance(resolved, dict) else {}
+
+
+def _hardware(path: Path, choice: str | None) -> dict[str, Any]:
+    """The choice of conf/hardware named like that of config.json, with the memory and bandwidth that config.json gives."""
+    if choice is not None or not path.is_file():
+        if choice is None:
+            raise RecordingError(f"{path}: no such file, so nothing says what it ran on; give --hardware, a name from conf/hardware/")
+        return chosen("hardware", choice)
+    config = read_mapping(path)
+    try:
+        instance = config["nodes"][0]["instances"][0]
+        name, memory = str(instance["hardware"]), dict(instance["npu_mem"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RecordingError(f"{path}: no nodes[0].instances[0] with a hardware and an npu_mem; give --hardware instead") from error
+    hardware = chosen("hardware", named_like("hardware", name, "--hardware"))
+    told = {"memory_gb": memory.get("mem_size"), "memory_bandwidth_gb_s": memory.get("mem_bw")}
+    return hardware | {key: value for key, value in told.items() if value is not None}
+
+
+def _telemetry(path: Path, rows: Sequence[Stamped], clock: Clock) -> tuple[pd.DataFrame | None, str]:
+    """The ticks of timeseries.csv as a run's telemetry, and in words how they were placed in time."""
+    if not path.is_file():
+        return None, "none recorded"
+    cells = [(line, {name: number(f"{path}:{line}", row, name) for name in TICKS}) for line, row in csv_rows(path, required=TICKS)]
+    if not cells:
+        return None, "none recorded"
+    ticks = pd.DataFrame([values for _, values in cells])
+    span = _start_of_ticks(ticks, rows)
+    if span is None:
+        return None, "left out: its prompt tokens per tick fit the requests' first tokens at no time, so nothing says when its ticks were"
+    start = clock.seconds((span[0] + span[1]) / 2)
+    assert start is not None
+    words = f"1 row per tick; second 0 of its clock found to +-{(span[1] - span[0]) / 2 * 1e3:.1f} ms from its prompt tokens per tick"
+    series = {new: ticks[old] for old, new in GAUGES.items()}
+    series |= {"prompt_tokens_per_second": ticks["prompt_throughput"], "generation_tokens_per_second": ticks["gen_throughput"]}
+    if (ticks["kv_cache_pct"] == 0).all() and (ticks["running"] > 0).any():
+        words += "; kv_cache_pct left out: 0.0 in every tick though requests ran, so it was not recorded"
+    else:
+        series["kv_cache_usage_perc"] = ticks["kv_cache_pct"] / 100
+    frames = [pd.DataFrame({"time": start + ticks["t"], "name": name, "value": values}) for name, values in series.items()]
+    return pd.concat(frames, ignore_index=True), words
+
+
+def _start_of_ticks(ticks: pd.DataFrame, rows: Sequence[Stamped]) -> tuple[float, float] | None:
+    """Between which two moments (engine's clock) the ticks' clock was 0; None when there is no such moment.
+
+    vLLM counts a prompt's tokens when its first token comes, so after each tick the sum of prompt tokens says which requests had theirs.
+    """
+    done = sorted((row.first_token, row.input_tokens) for row in rows if row.first_token is not None)
+    stamps, sums = [stamp for stamp, _ in done], list(accumulate(tokens for _, tokens in done))
+    length = ticks["t"].diff().median() if len(ticks) > 1 else 1.0
+    counted = (ticks["prompt_throughput"] * length).cumsum().round()
+    low, high = -np.inf, np.inf
+    for end, tokens in zip(ticks["t"], counted, strict=True):
+        if tokens == 0:
+            continue
+        place = int(np.searchsorted(sums, tokens))
+        if place == len(sums) or sums[place] != tokens:
+            return None
+        low = max(low, stamps[place] - end)
+        if place + 1 < len(stamps):
+            high = min(high, stamps[place + 1] - end)
+    return (float(low), float(high)) if -np.inf < low <= high < np.inf else None

@@ -1,0 +1,244 @@
+"""AISimulate (NVIDIA, Apache-2.0), unedited, from PyPI: `aisimulate predict` replays vLLM's scheduler over times of single steps.
+
+What its time model can express: a step as prefill of k prompts (new tokens, cached tokens) plus decode of b sequences at their mean
+context, from tables that it interpolates; tables.py has the formula, and what it cannot. The shipped and matched tracks use the
+operation times that it ships (AIConfigurator's measurements) and the engine's own config.json; the calibrated one a database of our
+own, given to it by the environment variable that its runtime has for that. Its replay has no cost outside the steps. Every engine is
+replayed by its vLLM scheduler, SGLang too.
+
+Tracks. shipped: its own defaults (8,192 tokens and 256 sequences a step, blocks of 64 tokens, prefix caching on, KV cache by its memory
+model at 0.9 of the device). matched: the engine's limits; its memory model stays where the engine did not say its KV capacity.
+calibrated: matched, with the step times of the profile.
+
+Read `AISimulate.simulate` top to bottom. What goes in and comes out: files.py; the calibrated database: tables.py.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from results.profile import Profile
+from results.record import Run, Track
+from simulators.aisimulate.files import SYSTEM, Scenario, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, Tables
+from simulators.errors import NotAvailable, SimulatorError
+from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
+from simulators.foreign.step_points import fit, residuals
+from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, sent_trace, transfer_rate
+from simulators.simulator import Coverage
+from workloads.trace import Trace
+
+RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
+BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
+LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page): prefixes are then shared by two tokens, and a request holds at most one more
+ARCHITECTURE_FAULTS = ("unsupported model", "Unsupported", "PerfDataNotAvailable", "does not support")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AISimulate:
+    """conf/simulator/aisimulate.yaml says what each setting means; the constructor only checks them."""
+
+    prefix_caching: bool | None
+    frontend: Literal["none", "offset"]
+    topology: Literal["colocated", "pd"]
+    prefill_instances: int
+    decode_instances: int
+    devices: Mapping[str, Mapping[str, str]]
+    nearest: Mapping[str, str]
+    limit: float
+    environment: str = SYSTEM
+
+    def __post_init__(self) -> None:
+        if self.frontend not in ("none", "offset"):
+            raise ValueError(f"simulator aisimulate: frontend must be one of none, offset, got {self.frontend!r}")
+        if self.topology not in ("colocated", "pd"):
+            raise ValueError(f"simulator aisimulate: topology must be colocated or pd, got {self.topology!r}")
+        if self.prefill_instances < 1 or self.decode_instances < 1:
+            raise ValueError(
+                f"simulator aisimulate: prefill_instances and decode_instances must be >= 1, got {self.prefill_instances} and "
+                f"{self.decode_instances}"
+            )
+        for name, device in {**self.devices, "nearest": self.nearest}.items():
+            if device.keys() != {"system", "version"}:
+                raise ValueError(f"simulator aisimulate: device {name} must have a system and a version, got {sorted(device)}")
+        if not self.limit > 0:
+            raise ValueError(f"simulator aisimulate: limit must be > 0 s, got {self.limit}")
+
+    @property
+    def system(self) -> str:
+        """See Simulator."""
+        return labelled(SYSTEM, self.topology)
+
+    @property
+    def coverage(self) -> Coverage:
+        """What it models, as configured."""
+        return Coverage(
+            chunked_prefill="yes",
+            prefix_caching="yes",
+            kv_limit="yes",
+            max_num_seqs="yes",
+            token_budget="yes",
+            preemption="yes",
+            context_dependent_decode="yes",
+            tensor_parallel="yes",
+            pipeline_parallel="partly",
+            disaggregation="yes",
+            frontend_cost="no" if self.frontend == "none" else "partly",
+            token_times="no",
+            gqa="yes",
+            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a "
+            "setting, not used here; "
+            "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
+        )
+
+    def tracks(self) -> tuple[Track, ...]:
+        """All three."""
+        return ("shipped", "matched", "calibrated")
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
+        trace = sent_trace(self.system, measured)
+        offset = self._offset(measured, profile)
+        tables = None
+        if track == "calibrated":
+            profile = needed_profile(self.system, measured, profile)
+            tables = self._tables(measured, trace, profile)
+        scenario = self._scenario(measured, trace, track, scratch)
+        if tables:
+            tables.write(scratch / "systems", scenario.model, max_model_len=scenario.max_model_len or longest(trace))
+        else:
+            scenario.model.mkdir()
+            (scenario.model / "config.json").write_text(json.dumps(measured.config.get("model") or {}))
+        usage = self._run(scenario, scratch, calibrated=tables is not None)
+
+        log = scratch / "log"
+        rows = read_rows(scratch / "out" / "requests.jsonl", trace, log)
+        return foreign_run(
+            self,
+            measured,
+            to_records(trace, rows, offset, log),
+            usage,
+            version=RELEASE,
+            track=track,
+            settings={
+                "times_from": self._times_from(measured, scenario, profile if tables else None),
+                "engine": scenario.settings(Path("trace.jsonl"))["engine"],
+                "kv_capacity": "its own estimate" if scenario.blocks is None else "the engine's",
+                "preemptions": preemptions(list(rows.values())),
+                "calibration": _calibration(tables, profile) if tables and profile else None,
+            },
+            provenance={"aisimulate": RELEASE},
+        )
+
+    def _device(self, measured: Run) -> Mapping[str, str]:
+        return self.devices.get(measured.hardware, self.nearest)
+
+    def _times_from(self, measured: Run, scenario: Scenario, profile: Profile | None) -> str:
+        """Where the step times come from, in words for the report."""
+        if profile:
+            return profile.profile_id
+        shipped = f"its own, of {scenario.hardware} with vLLM {scenario.version}"
+        near = (
+            "" if measured.hardware in self.devices else f", the nearest to {measured.hardware} that it ships: not meant for such hardware"
+        )
+        return shipped + near
+
+    def _scenario(self, measured: Run, trace: Trace, track: Track, scratch: Path) -> Scenario:
+        """What is to be simulated. Raises SimulatorError when the run lacks a limit that is needed."""
+        said = measured.limits
+        device = {"system": HARDWARE, "version": VERSION} if track == "calibrated" else self._device(measured)
+        own = self.prefix_caching
+        common: dict[str, Any] = {
+            "trace": trace,
+            "model": scratch / "model",
+            "hardware": device["system"],
+            "version": device["version"],
+            "tensor_parallel": 1 if track == "calibrated" else said.tensor_parallel,
+            **self._pools(measured, track),
+        }
+        if track == "shipped":
+            return Scenario(prefix_caching=True if own is None else own, **common)
+        if said.chunked_prefill is False:
+            raise SimulatorError(
+                f"aisimulate: run {measured.run_id} has chunked prefill off, which it cannot be set to; use the shipped track"
+            )
+        sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
+        if track == "calibrated":
+            known_limits(self.system, measured, ("kv_tokens",))
+        block = max(said.block_size or BLOCK_SIZE, LEAST_BLOCK_SIZE)
+        return Scenario(
+            prefix_caching=bool(said.prefix_caching) if own is None else own,
+            block_size=block,
+            blocks=None if said.kv_tokens is None else said.kv_tokens // block,
+            max_num_seqs=sequences,
+            max_num_batched_tokens=budget,
+            max_model_len=said.max_model_len,
+            **common,
+        )
+
+    def _pools(self, measured: Run, track: Track) -> dict[str, Any]:
+        if self.topology == "colocated":
+            return {}
+        rate = None if track == "shipped" else transfer_rate(self.system, measured)  # its own transfer takes no time
+        pools = Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
+        return {"pools": pools, "kv_bytes": kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token}
+
+    def _tables(self, measured: Run, trace: Trace, profile: Profile) -> Tables:
+        """Tables that cover every step of the run and every point of the profile."""
+        sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
+        points = profile.points()
+        contexts = (longest(trace), *(points["prefill_context"] + points["new_tokens"]), *points["context"])
+        return Tables.of(
+            fit(self.system, profile),
+            tokens=int(max(budget, points["new_tokens"].max())),
+            batch=int(max(sequences, points["batch"].max() + 1)),
+            context=int(max(contexts)) + 1,
+            apart=self.topology == "pd",
+        )
+
+    def _offset(self, measured: Run, profile: Profile | None) -> float:
+        if self.frontend == "none":
+            return 0.0
+        if profile is None or profile.frontend is None:
+            raise SimulatorError(
+                f"aisimulate: frontend=offset needs a profile with front-end samples, and run {measured.run_id} has none; "
+                f"set simulators.aisimulate.frontend=none"
+            )
+        return profile.frontend
+
+    def _run(self, scenario: Scenario, scratch: Path, *, calibrated: bool) -> Usage:
+        """Write its trace and its configuration, and run it."""
+        trace, settings, log = scratch / "trace.jsonl", scratch / "prediction.yaml", scratch / "log"
+        write_trace(scenario.trace, trace)
+        settings.write_text(json.dumps(scenario.settings(trace), indent=1))  # JSON is YAML
+        env = clean_environment({"AICONFIGURATOR_SYSTEMS_PATH": str(scratch / "systems")} if calibrated else {})
+        # -P: nothing of the scratch folder can be imported
+        argv = [str(interpreter(self.environment)), "-P", "-m", "aisimulate", "predict", "-c", str(settings)]
+        argv += ["--output-dir", str(scratch / "out"), "--capture-per-request", "--format", "json"]
+        try:
+            return run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
+        except SimulatorError as error:
+            if not calibrated and log.is_file() and any(fault in log.read_text(errors="replace") for fault in ARCHITECTURE_FAULTS):
+                raise NotAvailable(f"aisimulate: it has no operation times for this model on {scenario.hardware}; {error}") from error
+            raise
+
+
+def longest(trace: Trace) -> int:
+    """Tokens of the longest request, its output included."""
+    return max(r.input_tokens + r.output_tokens for r in trace)
+
+
+def _calibration(tables: Tables, profile: Profile) -> dict[str, Any]:
+    """How well the tables give the profile's own points, those held out of the fit apart."""
+    points = profile.points()
+    steps = points[points["kind"] != "frontend"].reset_index(drop=True)
+    predicted = tables.step(steps)
+    return {
+        "profile": profile.profile_id,
+        "residuals": residuals(steps, predicted.tolist()),
+        "cannot_express": "decode steps under 1 ms, and chunks that are not a prompt's last and have no decode beside them",
+        "points_under_its_floor": int((steps["time"] < DECODE_FLOOR).sum()),
+    }

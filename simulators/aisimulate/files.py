@@ -1,0 +1,163 @@
+"""AISimulate's files: the trace that it replays, its configuration, and the records that it writes.
+
+Units: its times are milliseconds (floats, not rounded; the trace's `timestamp` too), and its second 0 is the first arrival.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.record import RequestRecord
+from simulators.errors import SimulatorError
+from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.inputs import Pools
+from workloads.trace import Request, Trace
+
+SYSTEM = "aisimulate"
+MS = 1e-3  # s
+GB = 1e9  # bytes
+TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it reports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is to be simulated. Of the engine's limits, those that are None are left to AISimulate's own defaults.
+
+    model: folder of a config.json. hardware, version: of the operation times. blocks: KV cache blocks of block_size tokens (None: as many
+    as its own memory model finds room for). max_model_len: None: the model's. pools: None: one instance for both prefill and decode.
+    kv_bytes: of one token, as it is handed from a prefill to a decode instance.
+    """
+
+    trace: Trace
+    model: Path
+    hardware: str
+    version: str
+    tensor_parallel: int
+    prefix_caching: bool
+    block_size: int | None = None
+    blocks: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_model_len: int | None = None
+    pools: Pools | None = None
+    kv_bytes: int = 0
+
+    def settings(self, trace: Path) -> dict[str, Any]:
+        """Its configuration file's content."""
+        source = {"type": "trace", "format": "mooncake", "paths": [str(trace)], "block_size": trace_block_size(self.trace)}
+        engine = {
+            "mode": "disaggregated" if self.pools else "aggregated",
+            "backend": "vllm",
+            "backend_version": self.version,
+            "model": str(self.model),
+            "hardware": self.hardware,
+            **_given(context_length=self.max_model_len),
+            **self._workers(),
+        }
+        return {"traffic": {"source": source, "load": {"type": "trace_timestamps", "speedup": 1.0}}, "engine": engine}
+
+    def _workers(self) -> dict[str, Any]:
+        if self.pools is None:
+            return {"workers": {"aggregated": self._worker(1)}}
+        apart = {"workers": {"prefill": self._worker(self.pools.prefill), "decode": self._worker(self.pools.decode)}}
+        if self.pools.transfer is None:
+            return apart
+        link = {"bytes_per_token": self.kv_bytes, "bandwidth_gb_per_second": self.pools.transfer / GB}
+        return {**apart, "kv_transfer": link}
+
+    def _worker(self, replicas: int) -> dict[str, Any]:
+        capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
+        return {
+            "parallelism": {"replicas": replicas, "tensor": self.tensor_parallel},
+            "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
+            "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
+        }
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def trace_block_size(trace: Trace) -> int:
+    """Tokens per hash id: the trace's own, or, where no prompt shares anything, the longest prompt."""
+    return trace.block_size or max(r.input_tokens for r in trace)
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """The requests as Mooncake JSONL. `session_id` carries the request's id: its own ids are random, its rows in order of completion.
+
+    A prompt's blocks keep their identity; what lies beyond them gets ids of its own, which no other prompt has.
+    """
+    size = trace_block_size(trace)
+    interned: dict[int, int] = {}
+    fresh = sum(len(r.blocks) for r in trace)  # ids from here on are nobody else's
+    with path.open("w", encoding="utf-8") as file:
+        for request in trace:
+            needed = -(-request.input_tokens // size)
+            blocks = [interned.setdefault(block, len(interned)) for block in request.blocks[:needed]]
+            own = list(range(fresh, fresh + needed - len(blocks)))
+            fresh += len(own)
+            row = {
+                "session_id": str(request.request_id),
+                "timestamp": request.arrival / MS,
+                "input_length": request.input_tokens,
+                "output_length": request.output_tokens,
+                "hash_ids": blocks + own,
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def read_rows(path: Path, trace: Trace, log: Path) -> dict[int, Mapping[str, Any]]:
+    """Its rows by request id. Raises SimulatorError for missing rows, and rows of other requests than were asked for."""
+    if not path.is_file():
+        raise SimulatorError(f"{SYSTEM}: it ended without {path.name}; {describe_log(log)}")
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    ids = [int(row["session_id"]) for row in rows]
+    check_rows(SYSTEM, [r.request_id for r in trace], ids, log)
+    return dict(zip(ids, rows, strict=True))
+
+
+def to_records(trace: Trace, rows: Mapping[int, Mapping[str, Any]], offset: float, log: Path) -> list[RequestRecord]:
+    """One record per request, in the trace's order. offset: s added to the first and last token for the front end.
+
+    A request that it rejected (too long for the model or for the KV cache) is a failed record.
+    Raises SimulatorError when it simulated other arrivals or token counts than asked, or time runs backwards.
+    """
+    start = trace.requests[0].arrival
+    return [_record(request, rows[request.request_id], start, offset, log) for request in trace]
+
+
+def _record(request: Request, row: Mapping[str, Any], start: float, offset: float, log: Path) -> RequestRecord:
+    asked = (request.input_tokens, request.output_tokens)
+    got = (row["input_length"], row["requested_output_length"])
+    if got != asked or abs(start + row["arrival_time_ms"] * MS - request.arrival) > TOLERANCE:
+        raise SimulatorError(
+            f"{SYSTEM}: request {request.request_id} of {asked} tokens at {request.arrival} s was simulated as {got} tokens at "
+            f"{start + row['arrival_time_ms'] * MS} s; {describe_log(log)}"
+        )
+    common: dict[str, Any] = {"request_id": request.request_id, "arrival": request.arrival, "sent": request.arrival}
+    if row["terminal_status"] != "completed" or row["output_length"] != request.output_tokens:
+        done = f"after {row['output_length']} of {request.output_tokens} tokens"
+        return RequestRecord(**common, error=f"{SYSTEM}: {row['terminal_status']} {done}")
+    times = {name: start + row[f"{name}_ms"] * MS for name in ("first_admit", "first_token", "last_token")}
+    check_finite(SYSTEM, request.request_id, times, log)
+    scheduled, first_token, finished = times.values()
+    if not request.arrival - TOLERANCE <= scheduled <= first_token <= finished:
+        raise SimulatorError(f"{SYSTEM}: request {request.request_id}, sent at {request.arrival} s, has {times}; {describe_log(log)}")
+    return RequestRecord(
+        **common,
+        scheduled=max(request.arrival, scheduled),
+        first_token=first_token + offset,
+        finished=finished + offset,
+        input_tokens=request.input_tokens,
+        output_tokens=request.output_tokens,
+        cached_tokens=row["admission_history"][0]["reused_input_tokens"],  # later ones are its own, after a preemption
+    )
+
+
+def preemptions(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How often a running request was put back into the queue."""
+    return sum(int(row["readmission_count"]) for row in rows)

@@ -1,0 +1,11 @@
+"""What a simulator says when it cannot: an error of its own, or that it cannot be had here."""
+
+from results import record
+
+
+class SimulatorError(RuntimeError):
+    """A simulator that failed, ran out of time or lost rows; the message says which, where its log is, and what to do."""
+
+
+class NotAvailable(SimulatorError, record.NotAvailable):
+    """A simulator or a track that cannot be had here; the message says how to get it. A bench goes on and shows it as 'not available'."""

@@ -1,0 +1,149 @@
+"""Pinned commits of public git repositories, in a cache folder: simulators that are on no package index.
+
+`python -m simulators.foreign.checkout` (`make simulators`) puts all of them there; an adapter does it for its own when first used.
+Where the repository comes from is a setting, so a local clone or a bare repository serves as well as the public address.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from results.project import ROOT
+from simulators.errors import NotAvailable, SimulatorError
+
+CACHE = ROOT / ".cache" / "simulators"
+CONFIGS = ROOT / "conf" / "simulator"
+BYTECODE = ".bytecode"  # beside the checkouts
+LIMIT = 300  # s for one git command
+REDIRECTS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")  # set in a git hook, and then about another repository
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A commit of a git repository. name: of its simulator. url: anything that git can fetch from. commit: all 40 digits."""
+
+    name: str
+    url: str
+    commit: str
+
+    def __post_init__(self) -> None:
+        if len(self.commit) != 40 or not set(self.commit) <= set("0123456789abcdef"):
+            raise ValueError(f"simulator {self.name}: commit must be all 40 hexadecimal digits, got {self.commit!r}")
+        if not self.url:
+            raise ValueError(f"simulator {self.name}: repository is empty; give a git address, a folder or a bare clone")
+
+    @property
+    def version(self) -> str:
+        """git-1234567, what a run of it names as its version."""
+        return f"git-{self.commit[:7]}"
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where a run's simulator is from."""
+        return {"repository": self.url, "commit": self.commit}
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that conf/simulator/<name>.yaml takes another url from."""
+        return f"PLUMBLINE_{self.name.removesuffix('_sim').upper()}_GIT"
+
+    def checkout(self, cache: Path = CACHE) -> Path:
+        """The folder with this commit's files, fetched first when it is not there (whole, or not at all).
+
+        Raises NotAvailable when it cannot be fetched (which says how to get it), SimulatorError when someone has edited the files.
+        """
+        folder = cache / f"{self.name}@{self.commit}"
+        if not folder.is_dir():
+            self._fetch(folder)
+        changed = _git("--git-dir", str(folder / ".git"), "--work-tree", str(folder), "status", "--porcelain")
+        if changed.returncode != 0 or changed.stdout.strip():
+            what = (changed.stdout or changed.stderr).strip().splitlines()[0]
+            raise SimulatorError(f"{self.name}: {folder} is not commit {self.commit[:7]} as it was fetched ({what}); delete that folder")
+        return folder
+
+    def _fetch(self, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{self.name}-"))
+        try:
+            for words in (
+                ("init", "-q"),
+                ("-c", "protocol.version=2", "fetch", "-q", "--no-tags", "--depth", "1", self._address(), self.commit),
+                ("checkout", "-q", "--detach", self.commit),
+            ):
+                done = _git("-C", str(scratch), *words)
+                if done.returncode != 0:
+                    raise self._not_available((done.stderr.strip().splitlines() or ["git said nothing"])[-1])
+            try:
+                scratch.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise self._not_available(str(error)) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _address(self) -> str:
+        """The url; a relative path is one from the project's folder."""
+        local = ROOT / self.url
+        return str(local) if local.is_dir() else self.url
+
+    def _not_available(self, why: str) -> NotAvailable:
+        return NotAvailable(
+            f"{self.name}: no copy of commit {self.commit[:7]} of {self.url} ({why}); set {self.variable} to a clone or bare repository "
+            f"that has it (or simulators.{self.name}.repository), then `make simulators`"
+        )
+
+
+def _git(*words: str) -> "subprocess.CompletedProcess[str]":
+    environ = {k: v for k, v in os.environ.items() if k not in REDIRECTS}
+    environ |= {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "20", "LC_ALL": "C"}
+    return subprocess.run(["git", *words], capture_output=True, text=True, env=environ, timeout=LIMIT, check=False)
+
+
+def importing(checkout: Path) -> dict[str, str]:
+    """The environment variables with which a Python imports a checkout's modules and keeps what it compiles, those of its own packages too.
+
+    Uv installs packages uncompiled, and compiling them anew takes longer than a simulation. It is kept beside the checkout, which stays
+    as it was fetched.
+    """
+    return {"PYTHONPATH": str(checkout), "PYTHONPYCACHEPREFIX": str(checkout.parent / BYTECODE)}
+
+
+def configured(configs: Path = CONFIGS) -> list[Repository]:
+    """The repositories that conf/simulator/*.yaml name, by name."""
+    found: list[Repository] = []
+    for path in sorted(configs.glob("*.yaml")):
+        settings: Any = OmegaConf.load(path)
+        if "repository" in settings and "commit" in settings:
+            found.append(Repository(name=path.stem, url=settings["repository"], commit=settings["commit"]))
+    return found
+
+
+def main() -> int:
+    """Fetch all that are configured; a line for each, exit code 1 when one could not be had."""
+    failed = 0
+    for repository in configured():
+        try:
+            print(f"{repository.name}: {repository.checkout()}")
+        except SimulatorError as error:
+            failed = 1
+            print(error, file=sys.stderr)
+    return failed
+
+
+def described(clone: Path) -> str:
+    """The commit of somebody's own clone, `git-1234567`; `git` where git cannot tell."""
+    asked = subprocess.run(["git", "-C", str(clone), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return f"git-{asked.stdout.strip()}" if asked.returncode == 0 else "git"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

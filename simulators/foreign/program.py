@@ -1,0 +1,192 @@
+"""A foreign program: its own environment, files in, files out, a wall-clock limit, its log, its exit code, what it used.
+
+`run_program` is the whole of it; the adapters check what came out with `check_rows`, and end in `foreign_run`. Linux only (pidfd_open,
+wait4).
+"""
+
+import math
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from results.project import ROOT
+from results.record import RequestRecord, Run, Track
+from simulators.errors import SimulatorError
+from simulators.simulator import Simulator, simulated_run
+
+KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+OFFLINE = {  # a simulation that reaches for the network is not reproducible
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "WANDB_MODE": "disabled",
+    "DO_NOT_TRACK": "1",
+}
+DETERMINISTIC = {  # one thread each, one hash seed, nothing of the user's own site-packages, no display
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+}
+MISSING_SHOWN = 5  # ids in an error message
+LOOK_S = 0.1  # s between two looks at a program's memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a program used. wall_s: start to end. cpu_s: user and system time, its waited-for children included.
+
+    peak_memory: bytes, the largest resident set seen of the program itself, looked at every `LOOK_S` (rusage would count this
+    process's own size too, from the moment before exec).
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_memory: int
+
+
+def foreign_run(
+    simulator: Simulator,
+    measured: Run,
+    records: Iterable[RequestRecord],
+    usage: Usage,
+    *,
+    version: str | None,
+    track: Track,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Run:
+    """What a foreign program's adapter ends in: `simulated_run`, with the adapter's own settings, those of this run, and what it used.
+
+    simulator: a dataclass. settings: of this run, JSON-able. Raises SimulatorError when records are missing.
+    """
+    return simulated_run(
+        measured,
+        records,
+        system=simulator.system,
+        version=version,
+        track=track,
+        wall_s=usage.wall_s,
+        coverage=simulator.coverage,
+        config={"name": simulator.system, **asdict(simulator), **settings, "timing": asdict(usage)},  # type: ignore[call-overload]
+        provenance=provenance,
+    )
+
+
+def interpreter(environment: str, root: Path = ROOT) -> Path:
+    """The Python of `.envs/<environment>`. Raises SimulatorError that says how to get it when it is not there."""
+    python = root / ".envs" / environment / "bin" / "python"
+    if not python.exists():
+        raise SimulatorError(
+            f"environment {environment}: {python} is missing; `make bench simulator=[{environment}]` installs it "
+            f"from conf/envs/{environment}.txt"
+        )
+    return python
+
+
+def clean_environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """The few variables of ours that a foreign program may see (no PYTHONPATH), the offline and deterministic ones, and `extra`."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return {**kept, **OFFLINE, **DETERMINISTIC, **extra}
+
+
+def run_program(
+    name: str, argv: Sequence[str | Path], *, cwd: Path, log: Path, limit: float, env: Mapping[str, str] | None = None
+) -> Usage:
+    """Run a program to its end with stdout and stderr in `log`; return what it used.
+
+    name: for messages. limit: wall-clock seconds, after which it is killed. env: its whole environment (default: `clean_environment()`).
+    It gets a process group of its own, and whatever is left of that group is killed on every way out, Ctrl-C included.
+    Raises SimulatorError (one line: what happened, the log, its last line) when it cannot start, exits other than 0 or exceeds the limit.
+    """
+    started = time.monotonic()
+    child = _start(name, argv, cwd, log, clean_environment() if env is None else env)
+    try:
+        ended, peak_memory = _wait(child.pid, started + limit)
+    finally:
+        # the leader is not reaped yet, so the number of its group cannot belong to anyone else
+        os.killpg(child.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if not ended:
+        raise SimulatorError(f"{name}: stopped after its limit of {limit:g} s; {describe_log(log)}")
+    if child.returncode != 0:
+        raise SimulatorError(f"{name}: {_ending(child.returncode)}; {describe_log(log)}")
+    return Usage(wall_s=time.monotonic() - started, cpu_s=usage.ru_utime + usage.ru_stime, peak_memory=peak_memory)
+
+
+def _start(name: str, argv: Sequence[str | Path], cwd: Path, log: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    try:
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                [str(a) for a in argv],
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise SimulatorError(f"{name}: could not start {argv[0]}: {error.strerror or error} ({error.filename or cwd})") from error
+
+
+def _wait(pid: int, deadline: float) -> tuple[bool, int]:
+    """(whether the process ended before the deadline, its peak memory in bytes); it is left to be reaped."""
+    handle, peak_memory = os.pidfd_open(pid), 0
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            peak_memory = max(peak_memory, _peak_memory(pid))
+            if select.select([handle], [], [], min(left, LOOK_S))[0]:
+                return True, peak_memory
+        return bool(select.select([handle], [], [], 0)[0]), peak_memory  # it may have ended in time, and we looked too late
+    finally:
+        os.close(handle)
+
+
+def _peak_memory(pid: int) -> int:
+    """VmHWM in bytes; 0 once the process has given up its memory."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def _ending(code: int) -> str:
+    return f"ended with exit code {code}" if code > 0 else f"was killed by signal {signal.Signals(-code).name}"
+
+
+def describe_log(log: Path) -> str:
+    """`log PATH, last line: ...` for an error message."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
+    return f"log {log}" + (f", last line: {lines[-1][:300]}" if lines else ", which is empty")
+
+
+def check_rows(name: str, asked: Collection[int], got: Collection[int], log: Path) -> None:
+    """Hold the ids that came out against those that went in. Raises SimulatorError naming what is missing, unknown or repeated."""
+    missing = sorted(set(asked) - set(got))
+    unknown = sorted(set(got) - set(asked))
+    problems = [
+        f"{len(ids)} {what} (ids {', '.join(map(str, ids[:MISSING_SHOWN]))}{', ...' if len(ids) > MISSING_SHOWN else ''})"
+        for what, ids in (("missing", missing), ("unknown", unknown))
+        if ids
+    ]
+    if len(got) != len(set(got)):
+        problems.append(f"{len(got) - len(set(got))} repeated")
+    if problems:
+        raise SimulatorError(f"{name}: {len(asked)} requests asked, {len(got)} rows came out: {', '.join(problems)}; {describe_log(log)}")
+
+
+def check_finite(name: str, row: object, values: Mapping[str, float], log: Path) -> None:
+    """Raise SimulatorError naming the row and the columns that hold NaN or infinity."""
+    bad = [f"{column}={value}" for column, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise SimulatorError(f"{name}: its output for request {row} has {', '.join(bad)}; {describe_log(log)}")

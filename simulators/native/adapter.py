@@ -1,0 +1,115 @@
+"""Native: our own simulator as the bench knows it. Read `simulate`; `serve.py` has the simulation itself."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from results.profile import Profile
+from results.record import RequestRecord, Run, Track
+from simulators.errors import NotAvailable
+from simulators.inputs import handed_over, labelled
+from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
+from simulators.native.resolve import limits_of
+from simulators.native.scheduling.scheduler import Limits
+from simulators.simulator import Coverage, simulated_run
+
+NAME = "native"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native(Predictor):
+    """The predictor in its tracks, and on a measured run.
+
+    shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
+    calibrated: step times and front-end cost from the engine's profile, and its limits. An arrangement of
+    several engines gives each the measured limits, and is a system of its own.
+    oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
+    """
+
+    environment: ClassVar[str | None] = None
+    coverage: ClassVar[Coverage] = Coverage(
+        chunked_prefill="yes",
+        prefix_caching="yes",
+        kv_limit="yes",
+        max_num_seqs="yes",
+        token_budget="yes",
+        preemption="yes",
+        context_dependent_decode="yes",
+        tensor_parallel="partly",
+        pipeline_parallel="no",
+        disaggregation="yes",
+        frontend_cost="partly",
+        token_times="yes",
+        gqa="yes",
+        notes="tensor parallelism: in the roofline, or as profiled. front-end: a delay (calibrated track), no queue of its own. "
+        "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
+    )
+
+    @property
+    def system(self) -> str:
+        """Its name in the database: an arrangement of several engines is scored apart from the lone one."""
+        if self.arrangement.instances == 1:
+            return NAME
+        return labelled(NAME, "pd") if self.arrangement.kind == "distserve" else f"{NAME}_{self.arrangement.kind}"
+
+    def tracks(self) -> tuple[Track, ...]:
+        """See Simulator."""
+        return ("shipped", "matched", "calibrated", "oracle")
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
+        trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
+        model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
+        if track == "shipped":
+            longest = measured.limits.max_model_len or longest_request(trace)
+            limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
+        else:
+            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        if apart:
+            trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
+        native = dataclasses.replace(self, policy=self.policy_for(measured.system))
+        chosen, own_steps = native.step_times(measured, profile, track, limits)
+        outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
+        (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
+        return simulated_run(
+            measured,
+            map(without_first_token, outcome.served.records) if apart else outcome.served.records,
+            system=self.system,
+            version=VERSION,
+            track=track,
+            wall_s=outcome.served.seconds,
+            coverage=self.coverage,
+            config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
+            provenance=provenance(),
+        )
+
+    def step_times(self, measured: Run, profile: Profile | None, track: Track, limits: Limits) -> tuple[Profile | None, dict[str, Any]]:
+        """The profile that the track takes (None: it computes step times from sizes), and what the run's own steps say, JSON-able.
+
+        Raises NotAvailable where a profile is needed and there is none.
+        """
+        if track not in ("calibrated", "oracle"):
+            return None, {}
+        from simulators.native.latency.own_steps import ON_STEPS, TOLD, own_profile, profile_on_steps  # here: pandas takes long to import
+
+        made = how_steps_are_made(self.policy, limits)
+        if track == "calibrated":
+            if profile is None:
+                raise NotAvailable(
+                    "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
+                    "(calibration=aic, calibration=first_requests), or leave the track out"
+                )
+            return profile, {ON_STEPS: profile_on_steps(measured, profile, **made)}
+        if self.arrangement.instances > 1:
+            raise NotAvailable("native: the oracle track has the steps of one engine; leave it out for an arrangement of several")
+        own = own_profile(measured, profile, **made)
+        return own, {"own_steps": {name: own.provenance.get(name) for name in TOLD}}
+
+
+def without_first_token(record: RequestRecord) -> RequestRecord:
+    """As a client sees a request that was `handed_over`."""
+    if record.token_times is None:
+        return record
+    times = record.token_times[1:]
+    return dataclasses.replace(record, first_token=times[0], output_tokens=len(times), token_times=times)

@@ -1,0 +1,230 @@
+"""Measured step times: a piecewise linear model fitted to a profile's points.
+
+    seconds = fixed + g(new tokens) + s * sequences + d * decode context + m * decode context of a mixed step
+              + r * prefill context + a * prefill query-key pairs
+
+m: attention of decodes beside a prompt's chunk takes other kernels than alone (measured on a CPU and on GPUs: docs/findings.md).
+g is continuous and piecewise linear (the matrix products: their cost a token changes with their size). Up to FEW tokens it goes through
+every profiled decode batch and may fall: kernels for few rows have favourite sizes (vLLM's CPU build: 2 rows take 14 ms, 4 rows 11.7 ms;
+CUDA graphs are padded to theirs). Beyond, it increases; its knots are those that a composed profile names (BENDS), else few, as
+measured points are noisy. All other coefficients are >= 0; least squares on relative errors, reweighted so
+that a few disturbed samples count little. So no step gets shorter by more context, and none of more than FEW tokens by more tokens; beyond
+the profile's range g goes on straight; such steps are counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.profile import BENDS, Profile
+from simulators.errors import SimulatorError
+from simulators.native.latency.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
+from simulators.native.sequence import Batch, prefill_pairs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+FEATURES = ("new_tokens", "sequences", "decode_context", "mixed_context", "prefill_context", "prefill_pairs")
+FEW = 64  # new tokens up to which g has a knot at every profiled decode batch, and may fall
+KNOT_RATIO = 4  # beyond, its knots lie at powers of this times the last of those
+REWEIGHTINGS = 10
+HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
+
+
+class Measured:
+    """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind.
+
+    apart: the engine computes prompts and decodes in steps of their own: mixed points (one of each, one after the other) are left out.
+    recomputed: its attention over a chunk does that over the cached context's queries, too (Batch.count_prefill).
+    """
+
+    def __init__(self, profile: Profile, *, apart: bool = False, recomputed: bool = False) -> None:
+        points = profile.points()
+        points = points[~points["kind"].isin(["frontend", "mixed"] if apart else ["frontend"])]
+        self._recomputed = recomputed
+        timed = points[points["time"] > 0]  # 0: lost in the noise of a difference
+        fitted, held_out = timed[~timed["held_out"]], timed[timed["held_out"]]
+        for kind in ("prefill", "decode"):
+            if (fitted["kind"] == kind).sum() < 2:
+                raise SimulatorError(
+                    f"native: profile {profile.profile_id} has fewer than 2 {kind} points to fit; profile the engine again"
+                )
+        work = _work(fitted, recomputed)
+        self.profile_id = profile.profile_id
+        self._untimed = len(points) - len(timed)
+        few = _few(fitted)
+        told = [float(m) for m in profile.provenance.get(BENDS) or ()]
+        self._knots = few + _knots(work[:, 0], few[-1] if few else None, told)
+        free = range(1, 1 + len(few))
+        self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64), free)
+        self._range = [float(m) for m in work.max(axis=0)]
+        self._kinds = {str(k) for k in fitted["kind"]}
+        self._residuals = {"fitted": self._errors(fitted), "held_out": self._errors(held_out)}
+        self.law = self._law()
+        self._unseen: list[tuple[float, ...]] = []  # work of steps that `describe` has not counted yet
+        self._steps = 0
+        self._beyond: Counter[str] = Counter()
+        self._largest: dict[str, float] = {}
+
+    def seconds(self, batch: Batch) -> float:
+        """See StepTime."""
+        work = batch.work
+        self._unseen.append(work)
+        return self.law.seconds(work)
+
+    def describe(self) -> Mapping[str, Any]:
+        """See StepTime."""
+        if self._unseen:
+            self.note(np.array(self._unseen, dtype=np.float64))
+            self._unseen = []
+        fixed, *rest = (float(c) for c in self._coefficients)
+        return {
+            "step_time": "measured",
+            "profile": self.profile_id,
+            "fixed_s": fixed,
+            "g_knots_tokens": [float(k) for k in self._knots],
+            "g_slopes_s_per_token": rest[: len(self._knots)],
+            **{f"s_per_{name}": c for name, c in zip(FEATURES[1:], rest[len(self._knots) :], strict=True)},
+            "residuals": self._residuals,
+            "points_lost_in_noise": self._untimed,
+            "steps": self._steps,
+            "steps_beyond_profile": self._beyond.get("steps", 0),
+            "beyond": {name: {"steps": self._beyond[name], "largest_multiple": x} for name, x in self._largest.items()},
+        }
+
+    def note(self, works: Array) -> None:
+        """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
+        self._steps += len(works)
+        anywhere = np.zeros(len(works), dtype=bool)
+        for name, limit in zip(FEATURES, self._range, strict=True):
+            self._count(name, works[:, WORK.index(name)] / (limit or 1.0), limit=1.0 if limit else 0.0, anywhere=anywhere)
+        if "mixed" not in self._kinds:
+            mixed = (works[:, DECODES] > 0) & (works[:, PREFILL_TOKENS] > 0)
+            self._count("mixed", mixed.astype(np.float64), limit=0.0, anywhere=anywhere)
+        self._beyond["steps"] += int(anywhere.sum())
+
+    def _count(self, name: str, multiples: Array, *, limit: float, anywhere: NDArray[np.bool_]) -> None:
+        beyond = multiples > limit
+        if beyond.any():
+            anywhere |= beyond
+            self._beyond[name] += int(beyond.sum())
+            self._largest[name] = max(self._largest.get(name, 0.0), float(multiples.max()))
+
+    def _law(self) -> StepLaw:
+        """The fitted coefficients as a law; the pieces of g from the last to the first."""
+        fixed, *rest = (float(c) for c in self._coefficients)
+        slopes, starts = rest[: len(self._knots)], [0.0, *self._knots[:-1]]
+        return StepLaw(
+            linear=row(fixed, **dict(zip(FEATURES[1:], rest[len(self._knots) :], strict=True))),
+            pieces=tuple((start, self._g(start), slope) for start, slope in zip(starts, slopes, strict=True))[::-1],
+        )
+
+    def _design(self, work: Array) -> Array:
+        """Columns: 1, the tokens within each piece of g, the other features."""
+        tokens = work[:, :1]
+        starts = np.array([0.0, *self._knots[:-1]])
+        ends = np.array([*self._knots[:-1], np.inf])
+        pieces = np.clip(tokens, starts, ends) - starts
+        return np.hstack([np.ones((len(work), 1)), pieces, work[:, 1:]])
+
+    def _g(self, tokens: float) -> float:
+        work = np.array([[tokens, *[0.0] * (len(FEATURES) - 1)]])
+        return float((self._design(work) @ self._coefficients)[0] - self._coefficients[0])
+
+    def _errors(self, points: "pd.DataFrame") -> dict[str, Any] | None:
+        """Relative errors of the fit on these points: signed mean, median and 90th percentile of the size; None without points."""
+        if not len(points):
+            return None
+        time = points["time"].to_numpy(dtype=np.float64)
+        error = (self._design(_work(points, self._recomputed)) @ self._coefficients) / time - 1
+        kinds = points["kind"].to_numpy()
+        return {
+            "points": len(points),
+            "mean_error": float(error.mean()),
+            "median_abs_error": float(np.median(np.abs(error))),
+            "p90_abs_error": float(np.quantile(np.abs(error), 0.9)),
+            "median_abs_error_by_kind": {str(k): float(np.median(np.abs(error[kinds == k]))) for k in sorted(set(kinds))},
+        }
+
+
+def _work(points: "pd.DataFrame", recomputed: bool) -> Array:
+    """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
+    new, context, batch, decode_context = (
+        points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch", "context")
+    )
+    return np.stack(
+        [
+            new + batch,
+            batch + (new > 0),
+            batch * decode_context,
+            batch * decode_context * (new > 0),
+            context,
+            prefill_pairs(0 * context, new + context) if recomputed else prefill_pairs(context, new),
+        ],
+        axis=1,
+    )
+
+
+def _few(points: "pd.DataFrame") -> list[float]:
+    """Profiled decode batches of at most FEW sequences, the smallest left out (g starts at 0; `fixed` is there, too)."""
+    batches = np.unique(points.loc[points["kind"] == "decode", "batch"].to_numpy(dtype=np.float64))
+    return [float(b) for b in batches[1:] if b <= FEW]
+
+
+def _knots(tokens: Array, beyond: float | None, told: Sequence[float] = ()) -> list[float]:
+    """Ends of the pieces of g beyond so many tokens: those `told` that were profiled; else every piece has two numbers or more."""
+    seen = np.unique(tokens)
+    if told:
+        return sorted({float(m) for m in seen if m > (beyond or 0) and m in told} | {float(seen[-1])})
+    knots: list[float] = []
+    end = start = float(seen[0]) if beyond is None else beyond
+    while end < seen[-1]:
+        end = min(end * KNOT_RATIO, float(seen[-1]))
+        if ((seen > start) & (seen <= end)).sum() >= 2 and (seen > end).sum() != 1:
+            knots.append(end)
+            start = end
+    return knots if start == seen[-1] else [*knots, float(seen[-1])]
+
+
+def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
+    """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative.
+
+    That of a column of zeros is 0: a solver may give it any value, and what no point has cannot be told from them.
+    """
+    from scipy.optimize import lsq_linear  # here: it takes long to import, and who has no profile needs none
+
+    scale = design.max(axis=0)
+    told = scale > 0
+    rows = design[:, told] / scale[told] / time[:, None]
+    least = np.zeros(design.shape[1])
+    least[list(free)] = -np.inf
+    least = least[told]
+    weights: Array = np.ones(len(time))
+    for _ in range(REWEIGHTINGS):
+        solution = lsq_linear(rows * weights[:, None], weights, bounds=(least, np.inf)).x
+        residuals = np.abs(rows @ solution - 1)
+        spread = 1.4826 * float(np.median(residuals))
+        if spread < 1e-9:
+            break
+        weights = np.sqrt(np.minimum(1.0, HUBER * spread / np.maximum(residuals, 1e-12)))
+    coefficients = np.zeros(design.shape[1])
+    coefficients[told] = solution / scale[told]
+    return coefficients
+
+
+def residual_lines(description: Mapping[str, Any]) -> list[str]:
+    """Lines for people: how well the fit does, on what it was fitted to and on what it was not."""
+    lines = []
+    for which, errors in description.get("residuals", {}).items():
+        if errors:
+            kinds = ", ".join(f"{k} {e:.1%}" for k, e in errors["median_abs_error_by_kind"].items())
+            lines.append(
+                f"step times, {which.replace('_', '-')} points ({errors['points']}): median error {errors['median_abs_error']:.1%} "
+                f"({kinds}), 90th percentile {errors['p90_abs_error']:.1%}, mean {errors['mean_error']:+.1%}"
+            )
+    return lines

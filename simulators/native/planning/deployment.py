@@ -1,0 +1,143 @@
+"""Deployment: engines that exist on paper only, of a model on some hardware. What a planner asks of them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from results.live import live_metrics, table
+from results.profile import Profile
+from results.record import SLO
+from simulators.errors import SimulatorError
+from simulators.native.effects.effects import Effects
+from simulators.native.latency.measured import Measured
+from simulators.native.latency.roofline import Device, Roofline
+from simulators.native.latency.shape import Shape
+from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.swapping import Swapping
+from simulators.native.planning.highest_rate import Highest, highest_rate
+from simulators.native.predictor import Prediction, Predictor, longest_request
+from simulators.native.resolve import limits_of
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import Frontend
+from workloads.trace import Trace
+
+LASTS = 10.0  # times the mean E2E that a trace must last for a capacity
+
+Metrics = dict[tuple[str, str | None], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """native: efficiencies, default limits, policy and arrangement. model, hardware: as in a run's configuration. tensor_parallel: devices
+    of an engine.
+
+    changes: fields of Limits, instead of what the model and the device give. profile: a measured one, whose step times, front-end cost and
+    limits then count; effects are about computed step times, so the two exclude each other.
+    """
+
+    native: Predictor
+    model: Mapping[str, Any]
+    hardware: Mapping[str, Any]
+    tensor_parallel: int = 1
+    max_model_len: int | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    effects: Effects = field(default_factory=Effects)
+    profile: Profile | None = None
+
+    def __post_init__(self) -> None:
+        if self.profile is not None and self.effects != Effects():
+            raise SimulatorError("native: effects change computed step times, and a profile has measured ones; leave one of them out")
+
+    @property
+    def devices(self) -> int:
+        """Of all engines together."""
+        return self.engine_devices * self.native.arrangement.instances
+
+    @property
+    def engine_devices(self) -> int:
+        """Of one engine."""
+        return self.tensor_parallel if self.profile is None else self.profile.limits.tensor_parallel
+
+    def limits(self, trace: Trace) -> Limits:
+        """Of each engine, serving this trace. Raises SimulatorError when the model does not fit the memory, and says by how much."""
+        if self.profile is not None:
+            found = limits_of(self.profile.limits, {}, f"profile {self.profile.profile_id}")
+        else:
+            shape, device = self._sizes()
+            found = self.native.shipped.limits(
+                shape,
+                device,
+                tensor_parallel=self.tensor_parallel,
+                max_model_len=self.max_model_len or longest_request(trace),
+                effects=self.effects,
+            )
+        return dataclasses.replace(self.effects.limits(found), **self.changes)
+
+    def serve(self, trace: Trace, *, token_times: bool = True) -> Prediction:
+        """Simulate it. token_times: False: records need not have them.
+
+        Raises SimulatorError, and ValueError for settings that do not go together."""
+        limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
+        if self.profile is not None:
+            frontend = self.native.frontend(self.profile)
+        served = self.native.arrangement.on(self.hardware, self.engine_devices).serve(
+            trace,
+            limits,
+            step_time,
+            frontend=frontend,
+            policy=self.native.policy,
+            kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
+            token_times=token_times,
+        )
+        return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
+
+    def metrics(self, trace: Trace, slo: SLO) -> Metrics:
+        """(metric, stat) to value, as the database defines them."""
+        return live_metrics(table(self.serve(trace, token_times=False).served.records), slo=slo)
+
+    def capacity(self, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Highest:
+        """The highest rate, requests/s, at which this share of the requests meets the SLO, within 2 %. trace_at: the requests at a rate.
+
+        Raises ValueError for an SLO without a limit, and for a trace that is over before its queue tells: one that lasts less than LASTS
+        times what its requests take on average.
+        """
+        if slo == SLO():
+            raise ValueError("capacity: the SLO has no limit, so any rate meets it; give slo.ttft, slo.tpot or slo.e2e")
+
+        def meets(rate: float) -> bool:
+            trace = trace_at(rate)
+            found = self.metrics(trace, slo)
+            share, took = found["slo_attainment", None], found["e2e", "mean"]
+            if share is None or took is None or share < attainment:
+                return False
+            if trace.duration < LASTS * took:
+                raise ValueError(
+                    f"capacity: {len(trace)} requests at {rate:.3g}/s last {trace.duration:.3g} s, and one takes {took:.3g} s: too short "
+                    f"for a queue to build up; give a trace of {LASTS:g} times that, or a workload and a longer duration"
+                )
+            return True
+
+        return highest_rate(meets)
+
+    def _sizes(self) -> tuple[Shape, Device]:
+        return self.effects.shape(Shape.from_config(self.model)), self.effects.device(Device.from_hardware(self.hardware))
+
+    def _step_time(self, trace: Trace) -> StepTime:
+        if self.profile is not None:
+            return Measured(self.profile, apart=self.native.policy == "sglang")
+        shape, device = self._sizes()
+        efficiency = self.effects.efficiency(self.native.roofline, device)
+        computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel)
+        if self.native.policy == "vllm_v0_swap":
+            if device.host_bandwidth is None:
+                raise SimulatorError(f"native: swapping needs host_link_gb_s of hardware {device.name}; add it to conf/hardware")
+            computed = Swapping(computed, seconds_per_token=shape.kv_bytes_per_device(self.tensor_parallel) / device.host_bandwidth)
+        return self.effects.step_time(computed, shape, device, trace, self.tensor_parallel)
+
+
+def at_rate(trace: Trace, rate: float) -> Trace:
+    """The trace, its arrivals stretched to this mean rate, requests/s. Raises ValueError when it has none."""
+    if rate <= 0 or trace.rate is None:
+        raise ValueError(f"rate {rate} requests/s: it must be above 0, and the trace's arrivals must not all be at one instant")
+    return trace.with_arrivals(r.arrival * trace.rate / rate for r in trace)

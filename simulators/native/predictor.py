@@ -1,0 +1,151 @@
+"""Predictor: our own simulator by itself. Limits, step times and a front-end from what is known of an engine, and a trace served on it.
+
+Read `predict`; `serve.py` has the simulation itself. `adapter.py` puts it into the bench, `planning/` asks it what would be.
+"""
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy
+
+from results.profile import Profile
+from results.record_table import RecordTable
+from simulators.native.cluster.arrangement import Arrangement
+from simulators.native.latency.measured import Measured, residual_lines
+from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.shape import Shape
+from simulators.native.latency.step_time import StepTime
+from simulators.native.resolve import Defaults
+from simulators.native.scheduling.policies import POLICIES
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import Frontend, Served
+from workloads.columns import columns_of
+from workloads.trace import Trace
+
+VERSION = "0.1"
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
+
+    policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
+    limits. frontend_after: share of the front-end's cost that comes after a step. roofline: of computed step times. shipped: limits of an
+    engine of which only the model and the device are known.
+    """
+
+    policy: str
+    arrangement: Arrangement
+    frontend_after: float
+    roofline: Efficiency
+    shipped: Defaults
+
+    def __post_init__(self) -> None:
+        if self.policy not in (AUTO, *POLICIES):
+            raise ValueError(f"simulator native: policy must be {AUTO} or one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if not 0 <= self.frontend_after <= 1:
+            raise ValueError(f"simulator native: frontend_after must be in [0, 1], got {self.frontend_after}")
+
+    def policy_for(self, engine: str) -> str:
+        """The scheduler to simulate an engine of this name with."""
+        return self.policy if self.policy != AUTO else "sglang" if engine == "sglang" else "vllm_v1"
+
+    def predict(
+        self,
+        trace: Trace,
+        limits: Limits,
+        *,
+        model: Mapping[str, Any],
+        hardware: Mapping[str, Any],
+        tensor_parallel: int,
+        profile: Profile | None,
+    ) -> "Prediction":
+        """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
+
+        AUTO stands for vLLM's scheduler here, where no engine is known.
+        """
+        policy = self.policy_for("")
+        frontend = Frontend()
+        step_time: StepTime
+        if profile is not None:
+            step_time, frontend = Measured(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
+        else:
+            shape, device = Shape.from_config(model), Device.from_hardware(hardware)
+            step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
+        served = self.arrangement.on(hardware, tensor_parallel).serve(
+            trace,
+            limits,
+            step_time,
+            frontend=frontend,
+            policy=policy,
+            kv_bytes_per_token=Shape.from_config(model).kv_bytes_per_token,
+        )
+        return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
+
+    def frontend(self, profile: Profile) -> Frontend:
+        """The profile's cost per request outside the steps, split as `frontend_after` says; what a prompt's tokens add comes before."""
+        fixed = profile.frontend or 0.0
+        by_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)
+        return Frontend(before=fixed * (1 - self.frontend_after) - by_token, before_per_token=by_token, after=fixed * self.frontend_after)
+
+    def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
+        """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
+        shape, device = Shape.from_config(model), Device.from_hardware(hardware)
+        return self.shipped.limits(shape, device, tensor_parallel=tensor_parallel, max_model_len=max_model_len)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What was simulated, and with what."""
+
+    served: Served
+    limits: Limits
+    frontend: Frontend
+    step_time: Mapping[str, Any]
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able, for the run."""
+        return {
+            "limits": dataclasses.asdict(self.limits),
+            "step_time": self.step_time,
+            "frontend": dataclasses.asdict(self.frontend),
+            "steps": self.served.steps,
+            "preemptions": self.served.preemptions,
+            "peak_kv_blocks": self.served.peak_kv_blocks,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        served, known = self.served, self.step_time
+        errors, blocks = RecordTable.of(served.records).columns["error"], self.limits.kv_blocks
+        refused = len(errors) - errors.null_count
+        lines = [
+            f"{len(served.records)} requests in {served.steps} steps, {served.end:.3f} s simulated in {served.seconds:.3f} s",
+            f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {blocks} KV blocks held",
+            *residual_lines(known),
+        ]
+        if known.get("steps_beyond_profile"):
+            lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
+        return lines
+
+
+def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:
+    """What Measured must know of the engine behind a profile."""
+    apart = policy == "sglang" and not limits.sglang.mixed_chunk
+    return {"apart": apart, "recomputed": limits.sglang.recomputes_prefixes}
+
+
+def longest_request(trace: Trace) -> int:
+    """Tokens of the trace's longest request, prompt and output."""
+    columns = columns_of(trace)
+    return int((columns.input_tokens + columns.output_tokens).max())
+
+
+def provenance() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}

@@ -1,0 +1,103 @@
+"""Job and Jobs: a request inside SGLang's scheduler, and how it takes, keeps and gives back KV memory."""
+
+from dataclasses import dataclass
+
+from simulators.native.kv.radix_cache import Node, RadixCache
+from simulators.native.sequence import Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request as the scheduler holds it. Counts are tokens.
+
+    start, end: what its last prefill step computes, the prefix before `start` being there. kept: of its first pages, how many the tree
+    keeps and it has locked by `node`. held: it has KV memory. retracted: it lost that, and has not been admitted again.
+    """
+
+    sequence: Sequence
+    start: int = 0
+    end: int = 0
+    node: Node | None = None
+    kept: int = 0
+    held: bool = False
+    retracted: bool = False
+
+    @property
+    def generated(self) -> int:
+        """Tokens generated and known."""
+        return self.sequence.total - self.sequence.prompt
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is complete."""
+        return self.sequence.total >= self.sequence.end
+
+
+class Memory:
+    """The KV memory of all jobs: pages of the radix cache, and one row per job (max_num_seqs of them)."""
+
+    def __init__(self, cache: RadixCache, rows: int) -> None:
+        self.cache, self.rows = cache, rows
+
+    def match(self, job: Job) -> Node:
+        """Find the longest cached beginning, never all: the last token must be computed. Sets `start`."""
+        node = self.cache.match(job.sequence, job.sequence.total - 1)
+        job.start = node.end * self.cache.page_size
+        return node
+
+    def pages(self, tokens: int) -> int:
+        """Pages that `tokens` tokens fill or begin."""
+        return -(-tokens // self.cache.page_size)
+
+    def take_prefill(self, jobs: list[Job]) -> bool:
+        """Pages for what the jobs' prefill computes; cached ones are evicted for them, as if each began a page. False: too few."""
+        cache = self.cache
+        tokens = sum(job.end - job.start for job in jobs)
+        cache.make_room(tokens + (len(jobs) * cache.page_size if cache.page_size > 1 else 0))
+        for job in jobs:
+            cache.free -= self.pages(job.end) - self.pages(job.start)
+            if not job.held:
+                job.held = True
+                self.rows -= 1
+            job.sequence.computed = job.end
+        return cache.free >= 0
+
+    def fits_decode(self, jobs: list[Job]) -> bool:
+        """Whether each job's next token has a place; evicts for that."""
+        size = self.cache.page_size
+        return self.cache.make_room(size * sum(job.sequence.computed % size == 0 for job in jobs))
+
+    def take_decode(self, jobs: list[Job]) -> None:
+        """A place for one more token of each. `fits_decode` must have said that there are enough."""
+        cache, size = self.cache, self.cache.page_size
+        if size > 1:
+            cache.make_room(len(jobs) * size)
+        for job in jobs:
+            cache.free -= job.sequence.computed % size == 0
+            job.sequence.computed += 1
+
+    def keep(self, job: Job, tokens: int) -> None:
+        """Enter its first `tokens` tokens in the tree, and hold them there; what the tree had already is given back."""
+        cache, sequence = self.cache, job.sequence
+        if not cache.enabled:
+            return
+        node, had = cache.insert(sequence, tokens)
+        cache.free += max(0, had - job.kept)
+        # the page that the prompt ends with becomes a node's end, so that the output can be evicted alone
+        if 0 < sequence.prompt // cache.page_size < tokens // cache.page_size:
+            cache.insert(sequence, sequence.prompt)
+        if job.node is not None:
+            cache.unlock(job.node)
+        cache.lock(node)
+        job.node, job.kept = node, node.end
+
+    def release(self, job: Job, *, keep: bool) -> None:
+        """Give everything back; keep: what it computed stays in the tree for others."""
+        computed = job.sequence.computed
+        if keep:
+            self.keep(job, computed)
+        self.cache.free += self.pages(computed) - job.kept
+        if job.node is not None:
+            self.cache.unlock(job.node)
+        job.node, job.kept, job.held = None, 0, False
+        self.rows += 1

@@ -1,0 +1,179 @@
+"""vllm_v1: the scheduler of vLLM's V1 engine (0.32): a token budget, running requests first, chunked prefill beside decodes.
+
+Behaviour, not code: every step is compared with vLLM's own Scheduler class in tests/simulators/native/scheduling/test_against_vllm.py.
+
+There is no prefill and no decode phase: a request has so many known tokens, and each step computes some of those that are not computed yet.
+Under asynchronous scheduling (Limits.in_flight = 2) a step is scheduled while one is under way: a token that it will generate is promised,
+and can be computed on before it is known.
+"""
+
+import sys
+
+from simulators.native.kv.kv_cache import KVCache
+from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.waiting import ByPriority, FirstComeFirstServed, Waiting
+from simulators.native.sequence import Batch, Sequence
+
+
+class VllmV1:
+    """A Scheduler for the given limits. `running` holds the admitted sequences in the order of admission."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.cache = KVCache(
+            num_blocks=limits.kv_blocks,
+            block_size=limits.block_size,
+            prefix_caching=limits.prefix_caching,
+            kept_tokens=limits.kept_tokens,
+        )
+        self.waiting: Waiting = ByPriority() if limits.policy == "priority" else FirstComeFirstServed()
+        self.running: list[Sequence] = []
+        self._watermark = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block
+
+    def add(self, sequence: Sequence) -> None:
+        """See Scheduler."""
+        self.waiting.push(sequence)
+
+    def has_work(self) -> bool:
+        """See Scheduler."""
+        return bool(self.running) or len(self.waiting) > 0
+
+    def schedule(self) -> Batch:
+        """See Scheduler."""
+        batch = Batch()
+        alone = len(self.running) + len(self.waiting) <= 1  # then a long prefill keeps nobody waiting
+        longest = sys.maxsize if alone else self.limits.long_prefill_token_threshold or sys.maxsize
+        budget = self._schedule_running(batch, self.limits.max_num_batched_tokens, longest)
+        if not batch.preempted:
+            self._schedule_waiting(batch, budget, longest)
+        self._commit(batch)
+        return batch
+
+    def finish(self, batch: Batch, now: float) -> None:
+        """See Scheduler."""
+        batch.done = True
+        completed = False
+        for sequence in batch.samplers:
+            if sequence.total == sequence.end:
+                continue  # with more than two steps under way one is scheduled too many, and its token dropped
+            sequence.total += 1
+            sequence.token_times.append(now)
+            complete = sequence.total == sequence.end
+            if sequence.running:
+                sequence.promised -= 1
+                known = sequence.computed - sequence.promised
+                if known >= sequence.next_name:
+                    self.cache.remember(sequence, known)
+                if complete:
+                    if not sequence.held:
+                        self.cache.release(sequence)
+                    sequence.running = False
+                    completed = True
+            elif complete:  # preempted while its last token was under way
+                self.waiting.remove(sequence)
+        if completed:
+            self.running = [s for s in self.running if s.running]
+
+    def withdraw(self, sequence: Sequence) -> bool:
+        """See Scheduler."""
+        if not sequence.running or sequence.promised:
+            return False
+        self.running.remove(sequence)
+        self.cache.release(sequence)
+        sequence.running = False
+        return True
+
+    def _schedule_running(self, batch: Batch, budget: int, longest: int) -> int:
+        """Continue running sequences, in order; when blocks run out, preempt. Returns the budget that is left."""
+        running, extend = self.running, self.cache.extend
+        index = 0
+        while index < len(running) and budget > 0:
+            sequence = running[index]
+            if sequence.promised and sequence.computed + 2 - sequence.promised >= sequence.end:
+                index += 1  # its last token is under way
+                continue
+            tokens = sequence.total + sequence.promised - sequence.computed
+            if tokens != 1:
+                tokens = min(tokens, longest, budget)
+            after = sequence.computed + tokens
+            while (after > sequence.room or after >= sequence.next_name) and not extend(sequence, tokens):
+                victim = self._victim()
+                place = running.index(victim)
+                if place < index:  # by priority it may be one that this step already has
+                    index -= 1
+                    budget += self._unschedule(batch, victim)
+                del running[place]
+                self._preempt(victim)
+                batch.preempted.append(victim)
+                if victim is sequence:
+                    return budget
+            batch.sequences.append(sequence)
+            batch.tokens.append(tokens)
+            budget -= tokens
+            index += 1
+        return budget
+
+    def _schedule_waiting(self, batch: Batch, budget: int, longest: int) -> None:
+        """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks."""
+        cache, limits = self.cache, self.limits
+        skipped = []
+        while len(self.waiting) and budget > 0 and len(self.running) < limits.max_num_seqs:
+            sequence = self.waiting.peek()
+            if sequence.last is not None and not sequence.last.done:
+                skipped.append(self.waiting.pop())  # preempted with a token still under way: it needs that token first
+                continue
+            prefix = cache.find_prefix(sequence)
+            cached = len(prefix) * limits.block_size
+            known = max(cached, sequence.received)
+            tokens = min(sequence.total - known, longest)
+            if tokens > budget and not limits.chunked_prefill:
+                break
+            tokens = min(tokens, budget)
+            spare = self._watermark if self.running else 0
+            if not cache.admit(sequence, prefix, known - cached + tokens, spare=spare, whole=limits.reserve_full_prompt):
+                break
+            self.running.append(self.waiting.pop())
+            sequence.running = True
+            sequence.computed = known
+            batch.admitted.append((sequence, cached))
+            batch.sequences.append(sequence)
+            batch.tokens.append(tokens)
+            budget -= tokens
+        for sequence in reversed(skipped):
+            self.waiting.put_back(sequence)
+
+    def _commit(self, batch: Batch) -> None:
+        """Count the scheduled tokens as computed, promise the tokens that they generate, and sum up the step's work."""
+        samplers = batch.samplers
+        for sequence, tokens in zip(batch.sequences, batch.tokens, strict=True):
+            context = sequence.computed
+            sequence.computed = after = context + tokens
+            sequence.last = batch
+            if after >= sequence.total + sequence.promised:
+                sequence.promised += 1
+                samplers.append(sequence)
+            batch.count(tokens, context)
+
+    def _victim(self) -> Sequence:
+        """Who is preempted: the newest; by priority the one that matters least, and of those the latest."""
+        if self.limits.policy == "priority":
+            return max(self.running, key=lambda s: (s.priority, s.arrival))
+        return self.running[-1]
+
+    def _unschedule(self, batch: Batch, victim: Sequence) -> int:
+        """Take a sequence out of the step being made; returns its tokens (0 when it had none in it)."""
+        if victim not in batch.sequences:
+            return 0
+        place = batch.sequences.index(victim)
+        del batch.sequences[place]
+        return batch.tokens.pop(place)
+
+    def _preempt(self, victim: Sequence) -> None:
+        """Take its blocks; it waits again, and its tokens are to be computed anew (as far as the prefix cache has lost them)."""
+        self.cache.release(victim)
+        victim.running = False
+        victim.computed = 0
+        victim.promised = 0
+        victim.received = 0
+        victim.preemptions += 1
+        self.waiting.put_back(victim)

@@ -1,0 +1,45 @@
+"""What stands before and after an engine: the front-end that a request passes, and what came of a trace."""
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.record import RequestRecord
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    """Seconds that a request spends outside the steps: before it reaches the scheduler (fixed, and per prompt token), and after each
+    step until the client reads the token.
+    """
+
+    before: float = 0.0
+    before_per_token: float = 0.0
+    after: float = 0.0
+
+    def reached(self, arrival: Floats, input_tokens: Any) -> Floats:
+        """When requests of these arrivals (s) and prompts reach the scheduler."""
+        reached: Floats = arrival + (self.before + self.before_per_token * input_tokens)
+        return reached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this.
+
+    transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
+    """
+
+    records: Many[RequestRecord]
+    steps: int
+    preemptions: int
+    end: float
+    peak_kv_blocks: int
+    seconds: float = 0.0
+    transfers: int = 0
+    migrations: int = 0

@@ -1,0 +1,123 @@
+"""What is asked of a simulator: the requests as really sent and the engine's limits in, one record per request out."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from results import record
+from results.profile import Profile
+from results.record import RequestRecord, Run, Track
+from results.record_table import RecordTable
+from simulators.errors import SimulatorError
+
+Support = Literal["yes", "no", "partly"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What a simulator models. Shown beside its score; `notes` says what 'partly' means."""
+
+    chunked_prefill: Support
+    prefix_caching: Support
+    kv_limit: Support
+    max_num_seqs: Support  # requests that hold KV cache and take part in steps, from their first step to their last
+    token_budget: Support  # tokens of one step
+    preemption: Support
+    context_dependent_decode: Support
+    tensor_parallel: Support
+    pipeline_parallel: Support
+    disaggregation: Support
+    frontend_cost: Support
+    token_times: Support
+    gqa: Support
+    notes: str = ""
+
+
+class Simulator(Protocol):
+    """One narrow seam. Hydra's `conf/simulator/*.yaml` name the classes (into the package `simulators.<name>`)."""
+
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Name of its environment under .envs/, or None when it needs none."""
+        ...
+
+    @property
+    def coverage(self) -> Coverage:
+        """What it models, as configured."""
+        ...
+
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks it can be run in as configured."""
+        ...
+
+    def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
+        """Replay `measured.trace_as_sent()` and return a Run of kind 'simulated' (made by `simulated_run`).
+
+        scratch: an empty folder for its files; `scratch/log` (if written) is kept with the run. profile: needed by the calibrated track.
+        Raises SimulatorError.
+        """
+        ...
+
+
+def simulated_run(
+    measured: Run,
+    records: Iterable[RequestRecord],
+    *,
+    system: str,
+    version: str | None,
+    track: Track,
+    wall_s: float,
+    coverage: Coverage,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Run:
+    """Put a simulator's records beside the measured run: same trace, window, SLO and load, so that one line of SQL scores both.
+
+    records: one per request of `measured.trace_as_sent()`, times in seconds since the trace's start. Their `arrival` and `sent` are
+    replaced by the measured ones (latency counts from the intended arrival on both sides). A request that never left the client
+    becomes a failed record. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
+    """
+    table = RecordTable.of(records if isinstance(records, Sequence) else tuple(records))
+    asked = {r.request_id for r in measured.records if r.sent is not None}
+    simulated = set(table.request_ids.tolist())
+    if asked != simulated or len(asked) != len(table):
+        missing, unknown = sorted(asked - simulated)[:5], sorted(simulated - asked)[:5]
+        raise SimulatorError(f"{system}: {len(asked)} requests in, {len(table)} records out; missing ids {missing}, unknown ids {unknown}")
+    return dataclasses.replace(
+        measured,
+        run_id=record.simulated_id(measured.run_id, system, track),
+        kind="simulated",
+        system=system,
+        version=version,
+        track=track,
+        measured_run_id=measured.run_id,
+        records=_beside(measured.records, table),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_s=wall_s,
+        valid=True,
+        invalid_reason=None,
+        config={**measured.config, "simulator": {**config, "coverage": dataclasses.asdict(coverage)}},
+        provenance=provenance,
+        telemetry=None,
+    )
+
+
+def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:
+    """The simulated records at the measured arrivals and sending times, in the measured order; those of requests never sent beside them."""
+    place = {record.request_id: number for number, record in enumerate(measured)}
+    unsent = [
+        RequestRecord(request_id=r.request_id, arrival=r.arrival, error="not sent in the measured run") for r in measured if r.sent is None
+    ]
+    parts = [simulated, RecordTable.of(unsent)] if unsent else [simulated]
+    places = [np.array([place[number] for number in part.request_ids.tolist()]) for part in parts]
+    return RecordTable.merged(parts, places).at(arrival=[r.arrival for r in measured], sent=[r.sent for r in measured])

@@ -1,0 +1,61 @@
+"""Capacity and profile of a real vLLM on the CPU, and its core's death: what must hold of them on any machine."""
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from harness.engine import Engine, EngineError
+from harness.engines.model import Model
+from harness.probing.capacity import Capacity
+from harness.probing.profiler import Profiler
+from harness.protocols import Workload
+from harness.replay.client import Client
+from results.profile import Profile
+from results.project import CONF
+from tests.harness.engines.test_vllm import descendants, is_core
+
+
+def part(path: str, **settings: object) -> Any:
+    return instantiate(OmegaConf.merge(OmegaConf.load(CONF / path), settings))
+
+
+@pytest.mark.e2e
+def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Path) -> None:
+    engine: Engine = part("engine/vllm_cpu.yaml")
+    model: Model = part("model/tiny.yaml")
+    client: Client = part("client/default.yaml")
+    capacity: Capacity = part("capacity/default.yaml", duration=6.0, pilot=8)
+    few = {
+        "prefill": [64],
+        "chunks": [64],
+        "decode_batches": [1, 8],
+        "held_out_batches": [4],
+        "decode_contexts": [64],
+        "mixed_batches": [4],
+    }
+    profiler: Profiler = part("profile/cpu.yaml", budget=60.0, repeats=1, max_prompt=1200, max_batch=8, **few)
+    workload: Workload = part("workload/azure_conv_like.yaml")
+    log, others = tmp_path / "server.log", descendants()
+    words = r"vllm ended with .* during the run; its log says: "
+    with pytest.raises(EngineError, match=words) as caught, engine.serve(model.folder(tmp_path), log) as endpoint:
+        result = capacity.measure(endpoint, client, workload, vocab_size=model.vocab_size, seed=1)
+        profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu")
+        started = descendants() - others
+        next(process for process in started if is_core(process)).send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(started, timeout=540)
+        assert not alive
+    assert "\n" not in str(caught.value) and str(log) in str(caught.value)
+    assert 0 < result.low <= result.rate <= result.high < math.inf
+    points = profile.points()
+    assert set(points["kind"]) == {"prefill", "decode", "mixed", "frontend"}
+    assert (points["context"][points["kind"] == "decode"] >= 64).all()
+    prefill = points[(points["kind"] == "prefill") & (points["prefill_context"] == 0)].set_index("new_tokens")["time"]
+    assert prefill[1024] > prefill[64] > 0
+    assert profile.write(tmp_path / "profile") == tmp_path / "profile"
+    assert Profile.read(tmp_path / "profile").points().equals(points)

@@ -1,0 +1,146 @@
+"""The compiled engine gives what the readable one gives, to the last bit."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulators.native.fast.allocate import new_engine, new_sequences
+from simulators.native.fast.compiled import HERE, SOURCES
+from simulators.native.fast.engine import DONE, WAITS, advance
+from simulators.native.fast.records import Engine
+from simulators.native.latency.measured import Measured
+from simulators.native.latency.roofline import Device, Roofline
+from simulators.native.latency.shape import Shape
+from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.swapping import Swapping
+from simulators.native.serve import serve
+from simulators.native.served import Frontend, Served
+from tests.simulators.native.cases import Case, Linear, random_case
+from tests.simulators.native.latency.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
+from tests.simulators.native.test_native import H200
+from workloads.columns import columns_of
+
+FRONTEND = Frontend(before=0.011, before_per_token=0.0003, after=0.007)
+
+
+def first_come(case: Case) -> Case:
+    return dataclasses.replace(case, limits=dataclasses.replace(case.limits, policy="fcfs"))
+
+
+def both(case: Case, step_times: tuple[StepTime, StepTime] | None = None) -> tuple[Served, Served]:
+    """By the readable engine, and by the compiled one."""
+    one, other = step_times or (case.step_time, case.step_time)
+    return (
+        serve(case.trace, case.limits, one, frontend=FRONTEND, engine="readable"),
+        serve(case.trace, case.limits, other, frontend=FRONTEND, engine="compiled"),
+    )
+
+
+def assert_same(readable: Served, compiled: Served) -> None:
+    assert list(compiled.records) == list(readable.records)
+    assert dataclasses.replace(compiled, records=(), seconds=0) == dataclasses.replace(readable, records=(), seconds=0)
+
+
+@pytest.mark.parametrize("first", range(0, 240, 60))
+def test_every_record_is_the_readable_engines(first: int) -> None:
+    """Token times, prefix hits, preemptions, peak: equal, not close. The cases have pressure, sharing, all limits, 1 to 3 in flight."""
+    preempted = cached = 0
+    for case in map(first_come, map(random_case, range(first, first + 60))):
+        readable, compiled = both(case)
+        assert_same(readable, compiled)
+        preempted += readable.preemptions
+        cached += sum(r.cached_tokens or 0 for r in readable.records)
+    assert preempted > 50 and cached > 3000  # the cases exercise it
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_step_times_are_the_same_law(seed: int) -> None:
+    """From a profile, beyond what it has seen too, and from sizes; both engines count the same steps."""
+    case = first_come(random_case(seed))
+
+    def made() -> StepTime:
+        if seed % 2:
+            return Measured(profile(noise=0.1, seed=seed, beside=BESIDE))
+        return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
+
+    step_times = made(), made()
+    assert_same(*both(case, step_times))
+    assert step_times[0].describe() == step_times[1].describe()
+
+
+def test_requests_without_blocks_and_many_steps() -> None:
+    """So many steps that the logs are emptied several times; preempted requests find again what is left of them."""
+    case = random_case(1)
+    rng = np.random.default_rng(5)
+    requests = [
+        dataclasses.replace(case.trace.requests[0], request_id=i, arrival=0.4 * i, input_tokens=n, output_tokens=m, blocks=())
+        for i, (n, m) in enumerate(rng.integers((1, 100), (60, 400), (200, 2)).tolist())
+    ]
+    trace = dataclasses.replace(case.trace, requests=tuple(requests), block_size=None)
+    limits = dataclasses.replace(case.limits, policy="fcfs", kv_blocks=40, block_size=16, max_model_len=500, max_num_seqs=4, in_flight=2)
+    readable, compiled = both(Case(trace=trace, limits=limits, priorities=(), step_time=Linear(fixed=0.004)))
+    assert_same(readable, compiled)
+    assert readable.steps > 1 << 14 > readable.preemptions > 50
+
+
+def test_refused_requests() -> None:
+    case = first_come(random_case(2))
+    assert_same(*both(dataclasses.replace(case, limits=dataclasses.replace(case.limits, max_model_len=60))))
+
+
+def test_without_token_times() -> None:
+    case = first_come(random_case(3))
+    readable, compiled = (
+        serve(case.trace, case.limits, case.step_time, frontend=FRONTEND, engine=engine, token_times=False)
+        for engine in ("readable", "compiled")
+    )
+    assert_same(readable, compiled)
+    assert {r.token_times for r in compiled.records} == {None} and compiled.records[0].first_token is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limits": {"policy": "priority"}}, "policy=priority"),
+        ({"limits": {"kept_tokens": 8, "prefix_caching": False}}, "kept_tokens=8"),
+        ({"policy": "orca"}, "the policy orca"),
+        ({"step_time": Swapping(Linear(fixed=0.1), seconds_per_token=0.1)}, "step times that a batch's sums do not tell"),
+    ],
+)
+def test_what_it_does_not_have_is_told_and_served_by_the_readable_one(changes: dict[str, Any], message: str) -> None:
+    case = first_come(random_case(4))
+    limits = dataclasses.replace(case.limits, **changes.get("limits", {}))
+    step_time, policy = changes.get("step_time", case.step_time), changes.get("policy", "vllm_v1")
+    with pytest.raises(ValueError, match=f"the compiled engine does not have {message}; take the readable one"):
+        serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy, engine="compiled")
+    assert len(serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy).records) == len(case.trace)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed: int) -> None:
+    """As a cluster would: on to the next arrival, the request handed over, and so on. Nothing differs from knowing all at once."""
+    case = first_come(random_case(seed))
+    columns = columns_of(case.trace)
+    limits = dataclasses.replace(case.limits, prefix_caching=False)
+
+    def engine() -> Engine:
+        made = new_sequences(columns.arrival, columns.input_tokens, columns.output_tokens)
+        return new_engine(made, np.empty(0, np.int64), limits, case.step_time.law)
+
+    whole, led = engine(), engine()
+    assert advance(whole, np.inf) == DONE
+    for known, arrival in enumerate(columns.arrival.tolist()):
+        led.clock["known"] = known
+        for until in (arrival - 0.01, arrival):  # the first of them shows nothing that the second would not
+            assert advance(led, until) in (DONE, WAITS)
+    led.clock["known"] = len(columns.arrival)
+    assert advance(led, np.inf) == DONE
+    assert np.array_equal(whole.sequences, led.sequences)
+    assert np.array_equal(whole.ends[: whole.clock["logged"][0]], led.ends[: led.clock["logged"][0]])
+
+
+def test_the_digest_is_of_all_that_is_compiled() -> None:
+    with_kernels = {path for path in HERE.glob("*.py") if "@compiled" in path.read_text()}
+    assert with_kernels and with_kernels < set(SOURCES)
