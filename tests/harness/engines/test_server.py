@@ -183,7 +183,7 @@ def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path, tag: str, num
     harness = f"""
         import os, sys, time
         from pathlib import Path
-        from harness import server
+        from harness.engines import server
         port = server.free_port()
         with server.child([sys.executable, "-c", {program!r}, str(port)], name="toy", env=os.environ, log=Path({str(tmp_path / "log")!r}),
                           ready_url=f"http://127.0.0.1:{{port}}/", deadline=300.0, grace=0.2):

@@ -32,14 +32,14 @@ def test_gpus_are_named_in_a_run_s_provenance(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("visible", "indices"), [("1", [1]), ("1,0", [1, 0]), ("GPU-bb", [1]), ("", [])])
 def test_cuda_s_choice_of_gpus_is_followed(tmp_path: Path, visible: str, indices: list[int]) -> None:
-    code = "import json; from harness import gpu; print(json.dumps([g.index for g in gpu.look().gpus]))"
+    code = "import json; from harness.monitor import gpu; print(json.dumps([g.index for g in gpu.look().gpus]))"
     assert json.loads(ask(code, nvml(tmp_path) | {"CUDA_VISIBLE_DEVICES": visible})) == indices
 
 
 @measured_again
 def test_a_watch_reads_power_clocks_and_load_and_leaves_out_what_is_not_told(tmp_path: Path) -> None:
     code = (
-        "import time; from harness import gpu\nepoch = time.monotonic()\n"
+        "import time; from harness.monitor import gpu\nepoch = time.monotonic()\n"
         "with gpu.Watch(gpu.look().gpus, 0.05) as watch: time.sleep(1)\n"
         "frame = watch.frame(epoch); assert frame['time'].between(0, time.monotonic() - epoch).all()\n"
         "print(frame.groupby('name')['value'].agg(['min', 'max', 'count']).to_json(orient='index'))"

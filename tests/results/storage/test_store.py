@@ -177,9 +177,9 @@ def test_a_killed_writer_leaves_no_run(tmp_path: Path) -> None:
     program = """
         import os, signal, sys
         from pathlib import Path
-        from results import store
+        from results.storage import durable, store
         from tests.runs import make_run
-        store.sync = lambda paths: os.kill(os.getpid(), signal.SIGKILL)
+        durable.sync = lambda paths: os.kill(os.getpid(), signal.SIGKILL)
         store.write_run(Path(sys.argv[1]), make_run())
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], capture_output=True, check=False)
