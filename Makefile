@@ -30,7 +30,7 @@ simulators: $(READY) ## fetch the simulators that are git repositories, at their
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
 	@$(CORE) -m harness $(MAKEOVERRIDES)
 
-bench-gpu: $(READY) ## measure a campaign's steps on a GPU box as far as the time reaches: `make bench-gpu until=540`; plan=true only says which
+bench-gpu: $(READY) ## measure a campaign's tasks on a GPU box as far as the time reaches: `make bench-gpu until=540`; plan=true only says which
 	@$(CORE) -m harness.campaign $(MAKEOVERRIDES); code=$$?; \
 	if [ -d $(or $(out),results/campaign) ]; then $(CORE) -m results unpack $(or $(out),results/campaign) || code=$$?; fi; exit $$code
 

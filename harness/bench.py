@@ -17,7 +17,7 @@ from harness.engines.recorded import Recorded
 from harness.gates import Gates
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler
-from harness.protocols import Calibration, Reporter, Simulator, Workload
+from harness.protocols import CalibrationLike, Reporter, SimulatorLike, Workload
 from harness.replay.client import Client
 from harness.settings import Load, Paths
 from harness.simulation import Simulation
@@ -41,8 +41,8 @@ class Bench:
     gates: Gates
     capacity: Capacity
     profile: Profiler
-    calibration: Calibration
-    simulators: Mapping[str, Simulator]
+    calibration: CalibrationLike
+    simulators: Mapping[str, SimulatorLike]
     tracks: Sequence[Track]
     report: Reporter
     paths: Paths

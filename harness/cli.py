@@ -5,9 +5,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -31,11 +31,20 @@ class JobError(RuntimeError):
         self.code = code
 
 
-def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str] = (), *, measures: bool = True) -> None:
+def main(
+    root: str,
+    action: Callable[[DictConfig], int],
+    overrides: Sequence[str] = (),
+    *,
+    measures: bool = True,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Compose conf/<root>.yaml with the command line and `overrides`, do `action`, exit with the code it returns.
 
     In a multirun: once per job, by the chosen launcher, exit with the first code that is not 0. measures: whether jobs measure engines.
+    renamed: settings by their former names, which are still understood.
     """
+    sys.argv[1:] = [_current_name(word, renamed) for word in sys.argv[1:]]
     signal.signal(signal.SIGTERM, _interrupt)  # what is terminated cleans up as what is interrupted does
     wrong = check_choices(root, sys.argv[1:]) or launchers.refusal(sys.argv[1:], measures=measures)
     try:
@@ -70,6 +79,12 @@ def main(root: str, action: Callable[[DictConfig], int], overrides: Sequence[str
             raise
         code = fail(f"hydra/launcher={launcher}: {cause(error)}")
     sys.exit(code)
+
+
+def _current_name(word: str, renamed: Mapping[str, str]) -> str:
+    """A word of the command line, its setting by the name that it has today."""
+    name, equals, value = word.partition("=")
+    return f"{renamed[name]}={value}" if equals and name in renamed else word
 
 
 def check_choices(root: str, overrides: Sequence[str]) -> str | None:

@@ -24,7 +24,7 @@ class Workload(Protocol):
         ...
 
 
-class Simulator(Protocol):
+class SimulatorLike(Protocol):
     """What a simulator is, seen from here (simulators/simulator.py has the whole of it)."""
 
     @property
@@ -46,7 +46,7 @@ class Simulator(Protocol):
         ...
 
 
-class Calibration(Protocol):
+class CalibrationLike(Protocol):
     """Where the calibrated track's step times come from, seen from here (simulators/calibration/sources.py has the whole of it)."""
 
     @property
@@ -64,7 +64,7 @@ class Calibration(Protocol):
         ...
 
 
-class Summary(Protocol):
+class SummaryLike(Protocol):
     """What the report says of itself."""
 
     @property
@@ -86,12 +86,12 @@ class Summary(Protocol):
 class Reporter(Protocol):
     """What scores and reports (conf/report/*.yaml)."""
 
-    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> Summary:
+    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> SummaryLike:
         """Score the database and write the report. unavailable: 'system:track' to the reason why it could not be had."""
         ...
 
 
-class StudySummary(Protocol):
+class StudySummaryLike(Protocol):
     """What a study's report says of itself."""
 
     @property
@@ -108,6 +108,6 @@ class StudySummary(Protocol):
 class StudyReporter(Protocol):
     """What scores and reports a study (conf/report/study.yaml)."""
 
-    def write(self, name: str | None = None) -> StudySummary:
+    def write(self, name: str | None = None) -> StudySummaryLike:
         """Score the database and write the report on the study of this name."""
         ...

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.console import say, stage
-from harness.protocols import Calibration, Simulator
+from harness.protocols import CalibrationLike, SimulatorLike
 from harness.settings import Paths
 from results.profile import Profile
-from results.record import NotAvailable, Run, Track, simulated_id
+from results.record import Run, Track, Unavailable, simulated_id
 from results.storage.place import Place, place
 from results.storage.store import remove_simulated, write_run
 
@@ -34,9 +34,9 @@ class Outcome:
 class Simulation:
     """The simulators and how they are calibrated. The fields are those of conf/bench.yaml."""
 
-    simulators: Mapping[str, Simulator]
+    simulators: Mapping[str, SimulatorLike]
     tracks: Sequence[Track]
-    calibration: Calibration
+    calibration: CalibrationLike
     paths: Paths
 
     def environments(self) -> list[str]:
@@ -71,7 +71,7 @@ class Simulation:
                             else:
                                 run = simulator.simulate(measured, track=track, profile=calibrated, scratch=Path(scratch))
                                 run = _calibrated_by(run, self.calibration.source, calibrated)
-                    except NotAvailable as error:
+                    except Unavailable as error:
                         outcome.unavailable[name] = str(error)
                         remove_simulated(runs, run_id)
                         continue

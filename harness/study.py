@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
 from harness.console import say, stage
-from harness.grid.plan import Group, Step, chosen, steps
-from harness.grid.runner import Measuring
-from harness.grid.simulation_jobs import Jobs
-from harness.grid.status import Standing
-from harness.grid.study_store import RunShelf
+from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
+from harness.grid.runner import Runner
+from harness.grid.simulation_jobs import SimulationJobs
+from harness.grid.status import StudyStatus
+from harness.grid.study_store import StudyStore
 from harness.protocols import StudyReporter
 from harness.settings import Paths
 from results import database
@@ -46,8 +46,8 @@ class Study:
     start: float
     instead: Mapping[str, str]
 
-    def steps(self, overrides: Sequence[str]) -> list[Step]:
-        """All steps in the order of value. Raises ValueError, in one line, for a study without a cell."""
+    def tasks(self, overrides: Sequence[str]) -> list[Task]:
+        """All tasks in the order of value. Raises ValueError, in one line, for a study without a cell."""
         if not self.groups:
             raise ValueError(f"study {self.name} is empty: give it groups, each with one or more cells (conf/study/quick.yaml shows how)")
         replaced = [f"workload={name}" for name in self.instead if not _there(name, overrides)]
@@ -63,7 +63,7 @@ class Study:
             )
             for group in self.groups
         ]
-        return steps(groups, [self._instead(o) if o in replaced else o for o in self.common], overrides)
+        return tasks(groups, [self._instead(o) if o in replaced else o for o in self.common], overrides)
 
     def _instead(self, override: str) -> str:
         return f"workload={self.instead[override.removeprefix('workload=')]}"
@@ -77,27 +77,29 @@ def run(cfg: DictConfig) -> int:
     study: Study = instantiate(cfg.study, _convert_="all")
     paths: Paths = instantiate(cfg.paths, _convert_="all")
     overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
-    found = study.steps(overrides)
-    wanted = chosen(found, cfg.steps)
-    shelf = RunShelf(study=study.name, folder=Path(paths.studies) / study.name, runs=place(paths.runs), again="invalid" in cfg.retry)
+    found = study.tasks(overrides)
+    wanted = chosen(found, cfg.tasks)
+    store = StudyStore(study=study.name, folder=Path(paths.studies) / study.name, runs=place(paths.runs), again="invalid" in cfg.retry)
     if cfg.show:
-        for step in found:
-            if step.key in wanted:
-                say(f"{step.name}  {step.key}  {'finished' if shelf.has(step) else f'about {step.seconds:.0f} s'}")
+        for task in found:
+            if task.key in wanted:
+                say(f"{task.name}  {task.key}  {'finished' if store.has(task) else f'about {task.seconds:.0f} s'}")
         return 0
-    measuring = Measuring(steps=found, wanted=wanted, shelf=shelf, start=study.start, until=cfg.until)
+    runner = Runner(tasks=found, wanted=wanted, store=store, start=study.start, until=cfg.until)
     if "measure" in cfg.do:
-        measuring.run()
-    points = [step for step in found if step.key in wanted]
-    standing = Standing(study=study.name, steps=points, measured=shelf.runs_of(points), failed=measuring.failed)
-    work = Jobs(simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=place(paths.runs), retry=frozenset(cfg.retry))
+        runner.run()
+    points = [task for task in found if task.key in wanted]
+    status = StudyStatus(study=study.name, tasks=points, measured=store.runs_of(points), failed=runner.failed)
+    work = SimulationJobs(
+        simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=place(paths.runs), retry=frozenset(cfg.retry)
+    )
     if "simulate" in cfg.do:
-        standing.refuse_nothing_measured(paths.runs)
-        work.run(standing.valid_runs)
+        status.refuse_nothing_measured(paths.runs)
+        work.run(status.valid_runs)
     with stage("database", paths.database):
         database.build([place(paths.runs), place(paths.measured)], Path(paths.database))
-    code = standing.show({run_id: work.outcomes(run_id) for run_id in standing.valid_runs} if "simulate" in cfg.do else {})
-    if "report" in cfg.do and standing.valid_runs:
+    code = status.show({run_id: work.outcomes(run_id) for run_id in status.valid_runs} if "simulate" in cfg.do else {})
+    if "report" in cfg.do and status.valid_runs:
         reporter: StudyReporter = instantiate(cfg.report, _convert_="all")
         with stage("report"):
             summary = reporter.write(study.name)
@@ -118,4 +120,4 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.main("study", run)
+    cli.main("study", run, renamed=FORMER_NAMES)

@@ -21,7 +21,7 @@ Kind = Literal["measured", "simulated"]
 Track = Literal["shipped", "matched", "calibrated", "oracle"]
 
 
-class NotAvailable(RuntimeError):
+class Unavailable(RuntimeError):
     """A simulator, or one of its tracks, that cannot be had here or for this run: no failure. The message says why, and how to get it."""
 
 

@@ -7,5 +7,5 @@ class SimulatorError(RuntimeError):
     """A simulator that failed, ran out of time or lost rows; the message says which, where its log is, and what to do."""
 
 
-class NotAvailable(SimulatorError, record.NotAvailable):
+class NotAvailable(SimulatorError, record.Unavailable):
     """A simulator or a track that cannot be had here; the message says how to get it. A bench goes on and shows it as 'not available'."""

@@ -11,7 +11,7 @@ import pytest
 from results import database
 from results.profile import Profile
 from results.project import ROOT
-from results.record import NotAvailable, Run, Track
+from results.record import Run, Track, Unavailable
 from results.storage.store import read_run, run_folders
 from simulators.errors import SimulatorError
 from tests.benches import PATIENT_GATES, Bench, one_line
@@ -69,7 +69,7 @@ class Absent:
         return ("shipped",)
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
-        raise NotAvailable("no copy of it here; make simulators gets one")
+        raise Unavailable("no copy of it here; make simulators gets one")
 
 
 def test_a_bench_measures_scores_and_reports(bench: Bench) -> None:

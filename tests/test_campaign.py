@@ -1,4 +1,4 @@
-"""A campaign rehearsed on the toy engine: every step kept as it ends, killed midway and resumed, nothing lost, nothing doubled."""
+"""A campaign rehearsed on the toy engine: every task kept as it ends, killed midway and resumed, nothing lost, nothing doubled."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from results.storage.store import read_run
 from tests.benches import Bench
 from tests.stand_ins.nvml import nvml
 
-STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
+TASKS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
 
 
 def argv(out: Path, *settings: str) -> list[str]:
@@ -49,7 +49,7 @@ def archives(bench: Bench) -> dict[str, Path]:
 
 
 def started(said: str) -> list[str]:
-    return [line.split()[1] for line in said.splitlines() if line.startswith("step ")]
+    return [line.split()[1] for line in said.splitlines() if line.startswith("task ")]
 
 
 def runs(bench: Bench, name: str) -> list[Run]:
@@ -57,14 +57,14 @@ def runs(bench: Bench, name: str) -> list[Run]:
     return [read_run(folder) for folder in unpacked if folder.parent.name == name]  # the others are times of operations
 
 
-def kill_at(bench: Bench, step: str, *settings: str) -> str:
-    """Start a campaign, kill it when it begins a step (no chance to clean up), return what it said."""
+def kill_at(bench: Bench, task: str, *settings: str) -> str:
+    """Start a campaign, kill it when it begins a task (no chance to clean up), return what it said."""
     with start(bench, *settings) as process:
         assert process.stdout is not None
         said = ""
         for line in process.stdout:
             said += line
-            if line.startswith(f"step {step}"):
+            if line.startswith(f"task {task}"):
                 break
         process.kill()
         process.communicate(timeout=60)
@@ -73,17 +73,17 @@ def kill_at(bench: Bench, step: str, *settings: str) -> str:
 
 def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
     said = kill_at(bench, "toy-fixed-rho0.60-0")
-    assert started(said) == STEPS[:4]
-    assert set(archives(bench)) == set(STEPS[:3])
+    assert started(said) == TASKS[:4]
+    assert set(archives(bench)) == set(TASKS[:3])
     assert bench.left_processes() == []
     before = {path: path.read_bytes() for path in archives(bench).values()}
 
     again = call(bench)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert started(again.stdout) == STEPS[3:]
-    assert again.stdout.count("✓ engine") == 2  # one server for all steps of an engine
+    assert started(again.stdout) == TASKS[3:]
+    assert again.stdout.count("✓ engine") == 2  # one server for all tasks of an engine
     assert {path: path.read_bytes() for path in before} == before
-    assert set(archives(bench)) == set(STEPS)
+    assert set(archives(bench)) == set(TASKS)
     left = {path.name for path in (bench.folder / "out").iterdir()} - {path.name for path in archives(bench).values()}
     assert left == {".lock"}
 
@@ -107,7 +107,7 @@ def capacity_rate(bench: Bench) -> float:
 
 
 def test_gpus_are_watched_during_a_run(bench: Bench) -> None:
-    watched = ("overrides=['hardware=h200','telemetry_interval=0.1','load.duration=3']", "steps=['narrow-*']")
+    watched = ("overrides=['hardware=h200','telemetry_interval=0.1','load.duration=3']", "tasks=['narrow-*']")
     done = call(bench, *watched, environ=nvml(bench.folder))
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = runs(bench, "runs")
@@ -143,14 +143,14 @@ def test_an_empty_file_stands_for_a_run_kept_elsewhere(bench: Bench) -> None:
     (name,) = [word for word in shown if word.startswith("narrow")]
     (bench.folder / "out").mkdir()
     (bench.folder / "out" / name).touch()
-    done = call(bench, "steps=['narrow-*']")
-    assert started(done.stdout) == [] and "1 of 1 steps finished" in done.stdout
+    done = call(bench, "steps=['narrow-*']")  # what `tasks` was called before
+    assert started(done.stdout) == [] and "1 of 1 tasks finished" in done.stdout
     assert unpack_runs([bench.folder / "out" / name], bench.folder / "runs") == []
 
 
 def test_where_things_lie_does_not_change_a_step_but_what_is_measured_does(bench: Bench) -> None:
     plain, moved, other = (
-        {w for w in call(bench, "plan=true", "steps=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
+        {w for w in call(bench, "plan=true", "tasks=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
         for more in ("", "'paths.models=/elsewhere'", "'load.warmup=3'")
     )
     assert len(plain) == 1 and moved == plain and other.isdisjoint(plain)

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from harness.environment import ensure
-from harness.grid.plan import Step
+from harness.grid.plan import Task
 from results.project import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -43,17 +43,17 @@ for line in sys.stdin:
 ANYWHERE = ("environment=null", "python=/usr/bin/python3")
 
 
-def campaign_steps(name: str, instances: Sequence[str]) -> list[Step]:
+def campaign_tasks(name: str, instances: Sequence[str]) -> list[Task]:
     anywhere = [f"++{instance}.{place}" for instance in instances for place in ANYWHERE]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        found: list[Step] = instantiate(compose("campaign", overrides=[f"campaign={name}"]).campaign, _convert_="all").steps(anywhere)
+        found: list[Task] = instantiate(compose("campaign", overrides=[f"campaign={name}"]).campaign, _convert_="all").tasks(anywhere)
     return found
 
 
 def engines() -> list[Any]:
     """Of both campaigns; of one with prefill and decode apart, the instances."""
-    found = [instantiate(step.settings.engine, _convert_="all") for step in campaign_steps("h200", ["engine"])]
-    pairs = [instantiate(step.settings.engine, _convert_="all") for step in campaign_steps("h200_pd", ["engine.prefill", "engine.decode"])]
+    found = [instantiate(task.settings.engine, _convert_="all") for task in campaign_tasks("h200", ["engine"])]
+    pairs = [instantiate(task.settings.engine, _convert_="all") for task in campaign_tasks("h200_pd", ["engine.prefill", "engine.decode"])]
     return [*found, *(instance for pair in pairs for instance in (pair.prefill, pair.decode))]
 
 
@@ -96,7 +96,7 @@ def test_sglang_knows_every_flag_of_the_campaign() -> None:
 
 
 def test_where_instances_lie_is_no_part_of_what_they_are() -> None:
-    here = campaign_steps("h200_pd", ["engine.prefill", "engine.decode"])
+    here = campaign_tasks("h200_pd", ["engine.prefill", "engine.decode"])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        there: list[Step] = instantiate(compose("campaign", overrides=["campaign=h200_pd"]).campaign, _convert_="all").steps([])
-    assert [step.key for step in here] == [step.key for step in there] and {step.kind for step in here} == {"capacity", "run"}
+        there: list[Task] = instantiate(compose("campaign", overrides=["campaign=h200_pd"]).campaign, _convert_="all").tasks([])
+    assert [task.key for task in here] == [task.key for task in there] and {task.kind for task in here} == {"capacity", "run"}

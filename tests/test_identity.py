@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from harness import simulate
-from harness.grid.plan import Group, steps
+from harness.grid.plan import Group, tasks
 from results.cells import cell_of, configuration_of, settings_of
 from results.identity import class_name, digest, named
 from results.project import ROOT
@@ -83,5 +83,5 @@ def test_the_tasks_of_a_study_keep_the_keys_that_they_were_measured_under(engine
     """A finished study is not measured again. A deliberate change of conf/ changes these keys, and then CHANGELOG.md says so."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         group = Group(name="g", overrides=[f"engine={engine}"], cells=QUICK, profile=True)
-        found = steps([group], ["model=tiny", "hardware=cpu", "workload=azure_conv_like"], [])
+        found = tasks([group], ["model=tiny", "hardware=cpu", "workload=azure_conv_like"], [])
     assert {step.name: step.key for step in found} == KNOWN[engine]

@@ -25,7 +25,7 @@ from results.storage.store import read_run, run_folders, write_run
 from tests.benches import Bench, one_line
 from tests.runs import make_run, make_simulated
 
-STEPS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rho0.30-0"]
+TASKS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rho0.30-0"]
 CONF = f"--config-dir={ROOT / 'tests' / 'conf'}"
 
 
@@ -48,7 +48,7 @@ def runs(bench: Bench) -> list[Run]:
 
 
 def started(said: str) -> list[str]:
-    return [line.split()[1] for line in said.splitlines() if line.startswith("step ")]
+    return [line.split()[1] for line in said.splitlines() if line.startswith("task ")]
 
 
 def whole_run(name: str, **settings: int) -> Run:
@@ -65,18 +65,18 @@ def test_a_study_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
         said = ""
         for line in process.stdout:
             said += line
-            if line.startswith(f"step {STEPS[3]}"):
+            if line.startswith(f"task {TASKS[3]}"):
                 break
         process.kill()
         process.communicate(timeout=60)
-    assert started(said) == STEPS[:4]
+    assert started(said) == TASKS[:4]
     assert bench.left_processes() == [] and bench.left_halves() == []
     assert [(run.rho, run.repeat) for run in runs(bench)] == [(0.3, 0)]
     before = {path: path.read_bytes() for path in bench.runs.rglob("*") if path.is_file()}
 
     again = call(bench, CONF, "study=toy", f"report.out={bench.report}")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert started(again.stdout) == STEPS[3:]
+    assert started(again.stdout) == TASKS[3:]
     assert {path: path.read_bytes() for path in before} == before
     assert bench.report.is_file()
     measured = [run for run in runs(bench) if run.kind == "measured"]
@@ -115,7 +115,7 @@ def test_an_invalid_cell_is_shown_as_such_and_not_simulated(bench: Bench) -> Non
         CONF,
         "study=toy",
         "do=[measure,simulate]",
-        "steps=['narrow-*']",
+        "tasks=['narrow-*']",
         "overrides=['load.rho=null','load.rate=5','gates.max_lag_p99=1e-9']",
     ]
     done = call(bench, *words)
@@ -153,7 +153,7 @@ class Homeless:
 
 def test_what_others_simulated_in_a_studys_place_is_simulated_again_and_what_cannot_be_is_not_left(bench: Bench) -> None:
     write_run(bench.folder / "measured", whole_run("first"))
-    words = [CONF, "study=recorded", "steps=['kept-first']", "do=[measure,simulate]", "hydra/launcher=basic"]
+    words = [CONF, "study=recorded", "tasks=['kept-first']", "do=[measure,simulate]", "hydra/launcher=basic"]
     assert call(bench, *words).returncode == 0
     copy, mine = sorted(runs(bench), key=lambda run: run.kind)
     slow = [
@@ -279,7 +279,7 @@ def hydra() -> Iterator[None]:
 
 def names(study: str) -> list[str]:
     plan: Study = instantiate(compose("study", [f"study={study}"]).study, _convert_="all")
-    return [step.name for step in plan.steps([])]
+    return [task.name for task in plan.tasks([])]
 
 
 def test_where_a_traces_file_is_missing_the_synthetic_workload_takes_its_place(

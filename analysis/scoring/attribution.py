@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow
-from analysis.requests import Requests
+from analysis.requests import RequestColumns
 from analysis.stats import Values
 from results.profile import Profile
 
@@ -41,7 +41,7 @@ Metrics = Mapping[str, Mapping[Key, float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ErrorPart:
     """A row of the table `attribution`: seconds that `part` adds on the way from `simulated` to `measured`."""
 
     measured_run_id: str
@@ -56,7 +56,7 @@ class Part:
     measured: float
 
 
-def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, Requests], metrics: Metrics) -> Iterator[Part]:
+def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RequestColumns], metrics: Metrics) -> Iterator[ErrorPart]:
     """The waterfalls of every measured run and every simulator held against it, from each of its tracks (the oracle is none)."""
     held: dict[tuple[str, str], dict[str, RunRow]] = {}
     for run in runs.values():
@@ -80,10 +80,10 @@ class _Waterfall:
     measured: RunRow
     tracks: Mapping[str, RunRow]
     frontend: float | None
-    requests: Mapping[str, Requests]
+    requests: Mapping[str, RequestColumns]
     metrics: Metrics
 
-    def parts(self, system: str, track: str, metric: str) -> Iterator[Part]:
+    def parts(self, system: str, track: str, metric: str) -> Iterator[ErrorPart]:
         """The parts from one track on, in the order of PARTS; none where a mean is unknown."""
         means = {name: self.metrics[run.run_id].get((metric, "mean")) for name, run in self.tracks.items()}
         means = {name: mean for name, mean in means.items() if mean is not None}
@@ -95,7 +95,7 @@ class _Waterfall:
         rest = next(part for part in ("unexplained", "scheduling") if part in values)
         values[rest] = truth - start - sum(value for part, value in values.items() if part != rest)
         for part in [part for part in PARTS if part in values]:
-            yield Part(
+            yield ErrorPart(
                 measured_run_id=self.measured.run_id,
                 system=system,
                 track=track,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow, Score
-from analysis.requests import LATENCIES, RATES, Requests, read_gaps
-from analysis.scoring.resampling import Described, Pool, Resamples
+from analysis.requests import LATENCIES, RATES, RequestColumns, read_gaps
+from analysis.scoring.resampling import Described, Resamples, ValuePool
 from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
 METRICS = (*LATENCIES, "itl")
@@ -30,7 +30,7 @@ class Scorer:
     """
 
     connection: duckdb.DuckDBPyConnection
-    requests: Mapping[str, Requests]
+    requests: Mapping[str, RequestColumns]
     loads: Mapping[str, float | None]
     with_tokens: Container[str]
     bootstrap: Bootstrap
@@ -109,7 +109,7 @@ class Scorer:
         def describe() -> Described:
             order = self.requests[measured]
             gaps = read_gaps(self.connection, self.requests[run_id].in_order_of(order))
-            return resamples.describe_pool(Pool([of if inside else of[:0] for of, inside in zip(gaps, order.inside, strict=True)]))
+            return resamples.describe_pool(ValuePool([of if inside else of[:0] for of, inside in zip(gaps, order.inside, strict=True)]))
 
         return self._keep((run_id, "itl"), describe) if run_id == measured else describe()
 

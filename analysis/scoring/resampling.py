@@ -80,7 +80,7 @@ class Resamples:
         """Sums over each resample: (columns, resamples)."""
         return _totals(self.weights, np.stack(columns).astype(np.float64))
 
-    def describe_pool(self, pool: "Pool") -> Described:
+    def describe_pool(self, pool: "ValuePool") -> Described:
         """Mean and QUANTILES of values of which a request has many: whole requests are drawn, with all their values."""
         everyone = np.ones((1, len(pool.sizes)), dtype=np.uint16)
         return Described(pool.describe(everyone)[:, 0], pool.describe(self.weights), pool.sums)
@@ -117,7 +117,7 @@ class Resamples:
         return float(special.ndtr(wider * special.stdtrit(blocks - 1, (1 - self.bootstrap.confidence) / 2)))
 
 
-class Pool:
+class ValuePool:
     """Values of which a request has many (its inter-token gaps), made so that all resamples of requests cost one matrix product.
 
     groups: one array per request, in the requests' order; may be empty. More than `grid` distinct values are rounded down to that

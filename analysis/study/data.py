@@ -42,7 +42,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class StudyData:
     """One study, read from a scored database; frames and rows have the columns of their views.
 
     cells: in the order in which people read them, `version` added. scores: cell_fidelity. runs: measured and simulated, by id.
@@ -79,7 +79,7 @@ class Study:
         return [run for run in self.runs.values() if run.measured_run_id == chosen] if chosen else []
 
 
-def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str | None) -> Study:
+def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str | None) -> StudyData:
     """Read one study (None: every measured run in the database, the cells of each study apart).
 
     Raises AnalysisError for a database without a measured run, and for a name that no run has (with those that there are).
@@ -94,7 +94,7 @@ def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
         connection.execute(f"SELECT * REPLACE ({CELL}) FROM {view} WHERE {OF}", [name]).df()
         for view in ("cell_fidelity", "knees", "cell_attribution")
     )
-    return Study(
+    return StudyData(
         name=name,
         cells=cells,
         scores=scores[scores["track"].isin(list(TRACKS))],

@@ -18,7 +18,7 @@ from analysis.data import LOST, TRACKS, RunRow
 from analysis.page import document
 from analysis.stats import Values
 from analysis.study import palette, samples, trust
-from analysis.study.data import HEADLINES, LATENCIES, Study
+from analysis.study.data import HEADLINES, LATENCIES, StudyData
 from analysis.study.samples import Places, digits
 
 SCORE_COLUMNS = ("measured", "simulated", "error", "error_low", "error_high", "noise", "noise_multiple", "failed")
@@ -33,7 +33,7 @@ SETTINGS = {
 KNEE_LATENCIES = ("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99", "e2e_p50", "e2e_p99")
 
 
-def payload(study: Study, connection: duckdb.DuckDBPyConnection, page_folder: Path) -> dict[str, Any]:
+def payload(study: StudyData, connection: duckdb.DuckDBPyConnection, page_folder: Path) -> dict[str, Any]:
     """Everything that the page's script needs, JSON-able with numpy arrays. page_folder: what links to run folders start from."""
     cells = {cell: place for place, cell in enumerate(study.cells["cell"])}
     simulators = {simulator: place for place, simulator in enumerate(study.simulators)}
@@ -80,7 +80,7 @@ def _metric(metric: str, stat: str | None) -> dict[str, Any]:
     return {"key": key, "metric": metric, "label": names.metric(metric, stat), "unit": known.unit, "scale": known.scale}
 
 
-def _cells(study: Study) -> list[dict[str, Any]]:
+def _cells(study: StudyData) -> list[dict[str, Any]]:
     """Each cell with its scenario in words: all that it is but for the load, as far as cells of the study differ in it."""
     varied = [name for name in ("model", "hardware", "study") if study.cells[name].nunique(dropna=False) > 1]
     settings = _settings(study)
@@ -106,7 +106,7 @@ def _cells(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def _settings(study: Study) -> dict[str, list[str]]:
+def _settings(study: StudyData) -> dict[str, list[str]]:
     """Per cell those engine settings in which cells of one engine, workload, model, hardware and load differ, in words."""
     runs: dict[str, RunRow] = {}
     for run in study.runs.values():
@@ -132,7 +132,7 @@ def _setting(name: str, value: Any) -> str:
     return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name]}"
 
 
-def _simulators(study: Study) -> list[dict[str, Any]]:
+def _simulators(study: StudyData) -> list[dict[str, Any]]:
     covered = {(row["system"], row["track"]): row for row in study.coverage}
     found = []
     for system, track in study.simulators:
@@ -152,7 +152,7 @@ def _simulators(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def _scores(study: Study, cells: Mapping[str, int], simulators: Places) -> dict[str, Any]:
+def _scores(study: StudyData, cells: Mapping[str, int], simulators: Places) -> dict[str, Any]:
     keys = {key: place for place, key in enumerate(HEADLINES)}
     stats = [None if pd.isna(stat) else str(stat) for stat in study.scores["stat"]]
     places = np.array([keys.get(key, -1) for key in zip(study.scores["metric"], stats, strict=True)], dtype=int)
@@ -189,7 +189,7 @@ def _waterfalls(attribution: pd.DataFrame, cells: Mapping[str, int], simulators:
     return found
 
 
-def _runs(study: Study, cells: Mapping[str, int], simulators: Places, page_folder: Path) -> dict[str, Any]:
+def _runs(study: StudyData, cells: Mapping[str, int], simulators: Places, page_folder: Path) -> dict[str, Any]:
     """Every run with its facts (configuration, provenance, limits); equal facts are stored once, in `facts`."""
     known: dict[tuple[str, str], int] = {}
     found = []

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from analysis import names
 from analysis.data import LOST, TRACKS, Key
 from analysis.page import document
-from analysis.study.data import Study
+from analysis.study.data import StudyData
 from results.project import ROOT
 
 NOTES = ROOT / "docs" / "findings.md"
@@ -27,12 +27,12 @@ class Finding:
     items: tuple[str, ...] = ()
 
 
-def findings(study: Study) -> list[Finding]:
+def findings(study: StudyData) -> list[Finding]:
     """All that can be said of this study, at most one per question."""
     return [*_calibration(study), *_sides(study), *_causes(study), *_choices(study), *_littles_law(study), *_invalid(study)]
 
 
-def as_html(study: Study, notes: Path = NOTES) -> str:
+def as_html(study: StudyData, notes: Path = NOTES) -> str:
     """The findings, then the notes in Markdown as people wrote them (raw HTML in them is shown, not obeyed)."""
     parts = [
         f'<p class="finding">{escape(finding.text)}</p>{_list(finding.items)}'
@@ -55,7 +55,7 @@ def _list(items: Sequence[str]) -> str:
     return f'<ul class="items">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>' if items else ""
 
 
-def _calibration(study: Study) -> Iterator[Finding]:
+def _calibration(study: StudyData) -> Iterator[Finding]:
     """What each track's knowledge of the engine is worth: over the cells that all tracks of a simulator cover."""
     scored = study.scored(HEADLINE)
     items = []
@@ -80,7 +80,7 @@ def _calibration(study: Study) -> Iterator[Finding]:
         )
 
 
-def _sides(study: Study) -> Iterator[Finding]:
+def _sides(study: StudyData) -> Iterator[Finding]:
     rows = [row for row in study.coverage if row["side_known"] and row["same_side"] < row["side_known"]]
     wrong = sorted(rows, key=lambda row: (row["same_side"] / row["side_known"], row["system"], row["track"]))
     if wrong:
@@ -95,7 +95,7 @@ def _sides(study: Study) -> Iterator[Finding]:
         )
 
 
-def _causes(study: Study) -> Iterator[Finding]:
+def _causes(study: StudyData) -> Iterator[Finding]:
     """The part with the largest share of all that was moved, per simulator."""
     rows = study.attribution[study.attribution["metric"].eq("ttft")]
     items = []
@@ -114,7 +114,7 @@ def _causes(study: Study) -> Iterator[Finding]:
         )
 
 
-def _choices(study: Study) -> Iterator[Finding]:
+def _choices(study: StudyData) -> Iterator[Finding]:
     regrets: dict[str, list[float]] = {}
     for row in study.rankings:
         if row["regret"] is not None:
@@ -132,7 +132,7 @@ def _choices(study: Study) -> Iterator[Finding]:
         )
 
 
-def _littles_law(study: Study) -> Iterator[Finding]:
+def _littles_law(study: StudyData) -> Iterator[Finding]:
     checked = [row["ok"] for row in study.littles_law.values() if row["ok"] is not None]
     if checked:
         yield Finding(
@@ -141,7 +141,7 @@ def _littles_law(study: Study) -> Iterator[Finding]:
         )
 
 
-def _invalid(study: Study) -> Iterator[Finding]:
+def _invalid(study: StudyData) -> Iterator[Finding]:
     invalid = [run for run in study.runs.values() if run.kind == "measured" and not run.valid]
     if invalid:
         reasons = "; ".join(dict.fromkeys(str(run.invalid_reason) for run in invalid))
@@ -152,5 +152,5 @@ def _invalid(study: Study) -> Iterator[Finding]:
         )
 
 
-def _of(study: Study) -> str:
+def _of(study: StudyData) -> str:
     return f" and study = '{study.name}'" if study.name is not None else ""

@@ -18,7 +18,7 @@ from analysis.page import document
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, sections, words
-from analysis.study.data import Study, check_name, read_study
+from analysis.study.data import StudyData, check_name, read_study
 from analysis.study.words import Answer
 
 FOLDER = document.FOLDER / "study"
@@ -63,7 +63,7 @@ class StudyReport:
         return StudySummary(verdict=str(words.verdict(study)), path=out)
 
 
-def _page(study: Study, data: str, refused: int) -> str:
+def _page(study: StudyData, data: str, refused: int) -> str:
     verdict = words.verdict(study)
     return Template((FOLDER / "study.html").read_text()).substitute(
         head=document.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
@@ -83,7 +83,7 @@ def _page(study: Study, data: str, refused: int) -> str:
     )
 
 
-def _context(study: Study, refused: int) -> str:
+def _context(study: StudyData, refused: int) -> str:
     measured = [run for run in study.runs.values() if run.kind == "measured"]
     started = sorted(run.started_at for run in measured)
     days = f"{started[0]:%Y-%m-%d}" if started[0].date() == started[-1].date() else f"{started[0]:%Y-%m-%d} to {started[-1]:%Y-%m-%d}"

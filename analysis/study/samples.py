@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.data import RunRow
 from analysis.stats import Values
-from analysis.study.data import LATENCIES, Simulator, Study
+from analysis.study.data import LATENCIES, Simulator, StudyData
 
 QUANTILES, CLOUD, STRETCH = 201, 250, 36
 
@@ -30,7 +30,7 @@ def digits(values: Iterable[float] | Values, significant: int = 4) -> Values:
         return np.where(np.isfinite(array), np.where(array == 0, 0.0, rounded), np.nan)
 
 
-def distributions(study: Study, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
+def distributions(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
     """Per run that is shown: its place and QUANTILES quantiles of each latency, in ms."""
     found = []
     values = connection.execute(
@@ -49,7 +49,7 @@ def distributions(study: Study, connection: duckdb.DuckDBPyConnection, cells: Ma
     return found
 
 
-def clouds(study: Study, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
+def clouds(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
     """Per cell: the requests of its cloud, their measured latencies, and those of each simulator (null where it lost the request)."""
     pairs = connection.execute(
         "SELECT parity.*, arrival "
@@ -81,7 +81,7 @@ def _cloud(rows: pd.DataFrame) -> dict[str, Values]:
     return {metric: digits(1e3 * rows[f"simulated_{metric}"]) for metric in LATENCIES}
 
 
-def stretches(study: Study, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
+def stretches(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
     """Per cell: the requests of its stretch and, per run, their arrival, scheduled, first_token and finished, s (null where unknown)."""
     lives = connection.execute(
         "SELECT run_id, request_id, arrival, scheduled, first_token, finished FROM requests "
@@ -114,13 +114,13 @@ def _longest_wait(measured: pd.DataFrame) -> Values:
     return np.asarray(measured["request_id"].to_numpy()[start : start + length])
 
 
-def _shown(study: Study) -> list[str]:
+def _shown(study: StudyData) -> list[str]:
     """The runs of which single requests are shown: one per cell, and the simulated ones held against it."""
     chosen = set(study.chosen.values())
     return [run.run_id for run in study.runs.values() if run.run_id in chosen or run.measured_run_id in chosen]
 
 
-def _with_place(study: Study, cell: str, simulators: Places) -> list[tuple[RunRow, int]]:
+def _with_place(study: StudyData, cell: str, simulators: Places) -> list[tuple[RunRow, int]]:
     """The run that stands for a cell (place -1) and those simulated on it."""
     chosen = study.chosen.get(cell)
     if chosen is None:

@@ -22,7 +22,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StudySection:
     """A section. choices: what can be chosen in it, of CHOICES. table: the place of a table that the script makes, in words its view."""
 
     name: str
@@ -44,7 +44,7 @@ def _table(place: str, view: str, words: str = "") -> str:
 
 
 PARTS = (
-    Part(
+    StudySection(
         name="scores",
         title="Simulators and metrics",
         note="Over all cells that the filters let through. The tint says what 9 of 10 cells stay within, confidence intervals included.",
@@ -62,7 +62,7 @@ PARTS = (
         "Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the "
         "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
     ),
-    Part(
+    StudySection(
         name="heat",
         title="Cell by cell",
         note="Each square is one simulator in one cell. Choose one to see it below: its distributions, its requests, its causes.",
@@ -78,7 +78,7 @@ PARTS = (
         ),
         html=document.disclosure("The same as a table, with intervals", "", '<div id="cells-table"></div>'),
     ),
-    Part(
+    StudySection(
         name="knees",
         title="Where latency takes off",
         note="Latency against throughput as the load rises: the thick line is measured. A simulator whose line bends further right "
@@ -93,7 +93,7 @@ PARTS = (
             ),
         ),
     ),
-    Part(
+    StudySection(
         name="goodput",
         title="Goodput against rate",
         note="Requests per second that meet the SLO. On the dotted line every request does.",
@@ -106,7 +106,7 @@ PARTS = (
             ),
         ),
     ),
-    Part(
+    StudySection(
         name="distributions",
         title="Distributions as load rises",
         note="A simulator whose line lies left of the measured one is too optimistic.",
@@ -122,7 +122,7 @@ PARTS = (
             for metric in ("ttft", "tpot")
         ),
     ),
-    Part(
+    StudySection(
         name="requests",
         title="Request by request",
         note="A simulator can have the right distribution and still be wrong about every request. On the line it is right, above too slow.",
@@ -137,7 +137,7 @@ PARTS = (
             ),
         ),
     ),
-    Part(
+    StudySection(
         name="causes",
         title="Why it errs",
         note="From what the simulator says to what was measured, cause by cause. The parts add up to the whole; what cannot be told apart "
@@ -152,7 +152,7 @@ PARTS = (
             ),
         ),
     ),
-    Part(
+    StudySection(
         name="timeline",
         title="One stretch, request by request",
         note="The requests that waited longest together, measured beside simulated.",
@@ -168,13 +168,13 @@ PARTS = (
         ),
         html=_legend({"queued": "queued", "prefill": "prefill", "queued or prefill": "waiting", "decode": "decode"}),
     ),
-    Part(
+    StudySection(
         name="rankings",
         title="Would it choose the right one?",
         note="A simulator can be far off and still put configurations in the right order.",
         html=_table("rankings-table", "rankings"),
     ),
-    Part(
+    StudySection(
         name="runs",
         title="Every run: validity and provenance",
         note="Each name leads to the run's own folder, where its requests and tokens are Parquet files.",
@@ -196,7 +196,7 @@ def contents() -> str:
     return f'<nav aria-label="Contents"><ul class="contents">{links}</ul></nav>'
 
 
-def _section(part: Part) -> str:
+def _section(part: StudySection) -> str:
     choices = "".join(
         f'<label>{CHOICES[choice]} <select data-choose="{choice}" aria-label="{CHOICES[choice]} of: {escape(part.title)}"></select></label>'
         for choice in part.choices

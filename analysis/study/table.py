@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import names
 from analysis.data import Key
-from analysis.study.data import Study
+from analysis.study.data import StudyData
 from analysis.study.trust import records
 
 SATURATED: tuple[Key, ...] = (("output_throughput", None), ("capacity", None))
@@ -25,7 +25,7 @@ LABELS: Mapping[Key, str] = {("output_throughput", None): "Output throughput, sa
 COLUMNS = ("cells", "error", "typical", "worst", "noise_multiple", "noise_cells")
 
 
-def numbers(study: Study) -> pd.DataFrame:
+def numbers(study: StudyData) -> pd.DataFrame:
     """One row per simulator, track and statistic, errors as fractions, NaN for unknown; a simulator that scored nothing has its rows too.
 
     Columns: system, track, metric, stat, of_cells (where it counts), cells (with an error), error (median, signed), typical, worst,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.data import LOST, Key
 from analysis.stats import Values
-from analysis.study.data import Simulator, Study
+from analysis.study.data import Simulator, StudyData
 
 TRUST, CARE = 0.10, 0.25  # a bound up to which a simulator is trusted, and used with care; beyond, not
 MOST = 0.9  # of the cells lie within the bound
@@ -75,7 +75,7 @@ class Nearest:
     cells: int
 
 
-def records(study: Study, key: Key, cells: pd.DataFrame | None = None) -> list[Record]:
+def records(study: StudyData, key: Key, cells: pd.DataFrame | None = None) -> list[Record]:
     """A record per simulator that has an error of this statistic, the nearest first; those that cannot be compared come last.
 
     cells: some rows of study.cells; None: all valid.
@@ -104,7 +104,7 @@ def in_common(covered: Mapping[Simulator, Set[str]], asked: int) -> tuple[Sequen
     return (), set()
 
 
-def nearest(study: Study, keys: Sequence[Key]) -> Nearest | None:
+def nearest(study: StudyData, keys: Sequence[Key]) -> Nearest | None:
     """The simulator with the least mean distance over these statistics, among those that can be compared in each of them."""
     found: dict[Simulator, list[Record]] = {}
     for key in keys:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import names
 from analysis.data import LOST, Key
-from analysis.study.data import Simulator, Study
+from analysis.study.data import Simulator, StudyData
 from analysis.study.trust import CARE, MANY, TRUST, Nearest, Record, nearest, records
 
 OVERALL: tuple[Key, ...] = (("ttft", "p50"), ("tpot", "p50"), ("output_throughput", None))
@@ -58,7 +58,7 @@ class Verdict:
         return " ".join([self.headline, *self.reasons])
 
 
-def verdict(study: Study) -> Verdict:
+def verdict(study: StudyData) -> Verdict:
     """Which simulator comes nearest, what it can be trusted for, and which ones not to trust."""
     valid = study.valid_cells
     lost = len(study.cells) - len(valid)
@@ -84,7 +84,7 @@ def verdict(study: Study) -> Verdict:
     )
 
 
-def parts(study: Study) -> list[tuple[str, pd.DataFrame]]:
+def parts(study: StudyData) -> list[tuple[str, pd.DataFrame]]:
     """The valid cells below saturation, and the saturated ones; those of which it is unknown apart. No part is empty."""
     valid = study.valid_cells
     saturated = valid["saturated"].astype("boolean")
@@ -92,7 +92,7 @@ def parts(study: Study) -> list[tuple[str, pd.DataFrame]]:
     return [(part, valid[here.fillna(False).astype(bool)]) for part, here in found if here.fillna(False).any()]
 
 
-def answers(study: Study) -> list[Answer]:
+def answers(study: StudyData) -> list[Answer]:
     """For each statistic and part of the cells: the nearest simulator, how far it is off, and how the others do."""
     return [
         _answer(key, part, len(cells), records(study, key, cells)) for key in QUESTIONS for part, cells in parts(study) if _tests(key, part)
@@ -118,7 +118,7 @@ def _tests(key: Key, part: str) -> bool:
     return key != ECHO or part == SATURATED
 
 
-def _among(study: Study, best: Nearest) -> str:
+def _among(study: StudyData, best: Nearest) -> str:
     """That it is the nearest, and of how many; on which cells, where those are not all."""
     if len(study.simulators) == 1:
         return "is the only simulator"
@@ -144,7 +144,7 @@ def _each(records: Sequence[Record], word: str, unknown: bool) -> str:
     return _and(said, word) + (f", all with {lacks.pop()}" if together else "")
 
 
-def _grades(study: Study, part: str, cells: pd.DataFrame, simulator: Simulator) -> dict[str, list[Record]]:
+def _grades(study: StudyData, part: str, cells: pd.DataFrame, simulator: Simulator) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for key in QUESTIONS:
         if _tests(key, part):
@@ -154,7 +154,7 @@ def _grades(study: Study, part: str, cells: pd.DataFrame, simulator: Simulator) 
     return found
 
 
-def _not_trusted(study: Study) -> tuple[str, ...]:
+def _not_trusted(study: StudyData) -> tuple[str, ...]:
     """Simulators that are beyond use for every latency, over all cells."""
     grades: dict[Simulator, set[str]] = {}
     for key in LATENCIES:
@@ -164,7 +164,7 @@ def _not_trusted(study: Study) -> tuple[str, ...]:
     return (f"Not to be trusted for any latency: {_and(bad)}.",) if bad else ()
 
 
-def _refused(study: Study) -> tuple[str, ...]:
+def _refused(study: StudyData) -> tuple[str, ...]:
     """Simulators that did not serve all requests: there they are held against those that they did serve."""
     lost = study.scores[study.scores["failed"] > LOST]
     said = [
@@ -175,12 +175,12 @@ def _refused(study: Study) -> tuple[str, ...]:
     return (f"Requests were refused or lost, and errors there are of the others: {_and(said)}.",) if said else ()
 
 
-def _not_compared(study: Study, best: Nearest) -> tuple[str, ...]:
+def _not_compared(study: StudyData, best: Nearest) -> tuple[str, ...]:
     left = _systems(study, set(study.simulators) - best.among)
     return (f"Not compared, for they share too few cells with the others: {_and(left)}.",) if left and len(best.among) > 1 else ()
 
 
-def _systems(study: Study, some: Set[Simulator]) -> list[str]:
+def _systems(study: StudyData, some: Set[Simulator]) -> list[str]:
     """E.g. 'Vidur (all tracks)', 'AISimulate (shipped, matched)'."""
     found = []
     for system in dict.fromkeys(system for system, _ in study.simulators):

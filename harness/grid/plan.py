@@ -1,6 +1,6 @@
-"""The plan of a campaign or a study: groups of benches that share an engine, taken apart into steps that are measured and kept one by one.
+"""The plan of a campaign or a study: groups of benches that share an engine, taken apart into tasks that are measured and kept one by one.
 
-A step is known by the hash of the settings that its result depends on, so that a finished one is recognised on any machine. Where things
+A task is known by the hash of the settings that its result depends on, so that a finished one is recognised on any machine. Where things
 lie (an interpreter, a data folder) is not part of it.
 """
 
@@ -28,7 +28,8 @@ PLACES = (*ENGINE_PLACES, "workload.source.path")
 ENGINE = ("engine", "model", "hardware")  # what one server serves
 CAPACITY = (*ENGINE, "workload", "capacity", "client", "seed")
 RUN = (*CAPACITY, "load", "slo", "gates", "telemetry_interval", "repeat")
-OVERHEAD = 15.0  # s of a step beside what its settings say: prompts, a drained queue, the archive
+FORMER_NAMES = {"steps": "tasks"}  # settings of a campaign and a study
+OVERHEAD = 15.0  # s of a task beside what its settings say: prompts, a drained queue, the archive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +70,10 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Task:
     """One thing to measure. key: the hash that knows it; engine: that of its server. seconds: about how long it takes, its server running.
 
-    needs: keys of steps whose results it takes (a run: the capacity, where its load is a fraction of it). after: keys of steps that come
+    needs: keys of tasks whose results it takes (a run: the capacity, where its load is a fraction of it). after: keys of tasks that come
     first but that it can do without (a run: its engine's profile). group: that it belongs to. cell: the hash of a run's settings but for
     the number of the repeat ('' of all else). at: as in Group.
     """
@@ -95,19 +96,19 @@ class Step:
         return f"{self.name}-{self.key}.tar.gz"
 
 
-def steps(
+def tasks(
     groups: Sequence[Group],
     common: Sequence[str],
     overrides: Sequence[str],
     *,
     engines: Mapping[str, Sequence[str]] | None = None,
     operations: Benchmarks | None = None,
-) -> list[Step]:
-    """All steps in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say).
+) -> list[Task]:
+    """All tasks in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say).
 
     engines: overrides by the name that groups give. operations: what is timed for the groups that want it.
     """
-    found: dict[str, Step] = {}
+    found: dict[str, Task] = {}
     known = {group.name: group for group in reversed(groups)}
     for group in groups:
         base = group if group.at is None else known.get(group.at)
@@ -118,11 +119,11 @@ def steps(
         for cell in group.benches():
             settings = _composed(group, [*own, *cell, *overrides])
             offered = settings if base is group else _composed(base, [*theirs, *cell, *overrides])
-            for step in _of_bench(group, settings, base, offered):
-                found.setdefault(step.key, step)
+            for task in _of_bench(group, settings, base, offered):
+                found.setdefault(task.key, task)
         if group.operations:
-            step = _operations(group, _composed(group, [*own, *overrides]), operations)
-            found.setdefault(step.key, step)
+            task = _operations(group, _composed(group, [*own, *overrides]), operations)
+            found.setdefault(task.key, task)
     return list(found.values())
 
 
@@ -142,8 +143,8 @@ def _composed(group: Group, overrides: list[str]) -> DictConfig:
         raise ValueError(f"campaign: group {group.name}: {' '.join(overrides)}: {error}") from error
 
 
-def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Step]:
-    """The steps that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
+def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Task]:
+    """The tasks that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
     if class_name(settings.engine.get("_target_", "")) == "Recorded":
         yield _recorded(group, settings)
         return
@@ -154,7 +155,7 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
         # one probe of each kind runs whatever the budget, and the probe under way at its end is finished
         seconds = 1.3 * settings.profile.budget + OVERHEAD
         name = f"{group.name}-profile"
-        yield Step(kind="profile", name=name, key=key, engine=engine, seconds=seconds, settings=settings, group=group.name)
+        yield Task(kind="profile", name=name, key=key, engine=engine, seconds=seconds, settings=settings, group=group.name)
         after = (key,)
     needs: tuple[str, ...] = ()
     if load.rho is not None and load.capacity is None:
@@ -162,7 +163,7 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
         needs = (capacity.key,)
     of = {} if base is group else {"at": needs}  # the capacity that the load is a fraction of belongs to what is offered
     named = f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
-    yield Step(
+    yield Task(
         kind="run",
         name=f"{group.name}-{workload}-{named}-{settings.repeat}",
         key=_key(settings, RUN, "run", of),
@@ -177,8 +178,8 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
     )
 
 
-def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Step:
-    return Step(
+def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Task:
+    return Task(
         kind="capacity",
         name=f"{group.name}-{settings.workload.name}-capacity",
         key=_key(settings, CAPACITY, "capacity"),
@@ -191,22 +192,22 @@ def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Ste
     )
 
 
-def _operations(group: Group, settings: DictConfig, benchmarks: Benchmarks | None) -> Step:
-    """The step that times single operations: without a server, so it is an engine of its own."""
+def _operations(group: Group, settings: DictConfig, benchmarks: Benchmarks | None) -> Task:
+    """The task that times single operations: without a server, so it is an engine of its own."""
     if benchmarks is None:
         raise ValueError(f"campaign: group {group.name} asks for operations, but `operations` does not say which are timed")
     key = _key(settings, ENGINE, "operations", {"operations": dataclasses.asdict(benchmarks)})
     seconds, name = benchmarks.start + benchmarks.budget + OVERHEAD, f"{group.name}-operations"
-    return Step(kind="operations", name=name, key=key, engine=key, seconds=seconds, settings=settings, group=group.name)
+    return Task(kind="operations", name=name, key=key, engine=key, seconds=seconds, settings=settings, group=group.name)
 
 
-def _recorded(group: Group, settings: DictConfig) -> Step:
+def _recorded(group: Group, settings: DictConfig) -> Task:
     """A run that is stored already: nothing to measure."""
     run = settings.engine.run
     if run is None:
         raise ValueError(f"campaign: group {group.name}: engine=recorded needs engine.run, the run's id, as the newest one changes")
     key = digest({"kind": "recorded", "run": run})
-    return Step(kind="recorded", name=f"{group.name}-{run}", key=key, engine=key, seconds=1.0, settings=settings, group=group.name)
+    return Task(kind="recorded", name=f"{group.name}-{run}", key=key, engine=key, seconds=1.0, settings=settings, group=group.name)
 
 
 def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more: Mapping[str, Any] | None = None) -> str:
@@ -218,9 +219,9 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more:
     return digest({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
 
 
-def chosen(found: Sequence[Step], patterns: Sequence[str]) -> frozenset[str]:
-    """The keys of the steps whose names match one of the patterns (none: all), and of those that they need. Raises ValueError for none."""
-    keys = {step.key for step in found if not patterns or any(fnmatch(step.name, pattern) for pattern in patterns)}
+def chosen(found: Sequence[Task], patterns: Sequence[str]) -> frozenset[str]:
+    """The keys of the tasks whose names match one of the patterns (none: all), and of those that they need. Raises ValueError for none."""
+    keys = {task.key for task in found if not patterns or any(fnmatch(task.name, pattern) for pattern in patterns)}
     if not keys:
-        raise ValueError(f"steps={list(patterns)}: no step is called so; known: {', '.join(step.name for step in found)}")
-    return frozenset(keys | {need for step in found if step.key in keys for need in step.needs})
+        raise ValueError(f"tasks={list(patterns)}: no task is called so; known: {', '.join(task.name for task in found)}")
+    return frozenset(keys | {need for task in found if task.key in keys for need in task.needs})

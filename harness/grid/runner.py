@@ -22,25 +22,25 @@ from harness.cell import Cell
 from harness.console import say, stage
 from harness.engine import Endpoint, EngineError
 from harness.engines.recorded import Recorded
-from harness.grid.plan import Step
+from harness.grid.plan import Task
 from harness.grid.task_order import choose
-from harness.grid.task_store import Shelf
+from harness.grid.task_store import TaskStore
 from harness.microbench.benchmarks import Benchmarks
 
 CELL = tuple(Cell.__dataclass_fields__)
 
 
 @dataclass(kw_only=True)
-class Measuring:
-    """One call. steps: all, in the order of value; wanted: keys of those to measure now; shelf: where results go, and are found again.
+class Runner:
+    """One call. tasks: all, in the order of value; wanted: keys of those to measure now; store: where results go, and are found again.
 
-    start: about how long a server takes to start, s. until: s from `began` (a time.monotonic() value) by when the last step should have
-    ended; None: no end. operations: what steps of that kind time. failed: step key to reason, of this call.
+    start: about how long a server takes to start, s. until: s from `began` (a time.monotonic() value) by when the last task should have
+    ended; None: no end. operations: what tasks of that kind time. failed: task key to reason, of this call.
     """
 
-    steps: Sequence[Step]
+    tasks: Sequence[Task]
     wanted: frozenset[str]
-    shelf: Shelf
+    store: TaskStore
     start: float
     until: float | None
     operations: Benchmarks | None = None
@@ -48,17 +48,17 @@ class Measuring:
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Measure what is left, as far as the time reaches; return the exit code: 0, or 1 when a step failed."""
+        """Measure what is left, as far as the time reaches; return the exit code: 0, or 1 when a task failed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
             self._say_state()
             self._preflight()
-            while (step := self._next(serving=None)) is not None:
-                self._visit(step)
+            while (task := self._next(serving=None)) is not None:
+                self._visit(task)
             self._say_state()
-        names = {step.key: step.name for step in self.steps}
+        names = {task.key: task.name for task in self.tasks}
         for reason in dict.fromkeys(self.failed.values()):
             say(f"FAILED: {', '.join(names[key] for key, why in self.failed.items() if why == reason)}: {reason}", style="bold red")
         return 1 if self.failed else 0
@@ -66,47 +66,47 @@ class Measuring:
     @property
     def folder(self) -> Path:
         """Where logs and the lock are."""
-        return self.shelf.folder
+        return self.store.folder
 
-    def left(self) -> list[Step]:
-        """The wanted steps that are not finished."""
-        return [step for step in self.steps if step.key in self.wanted and not self.shelf.has(step)]
+    def left(self) -> list[Task]:
+        """The wanted tasks that are not finished."""
+        return [task for task in self.tasks if task.key in self.wanted and not self.store.has(task)]
 
     def _preflight(self) -> None:
         """See before a server is started for it that a setting is wrong or missing, or a workload's file."""
         reasons: dict[str, str | None] = {}
-        for step in self.left():
-            if step.kind == "recorded":
+        for task in self.left():
+            if task.kind == "recorded":
                 continue
-            parts = str((step.settings.engine, step.settings.workload))
+            parts = str((task.settings.engine, task.settings.workload))
             if parts not in reasons:
                 reasons[parts] = None
                 try:
-                    _cell(step).preflight()
+                    _cell(task).preflight()
                 except (ValueError, InstantiationException, OmegaConfBaseException) as error:
                     reasons[parts] = cli.cause(error)
             if (reason := reasons[parts]) is not None:
-                self.failed[step.key] = " ".join(reason.split())
+                self.failed[task.key] = " ".join(reason.split())
 
-    def _next(self, serving: str | None) -> Step | None:
-        """The first step that is left, can be done and fits in the time. serving: the engine that is running."""
-        left = [step for step in self.left() if step.key not in self.failed]
+    def _next(self, serving: str | None) -> Task | None:
+        """The first task that is left, can be done and fits in the time. serving: the engine that is running."""
+        left = [task for task in self.left() if task.key not in self.failed]
         return choose(
             left,
-            done={step.key for step in self.steps if self.shelf.has(step)},
-            waiting={step.key for step in left},
+            done={task.key for task in self.tasks if self.store.has(task)},
+            waiting={task.key for task in left},
             serving=serving,
             start=self.start,
             spare=None if self.until is None else self.until - (time.monotonic() - self.began),
         )
 
-    def _visit(self, first: Step) -> None:
-        """Start the server of a step, do it and the steps after it that are the same engine's, stop the server."""
+    def _visit(self, first: Task) -> None:
+        """Start the server of a task, do it and the tasks after it that are the same engine's, stop the server."""
         if first.kind == "recorded":
             self._recall(first)
             return
         log = self.folder / f".{first.engine}.server.log"
-        step: Step | None = first
+        task: Task | None = first
         ready: int | None = None  # bytes of the log when the server was
         try:
             cell = _cell(first)
@@ -119,45 +119,45 @@ class Measuring:
                 return
             with cell.serving(log) as endpoint:
                 ready = log.stat().st_size
-                while step is not None and step.engine == first.engine:
-                    self._do(step, endpoint, log, ready, facts)
-                    step = self._next(serving=first.engine)
+                while task is not None and task.engine == first.engine:
+                    self._do(task, endpoint, log, ready, facts)
+                    task = self._next(serving=first.engine)
         except (RuntimeError, ValueError) as error:
             if ready is None:  # no server: nothing of its engine in this call
                 lost = [other for other in self.left() if other.engine == first.engine]
             else:
-                lost = [other for other in self.left() if other is step]
+                lost = [other for other in self.left() if other is task]
             self.failed |= {other.key: _one_line(error) for other in lost}
-            self._keep_log(step or first, log, _one_line(error))
+            self._keep_log(task or first, log, _one_line(error))
         finally:
             log.unlink(missing_ok=True)
 
-    def _time_operations(self, step: Step, cell: Cell, log: Path, facts: dict[str, Any]) -> None:
+    def _time_operations(self, task: Task, cell: Cell, log: Path, facts: dict[str, Any]) -> None:
         """Time single operations with the engine's interpreter, no server running, and keep the result."""
         assert self.operations is not None
-        begun = self._announce(step)
+        begun = self._announce(task)
         with stage("operations", f"of one layer, {self.operations.budget:g} s"):
             found = self.operations.measure(cell.engine, cell.model.config, str(cell.hardware["name"]), log, facts)
-        self.shelf.keep_operations(step, found)
-        self._close(step, begun)
+        self.store.keep_operations(task, found)
+        self._close(task, begun)
 
-    def _do(self, step: Step, endpoint: Endpoint, log: Path, ready: int, facts: dict[str, Any]) -> None:
-        """Measure one step and keep its result. A run keeps the log's first `ready` bytes and its own part."""
-        begun = self._announce(step)
-        cell = _cell(step)
-        if step.kind == "profile":
-            self.shelf.keep_profile(step, cell.find_profile(endpoint))
-        elif step.kind == "capacity":
-            self.shelf.keep_capacity(step, cell.find_capacity(endpoint))
+    def _do(self, task: Task, endpoint: Endpoint, log: Path, ready: int, facts: dict[str, Any]) -> None:
+        """Measure one task and keep its result. A run keeps the log's first `ready` bytes and its own part."""
+        begun = self._announce(task)
+        cell = _cell(task)
+        if task.kind == "profile":
+            self.store.keep_profile(task, cell.find_profile(endpoint))
+        elif task.kind == "capacity":
+            self.store.keep_capacity(task, cell.find_capacity(endpoint))
         else:
-            self._replay(step, cell, endpoint, log, (ready, log.stat().st_size), facts)
-        self._close(step, begun)
+            self._replay(task, cell, endpoint, log, (ready, log.stat().st_size), facts)
+        self._close(task, begun)
 
-    def _replay(self, step: Step, cell: Cell, endpoint: Endpoint, log: Path, parts: tuple[int, int], facts: dict[str, Any]) -> None:
-        results = {other.key: other for other in self.steps}
-        capacity = next((self.shelf.capacity(results[key]) for key in step.needs), None)
-        profile = next((self.shelf.profile(results[key]) for key in step.after if self.shelf.has(results[key])), None)
-        if step.at is not None and capacity is not None:  # another engine's: it gives a rate, and is not this one's capacity
+    def _replay(self, task: Task, cell: Cell, endpoint: Endpoint, log: Path, parts: tuple[int, int], facts: dict[str, Any]) -> None:
+        results = {other.key: other for other in self.tasks}
+        capacity = next((self.store.capacity(results[key]) for key in task.needs), None)
+        profile = next((self.store.profile(results[key]) for key in task.after if self.store.has(results[key])), None)
+        if task.at is not None and capacity is not None:  # another engine's: it gives a rate, and is not this one's capacity
             cell = dataclasses.replace(cell, load=dataclasses.replace(cell.load, rho=None, rate=cell.load.offered(capacity["rate"])[0]))
             capacity = None
         replayed = cell.replay(endpoint, capacity)
@@ -166,34 +166,34 @@ class Measuring:
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
             own = Path(scratch) / "server.log"
             own.write_bytes(text[: parts[0]] + text[parts[1] :])
-            self.shelf.keep_run(step, run, profile, own)
+            self.store.keep_run(task, run, profile, own)
         say(f"  {run.run_id}: {'valid' if run.valid else f'INVALID: {run.invalid_reason}'}", style="" if run.valid else "bold red")
 
-    def _recall(self, step: Step) -> None:
-        """Take a stored run as the step's result."""
-        self._announce(step)
+    def _recall(self, task: Task) -> None:
+        """Take a stored run as the task's result."""
+        self._announce(task)
         try:
-            recorded: Recorded = instantiate(step.settings.engine, _convert_="all")
+            recorded: Recorded = instantiate(task.settings.engine, _convert_="all")
             with recorded.stored() as (run, profile, log):
-                self.shelf.keep_run(step, run, profile, log)
+                self.store.keep_run(task, run, profile, log)
         except RuntimeError as error:
-            self.failed[step.key] = _one_line(error)
+            self.failed[task.key] = _one_line(error)
 
-    def _announce(self, step: Step) -> float:
-        """Say that a step begins; return when it does (time.monotonic())."""
+    def _announce(self, task: Task) -> float:
+        """Say that a task begins; return when it does (time.monotonic())."""
         number, gone = len(self.wanted) - len(self.left()) + 1, (time.monotonic() - self.began) / 60
         where = f"{number} of {len(self.wanted)}, after {gone:.1f} min, about {self._minutes_left():.0f} min to go"
-        say(f"step {step.name} ({step.key})  {where}", style="bold")
+        say(f"task {task.name} ({task.key})  {where}", style="bold")
         return time.monotonic()
 
-    def _close(self, step: Step, begun: float) -> None:
-        """Say how long a step took, so that the next plan can be better; forget an earlier failure."""
-        say(f"  {time.monotonic() - begun:.0f} s (about {step.seconds:.0f} expected)", style="dim")
-        _failure_log(self.folder, step).unlink(missing_ok=True)
+    def _close(self, task: Task, begun: float) -> None:
+        """Say how long a task took, so that the next plan can be better; forget an earlier failure."""
+        say(f"  {time.monotonic() - begun:.0f} s (about {task.seconds:.0f} expected)", style="dim")
+        _failure_log(self.folder, task).unlink(missing_ok=True)
 
-    def _keep_log(self, step: Step, log: Path, reason: str) -> None:
+    def _keep_log(self, task: Task, log: Path, reason: str) -> None:
         """The server's log beside the results, with the reason as its last line."""
-        kept = _failure_log(self.folder, step)
+        kept = _failure_log(self.folder, task)
         if log.is_file():
             shutil.copyfile(log, kept)
         with kept.open("a") as out:
@@ -202,10 +202,10 @@ class Measuring:
     def _say_state(self) -> None:
         left = len(self.left())
         done = len(self.wanted) - left
-        say(f"{self.folder}: {done} of {len(self.wanted)} steps finished, {left} left (about {self._minutes_left():.0f} min)")
+        say(f"{self.folder}: {done} of {len(self.wanted)} tasks finished, {left} left (about {self._minutes_left():.0f} min)")
 
     def _minutes_left(self) -> float:
-        return sum(step.seconds for step in self.left()) / 60
+        return sum(task.seconds for task in self.left()) / 60
 
 
 @contextmanager
@@ -219,12 +219,12 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _failure_log(out: Path, step: Step) -> Path:
-    return out / f"{step.name}-{step.key}.failed.log"
+def _failure_log(out: Path, task: Task) -> Path:
+    return out / f"{task.name}-{task.key}.failed.log"
 
 
-def _cell(step: Step) -> Cell:
-    values = {name: step.settings[name] for name in CELL}
+def _cell(task: Task) -> Cell:
+    values = {name: task.settings[name] for name in CELL}
     parts = {name: instantiate(v, _convert_="all") if isinstance(v, DictConfig) else v for name, v in values.items()}
     return Cell(**parts)
 

@@ -23,7 +23,7 @@ Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators th
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jobs:
+class SimulationJobs:
     """simulators: their names in conf/simulator. overrides: of conf/bench.yaml. runs: the folder of run folders.
 
     retry: 'unavailable' and 'simulated' make jobs that ended so once more.

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from harness.console import console, say
 from harness.engine import EngineError
-from harness.grid.plan import Step
+from harness.grid.plan import Task
 from harness.grid.study_store import Kept
 from harness.simulation import Outcome
 
@@ -15,11 +15,11 @@ Outcomes = Mapping[str, Mapping[str, Outcome]]  # measured run to simulator to w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """steps: those wanted. measured: step key to run, for those that have one. failed: step key to reason, of this call."""
+class StudyStatus:
+    """tasks: those wanted. measured: task key to run, for those that have one. failed: task key to reason, of this call."""
 
     study: str
-    steps: Sequence[Step]
+    tasks: Sequence[Task]
     measured: Mapping[str, Kept]
     failed: Mapping[str, str]
 
@@ -56,28 +56,28 @@ class Standing:
             say(f"{left} points are left to measure; the same command goes on with them")
         return 1 if failed or len(wrong) > invalid else 2 if invalid else 3 if left else 0
 
-    def _points(self) -> list[Step]:
-        return [step for step in self.steps if step.kind in ("run", "recorded")]
+    def _points(self) -> list[Task]:
+        return [task for task in self.tasks if task.kind in ("run", "recorded")]
 
-    def _cells(self) -> dict[tuple[str, str], list[Step]]:
-        cells: dict[tuple[str, str], list[Step]] = {}
+    def _cells(self) -> dict[tuple[str, str], list[Task]]:
+        cells: dict[tuple[str, str], list[Task]] = {}
         for point in self._points():
             name = point.name if point.kind == "recorded" else point.name.rpartition("-")[0]
             cells.setdefault((name, point.cell), []).append(point)
         return cells
 
-    def _count(self, points: Sequence[Step]) -> tuple[int, int, int, int]:
+    def _count(self, points: Sequence[Task]) -> tuple[int, int, int, int]:
         """(valid, INVALID, failed, left)."""
         kept = [self.measured[p.key] for p in points if p.key in self.measured]
         invalid = sum(k.invalid_reason is not None for k in kept)
         failed = sum(self._reason(p) is not None for p in points if p.key not in self.measured)
         return len(kept) - invalid, invalid, failed, len(points) - len(kept) - failed
 
-    def _reason(self, point: Step) -> str | None:
+    def _reason(self, point: Task) -> str | None:
         """Why a point was not measured; None: its turn has not come."""
         if point.key in self.failed:
             return self.failed[point.key]
-        names = {step.key: step.name for step in self.steps}
+        names = {task.key: task.name for task in self.tasks}
         return next((f"it needs {names[key]}, which failed: {self.failed[key]}" for key in point.needs if key in self.failed), None)
 
     def _invalid(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A study's shelf: runs as run folders that carry the study's label, an engine's capacities and profile as archives beside its logs."""
+"""A study's store: runs as run folders that carry the study's label, an engine's capacities and profile as archives beside its logs."""
 
 import dataclasses
 import re
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cell import store
-from harness.grid.plan import Step
-from harness.grid.task_store import Archives
+from harness.grid.plan import Task
+from harness.grid.task_store import TaskArchives
 from results.cells import cell_of
 from results.operations import FOLDER, Operations
 from results.profile import Profile
@@ -29,7 +29,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunShelf:
+class StudyStore:
     """study: its name. runs: the folder of run folders. again: an INVALID run that is there already counts as none.
 
     A run's id ends in its point's hash, so that it is found by name; what its configuration says decides.
@@ -52,50 +52,50 @@ class RunShelf:
             if meta["kind"] == "measured" and (label.get("name"), label.get("point")) == (self.study, named[1]):
                 self._kept[named[1]] = Kept(run_id=folder.name, invalid_reason=meta["invalid_reason"])
 
-    def runs_of(self, steps: Iterable[Step]) -> Mapping[str, Kept]:
-        """Of these steps the ones that have a run, valid or not: step key to run."""
-        return {step.key: self._kept[step.key] for step in steps if step.key in self._kept}
+    def runs_of(self, tasks: Iterable[Task]) -> Mapping[str, Kept]:
+        """Of these tasks the ones that have a run, valid or not: task key to run."""
+        return {task.key: self._kept[task.key] for task in tasks if task.key in self._kept}
 
-    def has(self, step: Step) -> bool:
-        """See Shelf."""
-        if step.kind in ("profile", "capacity", "operations"):
-            return self._archives.has(step)
-        return step.key in self._kept
+    def has(self, task: Task) -> bool:
+        """See TaskStore."""
+        if task.kind in ("profile", "capacity", "operations"):
+            return self._archives.has(task)
+        return task.key in self._kept
 
-    def keep_profile(self, step: Step, profile: Profile) -> None:
-        """See Shelf."""
-        self._archives.keep_profile(step, profile)
+    def keep_profile(self, task: Task, profile: Profile) -> None:
+        """See TaskStore."""
+        self._archives.keep_profile(task, profile)
 
-    def keep_capacity(self, step: Step, capacity: Mapping[str, Any]) -> None:
-        """See Shelf."""
-        self._archives.keep_capacity(step, capacity)
+    def keep_capacity(self, task: Task, capacity: Mapping[str, Any]) -> None:
+        """See TaskStore."""
+        self._archives.keep_capacity(task, capacity)
 
-    def keep_run(self, step: Step, run: Run, profile: Profile | None, log: Path | None) -> None:
-        """See Shelf. The run gets the study's label; a recorded one's copy says what it is a copy of."""
-        label: dict[str, Any] = {"name": self.study, "cell": step.cell or _cell_of(run), "point": step.key}
-        if step.kind == "recorded":
+    def keep_run(self, task: Task, run: Run, profile: Profile | None, log: Path | None) -> None:
+        """See TaskStore. The run gets the study's label; a recorded one's copy says what it is a copy of."""
+        label: dict[str, Any] = {"name": self.study, "cell": task.cell or _cell_of(run), "point": task.key}
+        if task.kind == "recorded":
             label["copy_of"] = run.run_id
-        labelled = dataclasses.replace(run, run_id=f"{run.run_id}-{step.key}", config={**run.config, "study": label})
+        labelled = dataclasses.replace(run, run_id=f"{run.run_id}-{task.key}", config={**run.config, "study": label})
         store(self.runs, labelled, profile, log)
-        self._kept[step.key] = Kept(run_id=labelled.run_id, invalid_reason=run.invalid_reason)
+        self._kept[task.key] = Kept(run_id=labelled.run_id, invalid_reason=run.invalid_reason)
 
-    def keep_operations(self, step: Step, operations: Operations) -> None:
-        """See Shelf. They go beside the runs too, where simulators look for them (in folders alone)."""
+    def keep_operations(self, task: Task, operations: Operations) -> None:
+        """See TaskStore. They go beside the runs too, where simulators look for them (in folders alone)."""
         if isinstance(self.runs, Path):
             operations.write(self.runs / FOLDER / operations.operations_id)
-        self._archives.keep_operations(step, operations)
+        self._archives.keep_operations(task, operations)
 
-    def profile(self, step: Step) -> Profile:
-        """See Shelf."""
-        return self._archives.profile(step)
+    def profile(self, task: Task) -> Profile:
+        """See TaskStore."""
+        return self._archives.profile(task)
 
-    def capacity(self, step: Step) -> dict[str, Any]:
-        """See Shelf."""
-        return self._archives.capacity(step)
+    def capacity(self, task: Task) -> dict[str, Any]:
+        """See TaskStore."""
+        return self._archives.capacity(task)
 
     @property
-    def _archives(self) -> Archives:
-        return Archives(folder=self.folder)
+    def _archives(self) -> TaskArchives:
+        return TaskArchives(folder=self.folder)
 
 
 def _cell_of(run: Run) -> str:

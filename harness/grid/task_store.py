@@ -1,4 +1,4 @@
-"""Where the results of steps are kept, and found again by the next call."""
+"""Where the results of tasks are kept, and found again by the next call."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from harness.cell import store
 from harness.console import say
-from harness.grid.plan import Step
+from harness.grid.plan import Task
 from results.operations import FOLDER, Operations
 from results.profile import Profile
 from results.record import Run
@@ -19,7 +19,7 @@ from results.storage.archive import extract, pack
 MIB = 1 << 20
 
 
-class Shelf(Protocol):
+class TaskStore(Protocol):
     """A place for results: one that is kept is there whole, or not at all."""
 
     @property
@@ -27,38 +27,38 @@ class Shelf(Protocol):
         """Where the logs of what failed go, and a lock."""
         ...
 
-    def has(self, step: Step) -> bool:
-        """Whether the step's result is there."""
+    def has(self, task: Task) -> bool:
+        """Whether the task's result is there."""
         ...
 
-    def keep_profile(self, step: Step, profile: Profile) -> None:
+    def keep_profile(self, task: Task, profile: Profile) -> None:
         """Keep an engine's step times."""
         ...
 
-    def keep_capacity(self, step: Step, capacity: Mapping[str, Any]) -> None:
+    def keep_capacity(self, task: Task, capacity: Mapping[str, Any]) -> None:
         """Keep a capacity."""
         ...
 
-    def keep_run(self, step: Step, run: Run, profile: Profile | None, log: Path | None) -> None:
+    def keep_run(self, task: Task, run: Run, profile: Profile | None, log: Path | None) -> None:
         """Keep a run with its engine's profile and its server's log."""
         ...
 
-    def keep_operations(self, step: Step, operations: Operations) -> None:
+    def keep_operations(self, task: Task, operations: Operations) -> None:
         """Keep times of single operations."""
         ...
 
-    def profile(self, step: Step) -> Profile:
+    def profile(self, task: Task) -> Profile:
         """What keep_profile kept. Raises StoreError when it is damaged."""
         ...
 
-    def capacity(self, step: Step) -> dict[str, Any]:
+    def capacity(self, task: Task) -> dict[str, Any]:
         """What keep_capacity kept. Raises StoreError when it is damaged."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archives:
-    """One compressed file per step in `folder`, as a machine wants it that gives back a few files only. An empty one will do.
+class TaskArchives:
+    """One compressed file per task in `folder`, as a machine wants it that gives back a few files only. An empty one will do.
 
     most: MiB of one file above which a line warns that it may not travel (None: none is too large).
     """
@@ -66,49 +66,49 @@ class Archives:
     folder: Path
     most: float | None = None
 
-    def has(self, step: Step) -> bool:
-        """See Shelf."""
-        return (self.folder / step.archive).is_file()
+    def has(self, task: Task) -> bool:
+        """See TaskStore."""
+        return (self.folder / task.archive).is_file()
 
-    def keep_profile(self, step: Step, profile: Profile) -> None:
-        """See Shelf."""
-        with self._packed(step) as content:
+    def keep_profile(self, task: Task, profile: Profile) -> None:
+        """See TaskStore."""
+        with self._packed(task) as content:
             profile.write(content / "profile")
 
-    def keep_capacity(self, step: Step, capacity: Mapping[str, Any]) -> None:
-        """See Shelf."""
-        with self._packed(step) as content:
+    def keep_capacity(self, task: Task, capacity: Mapping[str, Any]) -> None:
+        """See TaskStore."""
+        with self._packed(task) as content:
             (content / "capacity.json").write_text(json.dumps(capacity, indent=1) + "\n")
 
-    def keep_run(self, step: Step, run: Run, profile: Profile | None, log: Path | None) -> None:
-        """See Shelf."""
-        with self._packed(step) as content:
+    def keep_run(self, task: Task, run: Run, profile: Profile | None, log: Path | None) -> None:
+        """See TaskStore."""
+        with self._packed(task) as content:
             store(content, run, profile, log)
 
-    def keep_operations(self, step: Step, operations: Operations) -> None:
-        """See Shelf."""
-        with self._packed(step) as content:
+    def keep_operations(self, task: Task, operations: Operations) -> None:
+        """See TaskStore."""
+        with self._packed(task) as content:
             operations.write(content / FOLDER / operations.operations_id)
 
-    def profile(self, step: Step) -> Profile:
-        """See Shelf."""
+    def profile(self, task: Task) -> Profile:
+        """See TaskStore."""
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-            return Profile.read(extract(self.folder / step.archive, Path(scratch)) / "profile")
+            return Profile.read(extract(self.folder / task.archive, Path(scratch)) / "profile")
 
-    def capacity(self, step: Step) -> dict[str, Any]:
-        """See Shelf."""
+    def capacity(self, task: Task) -> dict[str, Any]:
+        """See TaskStore."""
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-            found: dict[str, Any] = json.loads((extract(self.folder / step.archive, Path(scratch)) / "capacity.json").read_text())
+            found: dict[str, Any] = json.loads((extract(self.folder / task.archive, Path(scratch)) / "capacity.json").read_text())
         return found
 
     @contextmanager
-    def _packed(self, step: Step) -> Iterator[Path]:
-        """A folder whose content becomes the step's file when the block ends well."""
+    def _packed(self, task: Task) -> Iterator[Path]:
+        """A folder whose content becomes the task's file when the block ends well."""
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
             content = Path(scratch) / "content"
             content.mkdir()
             yield content
-            archive = pack(content, self.folder / step.archive)
+            archive = pack(content, self.folder / task.archive)
         size = archive.stat().st_size / MIB
         if self.most is not None and size > self.most:
             say(f"  {archive.name} has {size:.0f} MiB, more than {self.most:g}: split it where files must be small", style="yellow")

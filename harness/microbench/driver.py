@@ -28,7 +28,7 @@ Operation = tuple[str, Callable[[], Any]]
 LEAD = 1.5  # times the host's time to queue a pass for which the device is held back
 
 
-class Clock:
+class Stopwatch:
     """Seconds that operations take, each on its own, in passes over all of them."""
 
     def __init__(self, device: str) -> None:
@@ -76,7 +76,7 @@ class Clock:
             torch.cuda.synchronize()
 
 
-class Shape:
+class LayerShape:
     """One layer of the model on one of its devices; sizes in elements."""
 
     def __init__(self, model: Mapping[str, Any], tensor_parallel: int) -> None:
@@ -92,7 +92,7 @@ class Shape:
 class Layer:
     """Weights, cache and kernels of one layer, and what of it is timed."""
 
-    def __init__(self, shape: Shape, job: Mapping[str, Any], device: str, dtype: Any) -> None:
+    def __init__(self, shape: LayerShape, job: Mapping[str, Any], device: str, dtype: Any) -> None:
         self.shape, self.block, self.device, self.dtype = shape, int(job["block_size"]), device, dtype
         torch.manual_seed(0)
         width, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -203,7 +203,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = {"float16": torch.float16, "float32": torch.float32}.get(str(job["model"].get("torch_dtype")), torch.bfloat16)
-    layer, clock = Layer(Shape(job["model"], int(job["tensor_parallel"])), job, device, dtype), Clock(device)
+    layer, clock = Layer(LayerShape(job["model"], int(job["tensor_parallel"])), job, device, dtype), Stopwatch(device)
     kernels = layer.choose()
     ready = time.monotonic()
     plans: dict[str, Callable[[Sequence[int]], list[Operation]]] = {

@@ -1,4 +1,4 @@
-"""The shots that a measurement fires at an engine: made-up prompts, sent by the client, checked, and their records back."""
+"""The requests that a measurement sends to an engine: made-up prompts, sent by the client, checked, and their records back."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ POOL = 2_000_003  # seeds of the pool's prompts lie apart from those of fresh on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shot:
+class ProbeRequest:
     """One request: its prompt, the tokens to generate, and when to send it (s after the first)."""
 
     prompt: Sequence[int]
@@ -27,11 +27,12 @@ class Shot:
 
 
 @dataclass(kw_only=True)
-class Gun:
-    """Fires shots at an endpoint. No two `fresh` prompts share a prefix; `pooled` ones stay the same (a prefix cache may hold them).
+class ProbeSender:
+    """Sends probe requests to an endpoint. No two `fresh` prompts share a prefix; `pooled` ones stay the same, and a prefix cache may
+    hold them.
 
-    longest: length of the pool's prompts, tokens. The prompts differ from gun to gun, so that a server which was probed before has none
-    of them in its prefix cache; their content has no other effect.
+    longest: length of the pool's prompts, tokens. The prompts differ from sender to sender, so that a server which was probed before has
+    none of them in its prefix cache; their content has no other effect.
     """
 
     endpoint: Endpoint
@@ -39,14 +40,14 @@ class Gun:
     vocab_size: int
     longest: int
     seed: int = field(default_factory=time.time_ns)
-    _fired: int = 0
+    _sent: int = 0
     _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     _put: dict[int, int] = field(default_factory=dict)  # tokens of each of the pool's prompts that were put into the prefix cache
 
     def fresh(self, length: int) -> list[int]:
         """A random prompt that was never sent before."""
-        self._fired += 1
-        prompt: list[int] = self._random([self.seed, self._fired], length).tolist()
+        self._sent += 1
+        prompt: list[int] = self._random([self.seed, self._sent], length).tolist()
         return prompt
 
     def pooled(self, index: int, length: int) -> list[int]:
@@ -60,7 +61,7 @@ class Gun:
         """Have the prefix cache hold `length` tokens of the pool's first `number` prompts: sends those that `put` did not send before."""
         missing = [i for i in range(number) if self._put.get(i, 0) < length]
         if missing:
-            self.fire([Shot(prompt=self.pooled(i, length), output=1) for i in missing])
+            self.send([ProbeRequest(prompt=self.pooled(i, length), output=1) for i in missing])
             self._put |= dict.fromkeys(missing, length)
 
     def _random(self, seed: list[int], length: int) -> NDArray[np.int64]:
@@ -75,15 +76,15 @@ class Gun:
             return None
         return ended - record.sent
 
-    def fire(self, shots: Sequence[Shot]) -> tuple[RequestRecord, ...]:
-        """Send the shots and return their records, in order. Raises EngineError when one of them failed."""
-        order = sorted(range(len(shots)), key=lambda i: shots[i].arrival)
+    def send(self, asked: Sequence[ProbeRequest]) -> tuple[RequestRecord, ...]:
+        """Send the requests and return their records, in order. Raises EngineError when one of them failed."""
+        order = sorted(range(len(asked)), key=lambda i: asked[i].arrival)
         requests = tuple(
-            Request(request_id=i, arrival=shots[i].arrival, input_tokens=len(shots[i].prompt), output_tokens=shots[i].output) for i in order
+            Request(request_id=i, arrival=asked[i].arrival, input_tokens=len(asked[i].prompt), output_tokens=asked[i].output) for i in order
         )
-        replay = self.client.replay(self.endpoint, Trace(name="probe", requests=requests), [shots[i].prompt for i in order])
+        replay = self.client.replay(self.endpoint, Trace(name="probe", requests=requests), [asked[i].prompt for i in order])
         records = check(replay.records, {r.request_id: r for r in requests}, self.endpoint)
-        return tuple(records[i] for i in range(len(shots)))
+        return tuple(records[i] for i in range(len(asked)))
 
 
 def check(records: Iterable[RequestRecord], asked: Mapping[int, Request], endpoint: Endpoint) -> dict[int, RequestRecord]:

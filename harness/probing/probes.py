@@ -1,7 +1,7 @@
-"""The probes of a profile: each fires shots at one point of the grid, or at several that one launch can serve, and returns what it saw.
+"""The probes of a profile: each sends requests for one point of the grid, or several that one launch can serve, and returns what it saw.
 
 Nothing is taken off yet. Where the engine has a prefix cache, prompts are put into it first, so that all sequences start at about the same
-time. They come from the gun's pool, so that the cache still holds them when the probe runs again; where it does not, that run puts them
+time. They come from the sender's pool, so that the cache still holds them when the probe runs again; where it does not, that run puts them
 back.
 """
 
@@ -12,40 +12,41 @@ from typing import Protocol
 
 import numpy as np
 
-from harness.probing.probe_requests import Gun, Shot
+from harness.probing.probe_requests import ProbeRequest, ProbeSender
 from harness.probing.samples import Observation
 from harness.probing.token_gaps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times, usual_gap
 from results.record import RequestRecord
 
-SHOTS = 9  # requests of a front-end probe, one after another; these tell the smallest prefill, too
+REPEATS = 9  # requests of a front-end probe, one after another; these tell the smallest prefill, too
 REFUSALS = 3  # prompts of each length that are to be refused
 TAIL = 8  # tokens that a front-end probe decodes, for its own period
-PREFILL_TOKENS = 512  # a prefill probe goes on until it has sent as many, but fires at most
-PREFILL_SHOTS = 5
+PREFILL_TOKENS = 512  # a prefill probe goes on until it has sent as many, but repeats at most
+PREFILL_REPEATS = 5
 SLACK = 3  # decode steps between two stretches: sequences that should end together do so within about as many
 
 
 class Probe(Protocol):
     """What is probed in one go. It may learn from one run to the next (how long things take), never what the answer should be."""
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once; [] when the engine did not get into the state that was asked for."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frontend:
+class FrontendProbe:
     """The fixed cost of a request outside the steps: TTFT of a prompt of one token, less what its step takes.
 
-    The TTFTs are those of the smallest prefill, too: both medians come from the same shots, so that noise cannot push them past each other.
+    The TTFTs are those of the smallest prefill, too: both medians come from the same requests, so that noise cannot push them past each
+    other.
     """
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe several times."""
-        return [o for _ in range(SHOTS) for o in self._shoot(gun)]
+        return [o for _ in range(REPEATS) for o in self._once(sender)]
 
-    def _shoot(self, gun: Gun) -> list[Observation]:
-        (record,) = gun.fire([Shot(prompt=gun.fresh(1), output=TAIL)])
+    def _once(self, sender: ProbeSender) -> list[Observation]:
+        (record,) = sender.send([ProbeRequest(prompt=sender.fresh(1), output=TAIL)])
         step = period([token_times(record)])
         if step is None or record.first_token is None or record.sent is None:
             return []
@@ -66,14 +67,14 @@ class Refusal:
 
     prompts: Sequence[int]
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe several times; [] when the server refuses none of them."""
-        took = [(n, gun.refused(n)) for _ in range(REFUSALS) for n in self.prompts]
+        took = [(n, sender.refused(n)) for _ in range(REFUSALS) for n in self.prompts]
         return [Observation(kind="refusal", new_tokens=n, seconds=seconds) for n, seconds in took if seconds is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefill:
+class PrefillProbe:
     """TTFT of a prompt of `new` tokens that were never sent before, behind `context` earlier ones, alone.
 
     cached: the earlier tokens are put into the prefix cache first, so that one step remains; else their steps are in the TTFT too.
@@ -84,16 +85,16 @@ class Prefill:
     held_out: bool = False
     cached: bool = False
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once, a short prompt several times; [] when the server says that its prefix cache does not hold what it should."""
         if self.cached:
-            gun.put(1, self.context)
+            sender.put(1, self.context)
         sent = self.new if self.cached else self.new + self.context
-        return [o for _ in range(max(1, min(PREFILL_SHOTS, PREFILL_TOKENS // sent))) for o in self._shoot(gun)]
+        return [o for _ in range(max(1, min(PREFILL_REPEATS, PREFILL_TOKENS // sent))) for o in self._once(sender)]
 
-    def _shoot(self, gun: Gun) -> list[Observation]:
-        earlier = gun.pooled(0, self.context) if self.cached else gun.fresh(self.context)
-        (record,) = gun.fire([Shot(prompt=[*earlier, *gun.fresh(self.new)], output=2)])
+    def _once(self, sender: ProbeSender) -> list[Observation]:
+        earlier = sender.pooled(0, self.context) if self.cached else sender.fresh(self.context)
+        (record,) = sender.send([ProbeRequest(prompt=[*earlier, *sender.fresh(self.new)], output=2)])
         if record.first_token is None or record.sent is None or (self.cached and not _held(record, self.context)):
             return []
         return [
@@ -114,7 +115,7 @@ def _held(record: RequestRecord, tokens: int) -> bool:
 
 
 @dataclass(kw_only=True)
-class Decode:
+class DecodeProbe:
     """Steps of sequences that decode together, their prompts of `prompt` tokens each: one launch of the largest of `batches`, which
     steps down through the others, since the sequences have outputs of staggered lengths. The prompts are computed once for all batches.
 
@@ -134,13 +135,13 @@ class Decode:
     lead: int = 12
     contexts: dict[int, int] = field(default_factory=dict)
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once: several observations per batch. A first stretch that proves short makes one more attempt."""
         if self.cached:
-            gun.put(self.batches[0], self.prompt)
+            sender.put(self.batches[0], self.prompt)
         for _ in range(2):
             outputs = self._outputs()
-            records = gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=n) for i, n in enumerate(outputs)])
+            records = sender.send([ProbeRequest(prompt=sender.pooled(i, self.prompt), output=n) for i, n in enumerate(outputs)])
             short = self.steps - min(len(t) for t in together(records))
             if short < self.steps // 2 or max(outputs) == self.room:
                 break
@@ -174,7 +175,7 @@ class Decode:
 
 
 @dataclass(kw_only=True)
-class Mixed:
+class MixedProbe:
     """Steps that compute a prompt of n tokens (n in `prompts`, each injected alone) beside `batch` sequences that decode.
 
     One launch serves all n: the prompts are sent so far apart that plain decode steps lie between them. A launch without them tells how
@@ -192,12 +193,12 @@ class Mixed:
     per_token: float = 0.0
     contexts: dict[int, int] = field(default_factory=dict)
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once."""
         if self.cached:
-            gun.put(self.batch, self.prompt)
+            sender.put(self.batch, self.prompt)
         if not self.step:
-            self._learn(gun)
+            self._learn(sender)
         if not self.step:
             return []
         arrivals, at = [], 1.2 * self.started + FLANK * self.step
@@ -205,9 +206,9 @@ class Mixed:
             arrivals.append(at)
             at += (FLANK + SLACK) * self.step + 1.2 * n * self.per_token
         output = min(self.room, math.ceil(1.2 * (at - sum(self.prompts) * self.per_token) / self.step) + FLANK)
-        decoders = [Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)]
-        injected = [Shot(prompt=gun.fresh(n), output=1, arrival=t) for n, t in zip(self.prompts, arrivals, strict=True)]
-        records = gun.fire([*decoders, *injected])
+        decoders = [ProbeRequest(prompt=sender.pooled(i, self.prompt), output=output) for i in range(self.batch)]
+        injected = [ProbeRequest(prompt=sender.fresh(n), output=1, arrival=t) for n, t in zip(self.prompts, arrivals, strict=True)]
+        records = sender.send([*decoders, *injected])
         times = [token_times(r) for r in records[: self.batch]]
         ends = [r.first_token or math.inf for r in records[self.batch :]]
         self._note(records[: self.batch])
@@ -222,13 +223,13 @@ class Mixed:
                 )
         return seen
 
-    def _learn(self, gun: Gun) -> None:
+    def _learn(self, sender: ProbeSender) -> None:
         """Find out how long things take, for the plan only."""
         longest = max(self.prompts)
-        (record,) = gun.fire([Shot(prompt=gun.fresh(longest), output=1)])
+        (record,) = sender.send([ProbeRequest(prompt=sender.fresh(longest), output=1)])
         self.per_token = ((record.first_token or 0.0) - (record.sent or 0.0)) / longest
         output = min(self.room, 2 * FLANK)
-        self._note(gun.fire([Shot(prompt=gun.pooled(i, self.prompt), output=output) for i in range(self.batch)]))
+        self._note(sender.send([ProbeRequest(prompt=sender.pooled(i, self.prompt), output=output) for i in range(self.batch)]))
 
     def _note(self, decoders: Sequence[RequestRecord]) -> None:
         self.started = max(r.first_token or 0.0 for r in decoders)

@@ -25,8 +25,8 @@ from typing import Any
 
 from harness.engine import Endpoint, EngineError
 from harness.monitor.contention import Contention
-from harness.probing.probe_requests import Gun, Progress, Shot
-from harness.probing.probes import SLACK, Decode, Frontend, Mixed, Prefill, Probe, Refusal
+from harness.probing.probe_requests import ProbeRequest, ProbeSender, Progress
+from harness.probing.probes import SLACK, DecodeProbe, FrontendProbe, MixedProbe, PrefillProbe, Probe, Refusal
 from harness.probing.samples import FrontendCost, Sighting, diagnostics, quiet, samples
 from harness.replay.client import Client
 from results.profile import Profile
@@ -105,10 +105,10 @@ class Profiler:
         """
         started, begin = datetime.now(UTC), time.monotonic()
         longest = self._longest(endpoint)
-        gun = Gun(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
-        gun.fire([Shot(prompt=gun.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
+        sender = ProbeSender(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
+        sender.send([ProbeRequest(prompt=sender.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = self._plan(endpoint.limits, longest)
-        seen = self._probe(probes, gun, begin, progress)
+        seen = self._probe(probes, sender, begin, progress)
         used = quiet(seen)
         frontend = FrontendCost.fit(o for s in used for o in s.observations)
         frame = samples(used, frontend)
@@ -131,15 +131,15 @@ class Profiler:
             provenance={"settings": dataclasses.asdict(self), **diagnostics(len(probes), seen, frame, frontend)},
         )
 
-    def _probe(self, probes: Sequence[Probe], gun: Gun, begin: float, progress: Progress | None) -> list[Sighting]:
+    def _probe(self, probes: Sequence[Probe], sender: ProbeSender, begin: float, progress: Progress | None) -> list[Sighting]:
         """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`."""
         took, runs, seen = [0.0] * len(probes), [0] * len(probes), []
         first = {kind: i for i, kind in reversed([(i, type(p)) for i, p in enumerate(probes)])}
 
         def run(i: int) -> bool:
             start = time.monotonic()
-            with Contention(gun.endpoint.core_pids) as contention:
-                found = tuple(probes[i].run(gun))
+            with Contention(sender.endpoint.core_pids) as contention:
+                found = tuple(probes[i].run(sender))
             seen.append(Sighting(probe=i, repeat=runs[i], observations=found, core_wait=contention.share))
             took[i] = time.monotonic() - start
             runs[i] += 1
@@ -175,9 +175,20 @@ class Profiler:
         too_long = [Refusal(prompts=[round(x * limits.max_model_len) for x in TOO_LONG])] if limits.max_model_len else []
         # a slow engine gets no further than the chunks in the time of conf/profile/cpu.yaml: two contexts of decodes, no more, come before
         # most of them; but nothing else tells a prompt's attention from what its tokens cost, so one comes first
-        return [Frontend(), *too_long, *whole, *decodes[:1], *mixes[-1:], *later[:1], *decodes[1:2], *later[1:], *decodes[2:], *mixes[:-1]]
+        return [
+            FrontendProbe(),
+            *too_long,
+            *whole,
+            *decodes[:1],
+            *mixes[-1:],
+            *later[:1],
+            *decodes[1:2],
+            *later[1:],
+            *decodes[2:],
+            *mixes[:-1],
+        ]
 
-    def _prefills(self, whole: int) -> Iterator[Prefill]:
+    def _prefills(self, whole: int) -> Iterator[PrefillProbe]:
         """Prompts computed in one step, of at most `whole` tokens; the front-end's probe does those of one token.
 
         Where the grid ends far below `whole`, its last length is doubled until it does not: a prompt's attention grows with the square of
@@ -189,9 +200,9 @@ class Profiler:
         while (last := 2 * last) < HOLE * whole:
             grid.add(last)
         for n in sorted((grid - {1}) | held_out | {whole}):
-            yield Prefill(new=n, held_out=n in held_out)
+            yield PrefillProbe(new=n, held_out=n in held_out)
 
-    def _chunks(self, chunk: int, longest: int, block: int) -> Iterator[Prefill]:
+    def _chunks(self, chunk: int, longest: int, block: int) -> Iterator[PrefillProbe]:
         """Last chunks of prompts beyond the token budget `chunk`, at a context of 1, 2, 4, ... times the budget.
 
         Where no prompt is longer than the budget: chunks behind half of the longest, if the prefix cache can hold it.
@@ -200,13 +211,13 @@ class Profiler:
         context = chunk if chunk < longest or not block else longest // 2
         while context < longest:
             if context > 2 * chunk and not block:
-                yield Prefill(new=chunk, context=context - chunk)  # what the differences at this context are taken from
+                yield PrefillProbe(new=chunk, context=context - chunk)  # what the differences at this context are taken from
             at = context // block * block if block else context
             for n in sorted({min(n, chunk, longest - at) for n in (*self.chunks, chunk)}):
-                yield Prefill(new=n, context=at, cached=bool(block))
+                yield PrefillProbe(new=n, context=at, cached=bool(block))
             context *= 2
 
-    def _decodes(self, limits: EngineLimits, longest: int) -> Iterator[Decode]:
+    def _decodes(self, limits: EngineLimits, longest: int) -> Iterator[DecodeProbe]:
         """One per context, the shortest first, with all batches that fit."""
         most = min([n for n in (self.max_batch, limits.max_num_seqs) if n], default=max(self.decode_batches))
         fitted = {b for b in (*self.decode_batches, most) if b <= most}
@@ -220,7 +231,7 @@ class Profiler:
                 for b in fitted | held_out
                 if b == 1 or (b * c <= self.decode_tokens and b * (c + min(room, deep)) <= (limits.kv_tokens or math.inf))
             }
-            yield Decode(
+            yield DecodeProbe(
                 batches=sorted(fits, reverse=True)[-max(1, room // (2 * (self.steps + SLACK))) :],
                 prompt=prompt,
                 steps=self.steps,
@@ -231,7 +242,7 @@ class Profiler:
                 held_out=held_out,
             )
 
-    def _mixes(self, limits: EngineLimits, longest: int) -> Iterator[Mixed]:
+    def _mixes(self, limits: EngineLimits, longest: int) -> Iterator[MixedProbe]:
         context = min(self.mixed_context, longest - ROOM)
         if limits.prefix_caching:
             context = _one_past(context + 1, limits.block_size or 1)
@@ -242,7 +253,7 @@ class Profiler:
             if fitting:
                 held_out = frozenset(n for n, held in fitting.items() if held)
                 cached = limits.prefix_caching is True
-                yield Mixed(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, cached=cached, held_out=held_out)
+                yield MixedProbe(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, cached=cached, held_out=held_out)
 
 
 def _one_past(length: int, block: int) -> int:

@@ -50,7 +50,7 @@ class Sighting:
 class FrontendCost:
     """Seconds outside the steps that a request of n prompt tokens waits for its first token: fixed + per_token * (n - 1).
 
-    step: seconds of a step of one token, by the same shots as `fixed`.
+    step: seconds of a step of one token, by the same requests as `fixed`.
     """
 
     fixed: float

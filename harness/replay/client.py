@@ -19,7 +19,7 @@ import uvloop
 
 from harness.engine import Endpoint, EngineError
 from harness.replay import sse
-from harness.replay.connection import Address, Exchange
+from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.session import Progress, Session
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
@@ -105,7 +105,7 @@ class Client:
             cpu_s=session.cpu_s,
         )
 
-    def _address(self, url: str) -> tuple[Address, bytes]:
+    def _address(self, url: str) -> tuple[ServerAddress, bytes]:
         """Where to connect, and the head that all requests share."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -122,7 +122,7 @@ class Client:
             if self.api_key_env not in os.environ:
                 raise EngineError(f"client.api_key_env: there is no environment variable {self.api_key_env}; set it to the server's key")
             lines.append(f"Authorization: Bearer {os.environ[self.api_key_env]}")
-        return Address(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
+        return ServerAddress(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
 
     def _request(self, head: bytes, endpoint: Endpoint, request: Request, prompt: Sequence[int]) -> bytes:
         if len(prompt) != request.input_tokens:

@@ -34,7 +34,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class ServerAddress:
     """Where to connect. host, port: the server's. ssl: a context for https, else None."""
 
     host: str
@@ -45,7 +45,7 @@ class Address:
 class Connection(asyncio.Protocol):
     """One socket. It carries one exchange at a time and goes back to its pool only when the response ended cleanly."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "ConnectionPool") -> None:
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-class Pool:
+class ConnectionPool:
     """Open connections to one address. It grows whenever all are busy, and keeps `reserve` idle ones ahead of need.
 
     keep_alive: a used connection idle for longer than this (s) is dropped rather than reused, since servers close idle ones (uvicorn
@@ -143,7 +143,7 @@ class Pool:
 
     def __init__(
         self,
-        address: Address,
+        address: ServerAddress,
         *,
         reserve: int,
         keep_alive: float,

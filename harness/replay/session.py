@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.replay.connection import Address, Exchange, Pool
+from harness.replay.connection import ConnectionPool, Exchange, ServerAddress
 from harness.replay.deadlines import Schedule
 
 Progress = Callable[[int, int], None]
@@ -27,7 +27,7 @@ class Session:
 
     def __init__(
         self,
-        address: Address,
+        address: ServerAddress,
         arrivals: Sequence[float],
         exchanges: Sequence[Exchange],
         *,
@@ -42,7 +42,7 @@ class Session:
         self._arrivals, self._exchanges, self._progress = arrivals, exchanges, progress
         self._request_timeout, self._drain_timeout = request_timeout, drain_timeout
         self._connections, self._spin = connections, spin
-        self._pool = Pool(
+        self._pool = ConnectionPool(
             address,
             reserve=min(connections, len(exchanges)),
             keep_alive=keep_alive,

@@ -58,7 +58,7 @@ class Stamped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class ClockOffset:
     """The engine's monotonic clock against the wall clock of the arrivals; nobody recorded their difference.
 
     A request is queued in the engine after it arrived, so monotonic - wall <= queued - arrival for every one of them. The smallest of
@@ -71,7 +71,7 @@ class Clock:
     reference_queued: float
 
     @classmethod
-    def of(cls, path: Path, rows: Sequence[Stamped]) -> "Clock":
+    def of(cls, path: Path, rows: Sequence[Stamped]) -> "ClockOffset":
         """Raises RecordingError when no request was queued."""
         queued = [(row.queued, row.arrival) for row in rows if row.queued is not None]
         if not queued:
@@ -114,7 +114,7 @@ def read_servingsim(folder: Path, *, model: str | None, hardware: str | None) ->
     if (arguments.get("data_parallel_size") or 1) != 1:
         raise RecordingError(f"{about}: data_parallel_size is {arguments['data_parallel_size']}; only a run of one engine can be imported")
     rows = list(_rows(path))
-    clock = Clock.of(path, rows)
+    clock = ClockOffset.of(path, rows)
     records = [_record(path, row, clock) for row in rows]
     config = chosen("model", model or named_like("model", str(meta["model"]), "--model"))
     limits, assumed = _limits(about, meta, arguments, config["config"])
@@ -168,7 +168,7 @@ def _rows(path: Path) -> Iterable[Stamped]:
         )
 
 
-def _record(path: Path, row: Stamped, clock: Clock) -> tuple[Row, RequestRecord]:
+def _record(path: Path, row: Stamped, clock: ClockOffset) -> tuple[Row, RequestRecord]:
     arrival = row.arrival - clock.arrival
     asked = Row(line=row.line, request_id=row.request_id, arrival=arrival, input_tokens=row.input_tokens, output_tokens=row.output_tokens)
     done = row.first_token is not None and row.last_token is not None
@@ -241,7 +241,7 @@ def _hardware(path: Path, choice: str | None) -> dict[str, Any]:
     return hardware | {key: value for key, value in told.items() if value is not None}
 
 
-def _telemetry(path: Path, rows: Sequence[Stamped], clock: Clock) -> tuple[pd.DataFrame | None, str]:
+def _telemetry(path: Path, rows: Sequence[Stamped], clock: ClockOffset) -> tuple[pd.DataFrame | None, str]:
     """The ticks of timeseries.csv as a run's telemetry, and in words how they were placed in time."""
     if not path.is_file():
         return None, "none recorded"

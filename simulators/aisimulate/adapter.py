@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
-from simulators.aisimulate.files import SYSTEM, Scenario, preemptions, read_rows, to_records, write_trace
-from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, Tables
+from simulators.aisimulate.files import SYSTEM, AISimulateScenario, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.step_points import fit, residuals
@@ -136,7 +136,7 @@ class AISimulate:
     def _device(self, measured: Run) -> Mapping[str, str]:
         return self.devices.get(measured.hardware, self.nearest)
 
-    def _times_from(self, measured: Run, scenario: Scenario, profile: Profile | None) -> str:
+    def _times_from(self, measured: Run, scenario: AISimulateScenario, profile: Profile | None) -> str:
         """Where the step times come from, in words for the report."""
         if profile:
             return profile.profile_id
@@ -146,7 +146,7 @@ class AISimulate:
         )
         return shipped + near
 
-    def _scenario(self, measured: Run, trace: Trace, track: Track, scratch: Path) -> Scenario:
+    def _scenario(self, measured: Run, trace: Trace, track: Track, scratch: Path) -> AISimulateScenario:
         """What is to be simulated. Raises SimulatorError when the run lacks a limit that is needed."""
         said = measured.limits
         device = {"system": HARDWARE, "version": VERSION} if track == "calibrated" else self._device(measured)
@@ -160,7 +160,7 @@ class AISimulate:
             **self._pools(measured, track),
         }
         if track == "shipped":
-            return Scenario(prefix_caching=True if own is None else own, **common)
+            return AISimulateScenario(prefix_caching=True if own is None else own, **common)
         if said.chunked_prefill is False:
             raise SimulatorError(
                 f"aisimulate: run {measured.run_id} has chunked prefill off, which it cannot be set to; use the shipped track"
@@ -169,7 +169,7 @@ class AISimulate:
         if track == "calibrated":
             known_limits(self.system, measured, ("kv_tokens",))
         block = max(said.block_size or BLOCK_SIZE, LEAST_BLOCK_SIZE)
-        return Scenario(
+        return AISimulateScenario(
             prefix_caching=bool(said.prefix_caching) if own is None else own,
             block_size=block,
             blocks=None if said.kv_tokens is None else said.kv_tokens // block,
@@ -186,12 +186,12 @@ class AISimulate:
         pools = Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
         return {"pools": pools, "kv_bytes": kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token}
 
-    def _tables(self, measured: Run, trace: Trace, profile: Profile) -> Tables:
+    def _tables(self, measured: Run, trace: Trace, profile: Profile) -> AISimulateTables:
         """Tables that cover every step of the run and every point of the profile."""
         sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
         points = profile.points()
         contexts = (longest(trace), *(points["prefill_context"] + points["new_tokens"]), *points["context"])
-        return Tables.of(
+        return AISimulateTables.of(
             fit(self.system, profile),
             tokens=int(max(budget, points["new_tokens"].max())),
             batch=int(max(sequences, points["batch"].max() + 1)),
@@ -209,7 +209,7 @@ class AISimulate:
             )
         return profile.frontend
 
-    def _run(self, scenario: Scenario, scratch: Path, *, calibrated: bool) -> Usage:
+    def _run(self, scenario: AISimulateScenario, scratch: Path, *, calibrated: bool) -> Usage:
         """Write its trace and its configuration, and run it."""
         trace, settings, log = scratch / "trace.jsonl", scratch / "prediction.yaml", scratch / "log"
         write_trace(scenario.trace, trace)
@@ -231,7 +231,7 @@ def longest(trace: Trace) -> int:
     return max(r.input_tokens + r.output_tokens for r in trace)
 
 
-def _calibration(tables: Tables, profile: Profile) -> dict[str, Any]:
+def _calibration(tables: AISimulateTables, profile: Profile) -> dict[str, Any]:
     """How well the tables give the profile's own points, those held out of the fit apart."""
     points = profile.points()
     steps = points[points["kind"] != "frontend"].reset_index(drop=True)

@@ -22,7 +22,7 @@ TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class AISimulateScenario:
     """What is to be simulated. Of the engine's limits, those that are None are left to AISimulate's own defaults.
 
     model: folder of a config.json. hardware, version: of the operation times. blocks: KV cache blocks of block_size tokens (None: as many

@@ -57,7 +57,7 @@ MS = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables:
+class AISimulateTables:
     """The two measured quantities on their grids, in s; between the points of a grid AISimulate interpolates linearly.
 
     tokens, gemm: gemm(m). batches, contexts, generation: generation_attention(b, c), a row per batch. prefill: of step times.
@@ -72,7 +72,7 @@ class Tables:
     generation: Floats
 
     @classmethod
-    def of(cls, times: StepTimes, *, tokens: int, batch: int, context: int, apart: bool) -> "Tables":
+    def of(cls, times: StepTimes, *, tokens: int, batch: int, context: int, apart: bool) -> "AISimulateTables":
         """Tables for steps of at most `tokens` prompt tokens, `batch` sequences and `context` tokens each.
 
         apart: whether prefill and decode have instances of their own.

@@ -9,7 +9,7 @@ from results.profile import Profile
 from results.record import Run
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
-from simulators.calibration.tables import SYSTEMS, Tables
+from simulators.calibration.tables import SYSTEMS, OperationTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import interpreter
 from simulators.native.latency.shape import Shape
@@ -72,7 +72,7 @@ class Aic:
         if not bandwidth:
             raise NotAvailable(f"calibration aic: run {measured.run_id} does not say its hardware's memory_bandwidth_gb_s")
         shape = Shape.from_config(measured.config["model"])
-        tables = Tables(
+        tables = OperationTables(
             root=self.folder() / self.devices[measured.hardware],
             framework=measured.system,
             version=measured.version,

@@ -18,7 +18,7 @@ from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
 from simulators.calibration.points import StepSeconds, compose
 from simulators.errors import NotAvailable
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Efficiency, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.resolve import limits_of
@@ -110,7 +110,7 @@ class FirstRequests:
             provenance={"base": self.base.source},
         )
         scaling = Scaling(base=base, parts=_decode_parts(base, self.base.seconds(measured)))
-        fit = Fit(scaling=scaling, trace=_until(measured, max(r.finished or 0.0 for r in early)), limits=limits, early=early)
+        fit = ScalingFit(scaling=scaling, trace=_until(measured, max(r.finished or 0.0 for r in early)), limits=limits, early=early)
         best = fit.best(self.iterations)
         return replace(scaling.at(best), provenance={**base.provenance, **fit.told(best)})
 
@@ -146,7 +146,7 @@ class Scaling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class ScalingFit:
     """What the three numbers are judged by: our own simulator on the requests up to the last early one's end."""
 
     scaling: Scaling
@@ -184,7 +184,7 @@ class Fit:
         """Simulated over measured TTFT, and TPOT (of those that have one)."""
         profile = self.scaling.at(factors)
         half = float(factors[2]) / 2
-        served = serve(self.trace, self.limits, Measured(profile), frontend=Frontend(before=half, after=half))
+        served = serve(self.trace, self.limits, MeasuredStepTime(profile), frontend=Frontend(before=half, after=half))
         simulated = {r.request_id: r for r in served.records if r.error is None}
         pairs = [(_latencies(simulated[r.request_id]), _latencies(r)) for r in self.early if r.request_id in simulated]
         ttft = np.array([mine[0] / theirs[0] for mine, theirs in pairs if theirs[0] > 0])

@@ -11,7 +11,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from simulators.calibration.tables import Grid, OutsideTables, Tables
+from simulators.calibration.tables import OperationTables, OutsideTables, TableGrid
 from simulators.errors import SimulatorError
 from simulators.native.latency.shape import Shape
 
@@ -56,7 +56,7 @@ class Steps:
     """Step times of one model on one device, split over `tensor_parallel` of them. memory_bandwidth: bytes/s of one device."""
 
     shape: Shape
-    tables: Tables
+    tables: OperationTables
     overheads: Overheads
     memory_bandwidth: float
     tensor_parallel: int = 1
@@ -152,7 +152,7 @@ class Steps:
         return held / kernels.l2_bandwidth + (moved - held) / memory
 
 
-def _whole(grid: Grid, size: int) -> float:
+def _whole(grid: TableGrid, size: int) -> float:
     """s of a message; one beyond the table's largest goes in equal parts one after another."""
     parts = math.ceil(size / float(grid.axes["message_size"][-1]))
     return parts * grid.at(message_size=size / parts)

@@ -32,7 +32,7 @@ class OutsideTables(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class TableGrid:
     """A measured quantity over a rectangular grid. axes: ascending, > 0. values: s, NaN where nothing was measured. name: for messages."""
 
     name: str
@@ -40,7 +40,7 @@ class Grid:
     values: Floats
 
     @classmethod
-    def of(cls, name: str, rows: pd.DataFrame, axes: Sequence[str]) -> "Grid":
+    def of(cls, name: str, rows: pd.DataFrame, axes: Sequence[str]) -> "TableGrid":
         """From rows with a `latency` in ms; the median of rows that share a point (several kernels, or repeats)."""
         times = rows.groupby(list(axes))["latency"].median() * MS
         times = times[times > 0]
@@ -77,7 +77,7 @@ def _say(point: Mapping[str, float]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables:
+class OperationTables:
     """All tables of one device for one framework.
 
     root: the folder of its data. version: of the engine; a table measured with it is taken, else the newest one. GPUs: of the collectives.
@@ -94,41 +94,41 @@ class Tables:
     all_reduce: str
 
     @cached_property
-    def gemm(self) -> Grid:
+    def gemm(self) -> TableGrid:
         """Of a product of (m, k) by (k, n)."""
         rows, name = self._read("gemm", "gemm_perf")
-        return Grid.of(name, rows[rows["gemm_dtype"] == DTYPE], ("m", "n", "k"))
+        return TableGrid.of(name, rows[rows["gemm_dtype"] == DTYPE], ("m", "n", "k"))
 
     @cached_property
-    def prompt_attention(self) -> Grid:
+    def prompt_attention(self) -> TableGrid:
         """Of causal attention of batch_size whole prompts of `isl` tokens each to themselves."""
         rows, name = self._attention("context_attention_perf")
-        return Grid.of(name, rows, ("batch_size", "isl"))
+        return TableGrid.of(name, rows, ("batch_size", "isl"))
 
     @cached_property
-    def decode_attention(self) -> Grid:
+    def decode_attention(self) -> TableGrid:
         """Of batch_size sequences, one new token each on `step` cached ones."""
         rows, name = self._attention("generation_attention_perf")
-        return Grid.of(name, rows, ("batch_size", "step"))
+        return TableGrid.of(name, rows, ("batch_size", "step"))
 
     @cached_property
-    def reduce(self) -> Grid:
+    def reduce(self) -> TableGrid:
         """Of an all-reduce of `message_size` elements over `gpus` devices with the framework's own kernel."""
         rows, name = self._read("comm", "custom_allreduce_perf", need={"num_gpus": self.gpus})
         chosen = rows[rows["kernel_source"].str.endswith(self.all_reduce)]
         if chosen.empty:
             raise NotAvailable(f"{name} has no kernel source that ends in {self.all_reduce!r}; it has {sorted(set(rows['kernel_source']))}")
-        return Grid.of(name, chosen, ("message_size",))
+        return TableGrid.of(name, chosen, ("message_size",))
 
     @cached_property
-    def gather(self) -> Grid:
+    def gather(self) -> TableGrid:
         """Of NCCL's all-gather of `message_size` elements in all."""
         rows, name = self._read("comm", "nccl_perf", need={"num_gpus": self.gpus, "op_name": "all_gather"}, framework="nccl")
-        return Grid.of(name, rows[rows["nccl_dtype"].isin(COMM_DTYPES)], ("message_size",))
+        return TableGrid.of(name, rows[rows["nccl_dtype"].isin(COMM_DTYPES)], ("message_size",))
 
     def used(self) -> list[str]:
         """The tables that were read, by name."""
-        return sorted(str(v.name) for k, v in vars(self).items() if isinstance(v, Grid))
+        return sorted(str(v.name) for k, v in vars(self).items() if isinstance(v, TableGrid))
 
     def _attention(self, file: str) -> tuple[pd.DataFrame, str]:
         need = {"num_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim, "kv_cache_dtype": DTYPE}

@@ -58,7 +58,7 @@ DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; a reques
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class DistServeScenario:
     """What is to be simulated. worker: settings of its workers, none for its own. table: step times in its format, None for its own."""
 
     trace: Trace
@@ -176,13 +176,13 @@ class DistServeSim:
     def _source(self) -> Repository:
         return Repository(name=NAME, url=self.repository, commit=self.commit)
 
-    def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
+    def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> DistServeScenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
         trace = sent_trace(self.system, measured)
         if self.topology == "pd":
             trace = handed_over(trace)
         longest = max(r.input_tokens for r in trace)
-        shipped = Scenario(
+        shipped = DistServeScenario(
             trace=trace, model=self.shipped_model, tensor_parallel=self.shipped_tensor_parallel, worker={}, pools=self._pools(None)
         )
         if track == "shipped":
@@ -215,7 +215,7 @@ class DistServeSim:
         rate = transfer_rate(self.system, measured) if measured else None
         return Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
 
-    def _run(self, scenario: Scenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
+    def _run(self, scenario: DistServeScenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
         """Write the job, run the driver, return what it used and its report."""
         checkout, python, log = self._source().checkout(), interpreter(self.environment), scratch / "log"
         job = {

@@ -26,7 +26,7 @@ SECONDS_TO_MS = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class StageFit:
     """Coefficients (a, b, c) in s, and the number of sequences from which `large` counts."""
 
     prefill: Floats
@@ -48,7 +48,7 @@ class Fit:
         }
 
 
-def fit_times(profile: Profile, times: StepTimes, *, budget: int, longest: int) -> Fit:
+def fit_times(profile: Profile, times: StepTimes, *, budget: int, longest: int) -> StageFit:
     """Fit the profile's points that are not held out. Prompts longer than the engine's budget are the sums of their chunks (`times`).
 
     longest: tokens of the longest prompt that will be asked for.
@@ -71,4 +71,4 @@ def fit_times(profile: Profile, times: StepTimes, *, budget: int, longest: int) 
             (small, error_below), (large, error_above) = robust_fit(design[below], time[below]), robust_fit(design[~below], time[~below])
             if error_below + error_above < min(best[0], error * SPLIT_GAIN):
                 best = (error_below + error_above, small, large, int(threshold))
-    return Fit(prefill=prefill, small=best[1], large=best[2], threshold=best[3])
+    return StageFit(prefill=prefill, small=best[1], large=best[2], threshold=best[3])

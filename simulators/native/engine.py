@@ -23,7 +23,7 @@ class Step(NamedTuple):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Engine:
+class EngineModel:
     """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`.
 
     in_flight: as of `run`. slowdown: factor on its steps (1: none). where: for an error, which of several engines it is. awaited: when the
@@ -81,7 +81,7 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
     Sequences get their times while this runs: exhaust it. Raises SimulatorError when nothing goes on though sequences are unfinished
     (some limits let requests preempt each other for ever, in vLLM too).
     """
-    engine = Engine(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
+    engine = EngineModel(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
     arriving = iter(sequences)
     following = next(arriving, None)
     now = 0.0

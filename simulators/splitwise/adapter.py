@@ -38,7 +38,7 @@ from simulators.inputs import (
     transfer_rate,
 )
 from simulators.simulator import Coverage
-from simulators.splitwise.files import ENGINE, SHIFT, Limits, Names, Scenario, asked_tokens, write_job
+from simulators.splitwise.files import ENGINE, SHIFT, SplitwiseLimits, SplitwiseNames, SplitwiseScenario, asked_tokens, write_job
 from simulators.splitwise.records import LOCKED, read_results, to_records
 
 NAME = "splitwise_sim"
@@ -178,7 +178,7 @@ class SplitwiseSim:
     def _shipped(self) -> str:
         return f"{self.shipped_model} on {self.shipped_tensor_parallel} x {self.shipped_hardware}"
 
-    def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> Scenario:
+    def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> SplitwiseScenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
         trace, apart = sent_trace(self.system, measured), self.topology == "pd"
         shipped, calibrated = track == "shipped", track == "calibrated"
@@ -186,10 +186,10 @@ class SplitwiseSim:
         if not shipped:
             kv_tokens, batch, budget = known_limits(self.system, measured, ("kv_tokens", "max_num_seqs", "max_num_batched_tokens"))
             kv = kv_shape(self.system, measured.config.get("model") or {})
-            limits = Limits(kv_tokens=kv_tokens, kv=kv, batch=batch, budget=budget, preemptions=self.max_preemptions)
-        return Scenario(
+            limits = SplitwiseLimits(kv_tokens=kv_tokens, kv=kv, batch=batch, budget=budget, preemptions=self.max_preemptions)
+        return SplitwiseScenario(
             trace=handed_over(trace) if apart else trace,
-            names=ENGINE if calibrated else Names(model=self.shipped_model, hardware=self.shipped_hardware),
+            names=ENGINE if calibrated else SplitwiseNames(model=self.shipped_model, hardware=self.shipped_hardware),
             instance=self.instance,
             tensor_parallel=measured.limits.tensor_parallel if calibrated else self.shipped_tensor_parallel,
             limits=limits,
@@ -201,7 +201,7 @@ class SplitwiseSim:
         rate = None if shipped else transfer_rate(self.system, measured)
         return Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
 
-    def _run(self, scenario: Scenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
+    def _run(self, scenario: SplitwiseScenario, points: pd.DataFrame | None, scratch: Path) -> tuple[Usage, dict[str, Any]]:
         """Write the files, run the driver, return what it used and its report."""
         checkout, python, log = self._source().checkout(), interpreter(self.environment), scratch / "log"
         job = {**write_job(scenario, scratch), "checkout": str(checkout), "out": str(scratch), "probes": _probes(points)}
@@ -219,7 +219,7 @@ class SplitwiseSim:
         return usage, dict(json.loads((scratch / "report.json").read_text()))
 
 
-def refuse_too_large(scenario: Scenario) -> None:
+def refuse_too_large(scenario: SplitwiseScenario) -> None:
     """Raise SimulatorError naming a request that would never fit: it and all after it would be missing from the output."""
     for request in scenario.trace:
         total = request.input_tokens + asked_tokens(request)
@@ -236,7 +236,7 @@ def _probes(points: pd.DataFrame | None) -> list[dict[str, int]]:
     return [{"tokens": round(new), "batch": round(batch)} for new, batch in zip(points["new_tokens"], points["batch"], strict=True)]
 
 
-def _count_outside(scenario: Scenario, out: Any) -> int:
+def _count_outside(scenario: SplitwiseScenario, out: Any) -> int:
     """Steps whose composition the profile did not measure, where the step times are extended along their last slope."""
     assert scenario.times is not None and scenario.limits is not None
     outside = 0

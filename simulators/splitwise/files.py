@@ -21,14 +21,14 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class SplitwiseNames:
     """Keys of its table of step times."""
 
     model: str
     hardware: str
 
 
-ENGINE = Names(model="engine-model", hardware="engine-device")
+ENGINE = SplitwiseNames(model="engine-model", hardware="engine-device")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SplitwiseLimits:
     """Of one instance: KV cache and its tokens' shape, sequences and tokens of a step, and how often a decode may be pushed aside."""
 
     kv_tokens: int
@@ -52,14 +52,14 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class SplitwiseScenario:
     """What is to be simulated. limits: None for its own defaults. times: of the calibrated track. pools: None when colocated."""
 
     trace: Trace
-    names: Names
+    names: SplitwiseNames
     instance: Literal["splitwise", "orca"]
     tensor_parallel: int
-    limits: Limits | None = None
+    limits: SplitwiseLimits | None = None
     times: StepTimes | None = None
     pools: Pools | None = None
 
@@ -181,7 +181,7 @@ def write_schedulers(pools: Pools, folder: Path) -> str:
     return str(folder)
 
 
-def write_job(scenario: Scenario, scratch: Path) -> dict[str, Any]:
+def write_job(scenario: SplitwiseScenario, scratch: Path) -> dict[str, Any]:
     """All its files, into `scratch`; returns what the driver is to lay over its own config files (see driver.py)."""
     write_trace(scenario.trace, scratch / "trace.csv")
     pools, limits, size = scenario.pools, scenario.limits, f"{scenario.names.model}-fp16"

@@ -24,9 +24,9 @@ from simulators.simulator import Coverage
 from simulators.vidur.device_times import DeviceTimes
 from simulators.vidur.files import (
     Forest,
-    Limits,
-    Names,
-    Scenario,
+    VidurLimits,
+    VidurNames,
+    VidurScenario,
     flags,
     grid_for,
     model_fields,
@@ -37,14 +37,14 @@ from simulators.vidur.files import (
     write_profile,
     write_trace,
 )
-from simulators.vidur.profile_times import Calibration
+from simulators.vidur.profile_times import ProfileTimes
 from simulators.vidur.records import read_output, records
 from simulators.vidur.tables import Source, up
 from workloads.trace import Trace
 
 DRIVER = Path(__file__).with_name("driver.py")
 REPORT = "report.json"  # of the driver
-MEASURED = Names(model="measured-model", device="measured-device", network="measured-network")
+MEASURED = VidurNames(model="measured-model", device="measured-device", network="measured-network")
 SHIPPED_BLOCK_SIZE = 16  # tokens: the only one that Vidur's own profiles were measured with
 SHIPPED_GRANULARITY = 64  # tokens of context: git's default
 SHIPPED_BATCH, SHIPPED_BUDGET = 128, 4096  # sequences, tokens per step: the largest of its schedulers' defaults
@@ -171,7 +171,7 @@ class Vidur:
             telemetry=None,
         )
 
-    def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> Calibration | DeviceTimes | None:
+    def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> ProfileTimes | DeviceTimes | None:
         """Where the times are from; None: the profiles that Vidur ships."""
         why = self.why_not_shipped()
         if track == "matched" and stored(self._roots()):
@@ -186,9 +186,9 @@ class Vidur:
             return None
         if profile is None:
             raise NotAvailable(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
-        return Calibration.of(profile)
+        return ProfileTimes.of(profile)
 
-    def _scenario(self, measured: Run, track: Track, calibration: Calibration | DeviceTimes | None) -> Scenario:
+    def _scenario(self, measured: Run, track: Track, calibration: ProfileTimes | DeviceTimes | None) -> VidurScenario:
         """What is to be simulated, in numbers. Raises SimulatorError when the run lacks a request or a limit."""
         if all(r.sent is None for r in measured.records):
             raise SimulatorError(f"vidur: run {measured.run_id} sent no request, so there is nothing to simulate")
@@ -202,7 +202,7 @@ class Vidur:
             whole_prompts=self.scheduler == "orca",
             granularity=self._granularity(trace) if steps else SHIPPED_GRANULARITY,
         )
-        return Scenario(
+        return VidurScenario(
             source=self.source,
             scheduler=self.scheduler,
             trace=trace,
@@ -215,7 +215,7 @@ class Vidur:
             forest=Forest(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Forest)}),
         )
 
-    def _write(self, measured: Run, scenario: Scenario, calibration: Calibration | DeviceTimes | None, scratch: Path) -> list[str]:
+    def _write(self, measured: Run, scenario: VidurScenario, calibration: ProfileTimes | DeviceTimes | None, scratch: Path) -> list[str]:
         """Write every input file, and return the command line."""
         job: dict[str, Any] = {"model": None, "device": None, "node": None, "probes": [], "report": str(scratch / REPORT)}
         files: Mapping[str, Path] | None = None if calibration else self._shipped_files()
@@ -264,14 +264,14 @@ class Vidur:
     def _checkout(self) -> Path:
         return (ROOT / str(self.checkout)).resolve()
 
-    def _shipped_names(self) -> Names:
-        return Names(model=self.shipped_model, device=self.shipped_device, network=self.shipped_network)
+    def _shipped_names(self) -> VidurNames:
+        return VidurNames(model=self.shipped_model, device=self.shipped_device, network=self.shipped_network)
 
     def _shipped_files(self) -> dict[str, Path]:
         return shipped_files(self._checkout(), self._shipped_names())
 
 
-def _limits(measured: Run, block_size: int | None) -> Limits:
+def _limits(measured: Run, block_size: int | None) -> VidurLimits:
     """The engine's own limits; block_size: in place of the engine's (the KV capacity in tokens stays)."""
     said = measured.limits
     needed = ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", *(() if block_size else ("block_size",)))
@@ -280,10 +280,10 @@ def _limits(measured: Run, block_size: int | None) -> Limits:
         raise SimulatorError(f"vidur: run {measured.run_id} does not say the engine's {', '.join(unknown)}, so Vidur cannot be set alike")
     block = block_size or int(said.block_size or 0)
     kv, batch, tokens = (int(value or 0) for value in (said.kv_tokens, said.max_num_seqs, said.max_num_batched_tokens))
-    return Limits(num_blocks=kv // block, block_size=block, batch=batch, tokens=tokens)
+    return VidurLimits(num_blocks=kv // block, block_size=block, batch=batch, tokens=tokens)
 
 
-def _model(measured: Run, scenario: Scenario) -> dict[str, Any]:
+def _model(measured: Run, scenario: VidurScenario) -> dict[str, Any]:
     config = measured.config.get("model") or {}
     length = measured.limits.max_model_len or config.get("max_position_embeddings") or scenario.max_tokens
     try:

@@ -17,9 +17,9 @@ from results.record import Run
 from simulators.errors import NotAvailable
 from simulators.foreign.step_points import residuals
 from simulators.vidur.profile_times import PROBE, probes, widened
-from simulators.vidur.records import Step
+from simulators.vidur.records import VidurStep
 from simulators.vidur.tables import OPERATIONS as LINEAR
-from simulators.vidur.tables import SECONDS_TO_MS, Grid, Source
+from simulators.vidur.tables import SECONDS_TO_MS, ProfileGrid, Source
 
 SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
 LEAST = 24  # points of a kind: a forest trained on fewer is a stair of a few steps
@@ -68,11 +68,11 @@ class DeviceTimes:
         """The engine's measured steps, as driver.py can ask for them."""
         return probes(self.points)
 
-    def widen(self, grid: Grid) -> Grid:
+    def widen(self, grid: ProfileGrid) -> ProfileGrid:
         """A grid that covers the engine's measured steps too, so that every one of them can be predicted."""
         return widened(grid, self.points)
 
-    def tables(self, grid: Grid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def tables(self, grid: ProfileGrid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
         """mlp.csv and attention.csv, without the columns that name the model; whatever grid and source, as Vidur's scripts write."""
         return self.linear(), self.attention()
 
@@ -88,7 +88,7 @@ class DeviceTimes:
         wide = _wide(rows, keys)
         return wide.assign(is_prefill=wide["prefill_chunk_size"] > 0, **{f"time_stats.{name}.median": 0.0 for name in EMPTY}).fillna(0.0)
 
-    def summary(self, predicted: Sequence[float], steps: Sequence[Step]) -> dict[str, Any]:
+    def summary(self, predicted: Sequence[float], steps: Sequence[VidurStep]) -> dict[str, Any]:
         """What a run keeps of it, JSON-able. predicted: s per probe.
 
         steps_outside: how many of the simulated steps lie beyond what was timed, where the forests stay flat. residuals: of Vidur's steps

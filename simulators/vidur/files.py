@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from simulators.errors import SimulatorError
-from simulators.vidur.tables import TOKENS_STEP, Grid, Source, collective_rows, up
+from simulators.vidur.tables import TOKENS_STEP, ProfileGrid, Source, collective_rows, up
 from workloads.trace import Trace
 
 TRACE_DATE = "2023-08-21"  # the PyPI release drops every row of another date without a word
@@ -23,7 +23,7 @@ SHIPPED_MAX_TOKENS = 4096  # Vidur's default for one request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class VidurNames:
     """How Vidur finds a model, a device and a machine (a network of devices)."""
 
     model: str
@@ -32,7 +32,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class VidurLimits:
     """The engine's limits in Vidur's terms; tokens is the budget of a step."""
 
     num_blocks: int
@@ -54,7 +54,7 @@ class Forest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class VidurScenario:
     """What is to be simulated.
 
     limits: None leaves Vidur's own defaults (as shipped). measured: the profile holds whole steps measured on the engine, so that
@@ -64,12 +64,12 @@ class Scenario:
     source: Source
     scheduler: str
     trace: Trace
-    names: Names
-    limits: Limits | None
+    names: VidurNames
+    limits: VidurLimits | None
     measured: bool
     tensor_parallel: int
     watermark: float
-    grid: Grid
+    grid: ProfileGrid
     forest: Forest
 
     @property
@@ -79,7 +79,7 @@ class Scenario:
         return max(up(longest + 1, TOKENS_STEP), SHIPPED_MAX_TOKENS if self.limits is None else 0)
 
 
-def grid_for(trace: Trace, *, batch: int, budget: int, whole_prompts: bool, granularity: int) -> Grid:
+def grid_for(trace: Trace, *, batch: int, budget: int, whole_prompts: bool, granularity: int) -> ProfileGrid:
     """The smallest grid that covers every step a trace can lead to.
 
     batch, budget: sequences and tokens of a step, at most. whole_prompts: whether a step takes prompts whole, whatever the budget.
@@ -89,7 +89,7 @@ def grid_for(trace: Trace, *, batch: int, budget: int, whole_prompts: bool, gran
     batch = min(batch, len(trace))
     everything = sum(r.input_tokens + r.output_tokens for r in trace)
     step = min(batch * longest if whole_prompts else max(budget, batch), everything)
-    return Grid(
+    return ProfileGrid(
         tokens=up(step, TOKENS_STEP),
         chunk=up(min(longest, step), 32),
         batch=batch,
@@ -98,7 +98,7 @@ def grid_for(trace: Trace, *, batch: int, budget: int, whole_prompts: bool, gran
     )
 
 
-def refuse_too_long(scenario: Scenario, max_model_len: int | None) -> None:
+def refuse_too_long(scenario: VidurScenario, max_model_len: int | None) -> None:
     """Raise SimulatorError naming the first request that Vidur would cut, never schedule, or restart for ever."""
     limits = scenario.limits
     for request in scenario.trace:
@@ -140,7 +140,7 @@ def model_fields(name: str, config: Mapping[str, Any], max_model_len: int, sourc
 
 
 def write_profile(
-    linear: pd.DataFrame, attention: pd.DataFrame, scenario: Scenario, model: Mapping[str, Any], folder: Path
+    linear: pd.DataFrame, attention: pd.DataFrame, scenario: VidurScenario, model: Mapping[str, Any], folder: Path
 ) -> dict[str, Path] | None:
     """Write the profile's tables under `folder`: for PyPI the datasets of its cache folder (None), for git files, returned by flag.
 
@@ -192,7 +192,7 @@ def _dataset(folder: Path, config: Mapping[str, str], frames: Mapping[str, pd.Da
         frame.to_csv(snapshot / f"{name}.csv.xz", index=False)
 
 
-def shipped_files(checkout: Path, names: Names) -> dict[str, Path]:
+def shipped_files(checkout: Path, names: VidurNames) -> dict[str, Path]:
     """The profiles of a git checkout that the as-shipped track reads, by flag."""
     compute = checkout / "data" / "profiling" / "compute" / names.device / names.model
     network = checkout / "data" / "profiling" / "network" / names.network
@@ -225,7 +225,7 @@ def write_package(checkout: Path, folder: Path) -> None:
     (package / "__init__.py").write_text(f"__path__ = [{str(checkout / 'vidur')!r}]\n")
 
 
-def flags(scenario: Scenario, *, trace: Path, out: Path, cache: Path, files: Mapping[str, Path] | None) -> list[str]:
+def flags(scenario: VidurScenario, *, trace: Path, out: Path, cache: Path, files: Mapping[str, Path] | None) -> list[str]:
     """Vidur's command line. trace, out, cache: its input file and its folders. files: profile CSVs by flag (git)."""
     shared: dict[str, Any] = {
         "seed": scenario.forest.seed,
@@ -251,7 +251,7 @@ def flags(scenario: Scenario, *, trace: Path, out: Path, cache: Path, files: Map
     return [word for name, value in every.items() for word in (f"--{name}", str(value))] + switches
 
 
-def _limit_flags(scenario: Scenario) -> dict[str, Any]:
+def _limit_flags(scenario: VidurScenario) -> dict[str, Any]:
     limits, scheduler = scenario.limits, f"{scenario.scheduler}_scheduler_config_"
     if limits is None:
         return {}
@@ -266,7 +266,7 @@ def _limit_flags(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _predictor_flags(scenario: Scenario, cache: Path, files: Mapping[str, Path] | None) -> dict[str, Any]:
+def _predictor_flags(scenario: VidurScenario, cache: Path, files: Mapping[str, Path] | None) -> dict[str, Any]:
     grid, forest = scenario.grid, scenario.forest
     values: dict[str, Any] = {
         "num_estimators": forest.n_estimators,

@@ -9,14 +9,14 @@ import pandas as pd
 from results.profile import Profile
 from simulators.foreign.step_points import residuals
 from simulators.foreign.step_times import StepTimes
-from simulators.vidur.records import Step
-from simulators.vidur.tables import TOKENS_STEP, Grid, Source, attention_rows, mlp_rows, up
+from simulators.vidur.records import VidurStep
+from simulators.vidur.tables import TOKENS_STEP, ProfileGrid, Source, attention_rows, mlp_rows, up
 
 PROBE = ("new_tokens", "prefill_context", "batch", "context")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class ProfileTimes:
     """A profile, made ready: its id, the step times fitted to it, and every point of it that is a step, in a fixed order."""
 
     profile_id: str
@@ -27,13 +27,13 @@ class Calibration:
     block_size: ClassVar[int | None] = None  # the engine's own
 
     @classmethod
-    def of(cls, profile: Profile) -> "Calibration":
+    def of(cls, profile: Profile) -> "ProfileTimes":
         """Raises SimulatorError when the profile does not suffice."""
         points = profile.points()
         steps = points[points["kind"] != "frontend"].reset_index(drop=True)
         return cls(profile_id=profile.profile_id, times=StepTimes.fit("vidur", profile), points=steps)
 
-    def tables(self, grid: Grid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def tables(self, grid: ProfileGrid, layers: int, source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
         """mlp.csv and attention.csv, without the columns that name the model."""
         return mlp_rows(self.times, grid, layers), attention_rows(self.times, grid, layers, source)
 
@@ -41,11 +41,11 @@ class Calibration:
         """The points as steps that driver.py can ask for."""
         return probes(self.points)
 
-    def widen(self, grid: Grid) -> Grid:
+    def widen(self, grid: ProfileGrid) -> ProfileGrid:
         """A grid that covers the points too, so that every one of them can be predicted."""
         return widened(grid, self.points)
 
-    def summary(self, predicted: Sequence[float], steps: Sequence[Step]) -> dict[str, Any]:
+    def summary(self, predicted: Sequence[float], steps: Sequence[VidurStep]) -> dict[str, Any]:
         """What a run keeps of it, JSON-able. predicted: s per probe.
 
         steps_outside: how many of the simulated steps lie beyond what was measured, where the step times go on along their last slope.
@@ -67,12 +67,12 @@ def probes(points: pd.DataFrame) -> list[dict[str, int]]:
     return [dict(zip(PROBE, map(int, row), strict=True)) for row in points[list(PROBE)].astype(float).round().to_numpy()]
 
 
-def widened(grid: Grid, points: pd.DataFrame) -> Grid:
+def widened(grid: ProfileGrid, points: pd.DataFrame) -> ProfileGrid:
     """A grid that covers these steps too."""
     if points.empty:
         return grid
     new, before, batch, context = (points[column].max() for column in PROBE)
-    return Grid(
+    return ProfileGrid(
         tokens=max(grid.tokens, up(new + batch, TOKENS_STEP)),
         chunk=max(grid.chunk, up(new, 32)),
         batch=max(grid.batch, int(batch)),

@@ -23,7 +23,7 @@ TOLERANCE = 1e-6  # s between the two files' accounts of one request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RequestTimes:
     """One request's times, in s after its arrival, and how often it was preempted and started again."""
 
     ttft: float
@@ -33,7 +33,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class VidurStep:
     """One step of the engine: its composition, and when it ended (s). context: mean KV tokens of its decodes, 0 without any."""
 
     end: float
@@ -45,7 +45,7 @@ class Step:
     context: float
 
 
-def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list[Outcome], list[Step]]:
+def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list[RequestTimes], list[VidurStep]]:
     """Both files of Vidur's output folder. Raises SimulatorError when one is missing, cut short, or not what was asked."""
     try:
         return read_outcomes(out, requests, log), read_steps(out, requests)
@@ -53,7 +53,7 @@ def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list
         raise SimulatorError(f"vidur: its output in {out} cannot be read: {type(error).__name__}: {error}; {describe_log(log)}") from error
 
 
-def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[Outcome]:
+def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[RequestTimes]:
     """request_metrics.csv, in the requests' order. Raises SimulatorError for missing rows, NaN and changed token counts."""
     with (out / "request_metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -65,7 +65,7 @@ def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[Out
         values = {column: float(row.get(column) or "nan") for column in COLUMNS}
         check_finite("vidur", ids[index], values, log)
         _check_tokens(requests[index], int(values["request_num_prefill_tokens"]), int(values["request_num_decode_tokens"]), log)
-        outcomes[index] = Outcome(
+        outcomes[index] = RequestTimes(
             ttft=values["prefill_e2e_time"],
             e2e=values["request_e2e_time"],
             delay=values["request_scheduling_delay"],
@@ -82,7 +82,7 @@ def _check_tokens(request: Request, inputs: int, outputs: int, log: Path) -> Non
         )
 
 
-def read_steps(out: Path, requests: Sequence[Request]) -> list[Step]:
+def read_steps(out: Path, requests: Sequence[Request]) -> list[VidurStep]:
     """chrome_trace.json as steps in their order. A restarted request's prefill is not told apart from its decodes."""
     events = json.loads((out / "chrome_trace.json").read_text())["traceEvents"]
     done = [0] * len(requests)
@@ -93,7 +93,7 @@ def read_steps(out: Path, requests: Sequence[Request]) -> list[Step]:
         prefill = [(done[r], t) for r, t in zip(rows, tokens, strict=True) if done[r] < requests[r].input_tokens]
         contexts = [done[r] + 1 for r in rows if done[r] >= requests[r].input_tokens]
         steps.append(
-            Step(
+            VidurStep(
                 end=(event["ts"] + event["dur"]) / 1e6,
                 rows=rows,
                 tokens=tokens,
@@ -108,7 +108,7 @@ def read_steps(out: Path, requests: Sequence[Request]) -> list[Step]:
     return steps
 
 
-def token_times(steps: Sequence[Step], requests: Sequence[Request]) -> list[list[float]]:
+def token_times(steps: Sequence[VidurStep], requests: Sequence[Request]) -> list[list[float]]:
     """Per request, the end of each step that gave it a token: the one that ends its prefill, and every one after it."""
     done = [0] * len(requests)
     times: list[list[float]] = [[] for _ in requests]
@@ -123,8 +123,8 @@ def token_times(steps: Sequence[Step], requests: Sequence[Request]) -> list[list
 def records(
     requests: Sequence[Request],
     arrivals: Mapping[int, float],
-    outcomes: Sequence[Outcome],
-    steps: Sequence[Step],
+    outcomes: Sequence[RequestTimes],
+    steps: Sequence[VidurStep],
     *,
     offset: float,
     log: Path,

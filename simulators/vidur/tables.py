@@ -48,7 +48,7 @@ def up(value: float, step: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class ProfileGrid:
     """What the tables must cover, in tokens and sequences: a step's tokens, one prefill chunk, a decode batch, one request's context.
 
     granularity: tokens between two context rows (Vidur rounds contexts up to it).
@@ -72,7 +72,7 @@ def decode_attention(times: StepTimes, batch: npt.ArrayLike, context: npt.ArrayL
     return np.asarray(times.decode_step(batch, context) - linear(times, batch))
 
 
-def mlp_rows(times: StepTimes, grid: Grid, layers: int) -> pd.DataFrame:
+def mlp_rows(times: StepTimes, grid: ProfileGrid, layers: int) -> pd.DataFrame:
     """mlp.csv without its model columns: a row per number of tokens; ms per layer.
 
     Vidur looks up multiples of TOKENS_STEP only; the rows around each hold its time, so that every tree of the forest sees it.
@@ -84,7 +84,7 @@ def mlp_rows(times: StepTimes, grid: Grid, layers: int) -> pd.DataFrame:
     return pd.DataFrame({"num_tokens": tokens, **zeros, "time_stats.mlp_up_proj.median": milliseconds})
 
 
-def attention_rows(times: StepTimes, grid: Grid, layers: int, source: Source) -> pd.DataFrame:
+def attention_rows(times: StepTimes, grid: ProfileGrid, layers: int, source: Source) -> pd.DataFrame:
     """attention.csv without its model columns: a row per lookup that Vidur can make; ms per layer.
 
     A row holds the time at the middle of the values that are rounded up to it. The PyPI release looks a prefill chunk up at the

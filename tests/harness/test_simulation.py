@@ -8,7 +8,7 @@ import pytest
 from harness.settings import Paths
 from harness.simulation import Simulation, outcome_path
 from results.profile import Profile
-from results.record import NotAvailable, Run, Track
+from results.record import Run, Track, Unavailable
 from results.storage.durable import write_text
 from results.storage.store import run_folders, write_run
 from simulators.calibration.sources import Measured
@@ -39,7 +39,7 @@ def simulation(folder: Path, simulator: Fickle) -> Simulation:
     return Simulation(simulators={"fickle": simulator}, tracks=["matched"], calibration=Measured(), paths=paths)
 
 
-@pytest.mark.parametrize("error", [NotAvailable("no copy of it here"), SimulatorError("exit code 3")])
+@pytest.mark.parametrize("error", [Unavailable("no copy of it here"), SimulatorError("exit code 3")])
 def test_an_older_run_is_not_left_in_the_place_of_one_that_failed(tmp_path: Path, error: RuntimeError) -> None:
     measured = make_run()
     write_run(tmp_path / "runs", measured)

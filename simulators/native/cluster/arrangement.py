@@ -15,7 +15,7 @@ from simulators.native.cluster.loop import Cluster
 from simulators.native.cluster.placement import Placement
 from simulators.native.cluster.pools import Disaggregated, Splitwise
 from simulators.native.cluster.routers import ROUTERS, Random
-from simulators.native.engine import Engine
+from simulators.native.engine import EngineModel
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits
@@ -119,7 +119,7 @@ class Arrangement:
     def cluster(self, limits: Limits, step_time: StepTime, *, policy: str = "vllm_v1", kv_bytes_per_token: float = 0.0) -> Cluster:
         """The engines, idle."""
         engines = [
-            Engine(scheduler=POLICIES[policy](limits), step_time=step_time, in_flight=limits.in_flight, where=f" of instance {i}")
+            EngineModel(scheduler=POLICIES[policy](limits), step_time=step_time, in_flight=limits.in_flight, where=f" of instance {i}")
             for i in range(self.instances)
         ]
         instances = [Instance(index=i, engine=engine) for i, engine in enumerate(engines)]

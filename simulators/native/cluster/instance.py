@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from simulators.native.engine import Engine, Step
+from simulators.native.engine import EngineModel, Step
 from simulators.native.kv.kv_cache import KVCache
 from simulators.native.scheduling.scheduler import Scheduler
 from simulators.native.sequence import Sequence
@@ -14,7 +14,7 @@ class Instance:
     """index: its place in the cluster. sequences: those here and unfinished, by index. peak_blocks: most KV blocks held at once."""
 
     index: int
-    engine: Engine
+    engine: EngineModel
     sequences: dict[int, Sequence] = field(default_factory=dict)
     peak_blocks: int = 0
 

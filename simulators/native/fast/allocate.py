@@ -4,20 +4,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.native import engine as readable
-from simulators.native.fast.records import BATCH, BLOCK, CLOCK, FOUND, LEVEL, LIMITS, NONE, RUN, SEQUENCE, Array, Engine, Pool, no_work
+from simulators.native.fast.records import (
+    BATCH,
+    BLOCK,
+    CLOCK,
+    FOUND,
+    LEVEL,
+    LIMITS,
+    NONE,
+    RUN,
+    SEQUENCE,
+    Array,
+    BlockArrays,
+    EngineArrays,
+    no_work,
+)
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.scheduling.scheduler import Limits
 
 LOGGED = 1 << 14  # steps, and runs of tokens, between two looks at the logs
 
 
-def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw) -> Engine:
+def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw) -> EngineArrays:
     """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the scheduler."""
     slots = max(1, min(limits.max_num_seqs, len(sequences)))
     longest = int(sequences["end"].max(initial=0)) + limits.in_flight
     clock = np.zeros(1, CLOCK)
     clock["known"], clock["slots"] = len(sequences), slots
-    return Engine(
+    return EngineArrays(
         clock=clock,
         limits=_limits(limits),
         sequences=sequences,
@@ -61,7 +75,7 @@ def _limits(limits: Limits) -> Array:
     return made
 
 
-def _pool(size: int) -> Pool:
+def _pool(size: int) -> BlockArrays:
     """All free, in a ring with block number `size` as its two ends; room in the table for twice as many keys."""
     blocks = np.zeros(size + 1, BLOCK)
     blocks["next"] = np.roll(np.arange(size + 1), -1)
@@ -71,4 +85,4 @@ def _pool(size: int) -> Pool:
     found["oldest"] = NONE
     level = np.zeros(1, LEVEL)
     level["free"] = size
-    return Pool(blocks=blocks, found=found, level=level)
+    return BlockArrays(blocks=blocks, found=found, level=level)

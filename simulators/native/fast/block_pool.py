@@ -6,11 +6,11 @@ A key that only one sequence can ask for is not listed before that sequence wait
 """
 
 from simulators.native.fast.compiled import compiled
-from simulators.native.fast.records import NONE, Array, Pool
+from simulators.native.fast.records import NONE, Array, BlockArrays
 
 
 @compiled
-def take(p: Pool) -> int:
+def take(p: BlockArrays) -> int:
     """Hold a block from the front of the free queue; what it held before is forgotten. There must be one."""
     blocks = p.blocks
     block: int = blocks[len(blocks) - 1].next
@@ -23,7 +23,7 @@ def take(p: Pool) -> int:
 
 
 @compiled
-def hold(p: Pool, block: int) -> None:
+def hold(p: BlockArrays, block: int) -> None:
     """A further reference to a block that was found by key."""
     if p.blocks[block].references == 0:
         _leave(p, block)
@@ -31,7 +31,7 @@ def hold(p: Pool, block: int) -> None:
 
 
 @compiled
-def give_back(p: Pool, block: int) -> None:
+def give_back(p: BlockArrays, block: int) -> None:
     """Drop a reference. A block that nobody holds any more goes to the back of the free queue, without a key to the front."""
     blocks = p.blocks
     blocks[block].references -= 1
@@ -46,7 +46,7 @@ def give_back(p: Pool, block: int) -> None:
 
 
 @compiled
-def list_key(p: Pool, block: int) -> None:
+def list_key(p: BlockArrays, block: int) -> None:
     """Let a block with a key be found under it; of several with the same key the oldest is found."""
     blocks, found = p.blocks, p.found
     key = blocks[block].key
@@ -65,14 +65,14 @@ def list_key(p: Pool, block: int) -> None:
 
 
 @compiled
-def find(p: Pool, key: int) -> int:
+def find(p: BlockArrays, key: int) -> int:
     """The block with this content, or NONE."""
     oldest: int = p.found[_row(p.found, key)].oldest
     return oldest
 
 
 @compiled
-def _leave(p: Pool, block: int) -> None:
+def _leave(p: BlockArrays, block: int) -> None:
     """Out of the free queue."""
     blocks = p.blocks
     before, after = blocks[block].previous, blocks[block].next
@@ -82,7 +82,7 @@ def _leave(p: Pool, block: int) -> None:
 
 
 @compiled
-def _forget(p: Pool, block: int) -> None:
+def _forget(p: BlockArrays, block: int) -> None:
     blocks, found = p.blocks, p.found
     older, newer = blocks[block].older, blocks[block].newer
     blocks[block].listed = 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from simulators.native.fast import vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
-from simulators.native.fast.records import Engine
+from simulators.native.fast.records import EngineArrays
 from simulators.native.latency.step_law import law_seconds
 
 DONE, WAITS, FULL, LIVELOCK = range(4)  # why `advance` stopped: all is finished; nothing more before `until`; a log is full; see below
@@ -13,7 +13,7 @@ _seconds = compiled(law_seconds)
 
 
 @compiled
-def _schedule(e: Engine) -> None:
+def _schedule(e: EngineArrays) -> None:
     """Schedule the next step, and log its work and when it will have ended."""
     clock = e.clock[0]
     start = max(clock.now, clock.device_free)
@@ -30,8 +30,8 @@ def _schedule(e: Engine) -> None:
     clock.steps += 1
 
 
-def _make(digest: int) -> Callable[[Engine, float], int]:
-    def advance(e: Engine, until: float) -> int:
+def _make(digest: int) -> Callable[[EngineArrays, float], int]:
+    def advance(e: EngineArrays, until: float) -> int:
         """Go on until second `until` (what happens then is left to the next call) or until a log is full; says why it stopped.
 
         LIVELOCK: more steps than limits.livelock, one after the other, in which nobody got a token.

@@ -2,14 +2,14 @@
 
 from simulators.native.fast import block_pool
 from simulators.native.fast.compiled import compiled
-from simulators.native.fast.records import NONE, Engine
+from simulators.native.fast.records import NONE, EngineArrays
 
 SPAN = 1 << 32  # see prefix_keys.py
 NEVER = 2**31 - 1
 
 
 @compiled
-def key_of(e: Engine, index: int, place: int) -> int:
+def key_of(e: EngineArrays, index: int, place: int) -> int:
     """Sequence.key."""
     s = e.sequences[index]
     if place < s.shared_count:
@@ -19,7 +19,7 @@ def key_of(e: Engine, index: int, place: int) -> int:
 
 
 @compiled
-def find_prefix(e: Engine, index: int) -> int:
+def find_prefix(e: EngineArrays, index: int) -> int:
     """How many blocks of the sequence's beginning are still there; they are put down in the row of the next free slot.
 
     Never all of it: its last token must be computed to go on.
@@ -37,7 +37,7 @@ def find_prefix(e: Engine, index: int) -> int:
 
 
 @compiled
-def admit(e: Engine, index: int, prefix: int, tokens: int, spare: int) -> bool:
+def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int) -> bool:
     """Give a waiting sequence the next free slot, the prefix found for it, and room for `tokens` more.
 
     False, and nothing done, when there are too few blocks: `spare` must stay free afterwards.
@@ -63,7 +63,7 @@ def admit(e: Engine, index: int, prefix: int, tokens: int, spare: int) -> bool:
 
 
 @compiled
-def extend(e: Engine, index: int, after: int) -> bool:
+def extend(e: EngineArrays, index: int, after: int) -> bool:
     """Make room for a running sequence's first `after` tokens; False, and nothing done, when there are too few free blocks."""
     s = e.sequences[index]
     if after > s.room:
@@ -75,7 +75,7 @@ def extend(e: Engine, index: int, after: int) -> bool:
 
 
 @compiled
-def remember(e: Engine, index: int, tokens: int) -> None:
+def remember(e: EngineArrays, index: int, tokens: int) -> None:
     """Give the full blocks of the sequence's first `tokens` tokens their keys; list those that others may ask for."""
     s = e.sequences[index]
     if tokens >= s.next_name:
@@ -89,7 +89,7 @@ def remember(e: Engine, index: int, tokens: int) -> None:
 
 
 @compiled
-def release(e: Engine, index: int, returning: bool) -> None:
+def release(e: EngineArrays, index: int, returning: bool) -> None:
     """Take slot and blocks from a sequence, the last ones first. returning: it will ask for them again, so they are listed."""
     s = e.sequences[index]
     if returning:
@@ -107,7 +107,7 @@ def release(e: Engine, index: int, returning: bool) -> None:
 
 
 @compiled
-def _take(e: Engine, index: int, tokens: int) -> None:
+def _take(e: EngineArrays, index: int, tokens: int) -> None:
     s, block_size = e.sequences[index], e.limits[0].block_size
     for place in range(s.held, -(-tokens // block_size)):
         e.blocks[s.slot, place] = block_pool.take(e.pool)
@@ -116,7 +116,7 @@ def _take(e: Engine, index: int, tokens: int) -> None:
 
 
 @compiled
-def _set_named(e: Engine, index: int, blocks: int) -> None:
+def _set_named(e: EngineArrays, index: int, blocks: int) -> None:
     s = e.sequences[index]
     s.named = blocks
     s.next_name = (blocks + 1) * e.limits[0].block_size if e.limits[0].prefix_caching else NEVER

@@ -102,7 +102,7 @@ CLOCK = np.dtype(
 Array = NDArray[Any]
 
 
-class Pool(NamedTuple):
+class BlockArrays(NamedTuple):
     """The KV cache's blocks."""
 
     blocks: Array  # BLOCK; one more than there are, both ends of the free queue
@@ -110,7 +110,7 @@ class Pool(NamedTuple):
     level: Array  # LEVEL, one row
 
 
-class Engine(NamedTuple):
+class EngineArrays(NamedTuple):
     """One engine. The arrays of the last two lines are logs: who lets it go on takes what they hold and sets `logged` and `runs` to 0."""
 
     clock: Array  # CLOCK, one row
@@ -121,7 +121,7 @@ class Engine(NamedTuple):
     running: Array  # int64: sequences, in the order of admission
     free_slots: Array  # int64
     blocks: Array  # int32 (slot, place): the blocks of running sequences
-    pool: Pool
+    pool: BlockArrays
     batches: Array  # BATCH: steps under way
     samplers: Array  # int64 (row of batches, place): sequences that get a token
     scheduled: Array  # int64: sequences of the step being made; tokens: of each

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from simulators.errors import SimulatorError
 from simulators.native.fast.allocate import new_engine
 from simulators.native.fast.engine import FULL, LIVELOCK, advance
-from simulators.native.fast.records import Array, Engine
+from simulators.native.fast.records import Array, EngineArrays
 from simulators.native.latency.step_law import SEQUENCES
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits
@@ -53,7 +53,7 @@ def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, s
     )
 
 
-def _take_logs(engine: Engine, step_time: StepTime, ends: list[NDArray[np.float64]], runs: list[Array]) -> None:
+def _take_logs(engine: EngineArrays, step_time: StepTime, ends: list[NDArray[np.float64]], runs: list[Array]) -> None:
     """Empty them, so that the engine can go on."""
     clock = engine.clock[0]
     ends.append(engine.ends[: clock["logged"]].copy())

@@ -2,7 +2,7 @@
 
 from simulators.native.fast import kv_cache
 from simulators.native.fast.compiled import compiled
-from simulators.native.fast.records import NONE, Engine
+from simulators.native.fast.records import NONE, EngineArrays
 from simulators.native.latency.step_law import (
     DECODE_CONTEXT,
     DECODES,
@@ -18,7 +18,7 @@ NO_LIMIT = 2**31 - 1
 
 
 @compiled
-def schedule(e: Engine, start: float) -> tuple[int, int]:
+def schedule(e: EngineArrays, start: float) -> tuple[int, int]:
     """Decide the next step, which begins at `start`, and log its work. Returns its sequences and how many it preempted.
 
     Its samplers and their number are in the ring of steps under way, at the step's number.
@@ -34,7 +34,7 @@ def schedule(e: Engine, start: float) -> tuple[int, int]:
 
 
 @compiled
-def finish(e: Engine, step: int, now: float) -> None:
+def finish(e: EngineArrays, step: int, now: float) -> None:
     """The step has ended at `now`: its samplers have one more token each."""
     sequences, samplers = e.sequences, e.samplers
     row = step % len(samplers)
@@ -73,7 +73,7 @@ def finish(e: Engine, step: int, now: float) -> None:
 
 
 @compiled
-def _schedule_running(e: Engine, budget: int, longest: int) -> tuple[int, int, int]:
+def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, int, int]:
     """Continue running sequences, in order; when blocks run out, preempt the newest. Returns sequences, budget left, preempted."""
     clock, running, sequences = e.clock[0], e.running, e.sequences
     scheduled, tokens_of = e.scheduled, e.tokens
@@ -103,7 +103,7 @@ def _schedule_running(e: Engine, budget: int, longest: int) -> tuple[int, int, i
 
 
 @compiled
-def _schedule_waiting(e: Engine, count: int, budget: int, longest: int, start: float) -> int:
+def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, start: float) -> int:
     """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks. Returns the step's sequences."""
     clock, limits = e.clock[0], e.limits[0]
     skipped = 0
@@ -134,7 +134,7 @@ def _schedule_waiting(e: Engine, count: int, budget: int, longest: int, start: f
 
 
 @compiled
-def _commit(e: Engine, count: int) -> None:
+def _commit(e: EngineArrays, count: int) -> None:
     """Count the scheduled tokens as computed, promise the tokens that they generate, and sum up the step's work."""
     sequences, scheduled, tokens_of, samplers, work = e.sequences, e.scheduled, e.tokens, e.samplers, e.works[e.clock[0].logged]
     step = e.clock[0].steps
@@ -166,7 +166,7 @@ def _commit(e: Engine, count: int) -> None:
 
 
 @compiled
-def _preempt(e: Engine, victim: int) -> None:
+def _preempt(e: EngineArrays, victim: int) -> None:
     """Take its blocks; it waits again, first in the queue, and its tokens are to be computed anew."""
     s = e.sequences[victim]
     kv_cache.release(e, victim, True)
@@ -179,7 +179,7 @@ def _preempt(e: Engine, victim: int) -> None:
 
 
 @compiled
-def _pop(e: Engine, place: int) -> None:
+def _pop(e: EngineArrays, place: int) -> None:
     """Take out of the waiting queue the one at this place; those before it stay before the rest."""
     clock, size = e.clock[0], len(e.waiting)
     for i in range(place, 0, -1):
@@ -189,7 +189,7 @@ def _pop(e: Engine, place: int) -> None:
 
 
 @compiled
-def _remove(e: Engine, sequence: int) -> None:
+def _remove(e: EngineArrays, sequence: int) -> None:
     """Take this one out of the waiting queue, wherever it is."""
     place = 0
     while e.waiting[(e.clock[0].head + place) % len(e.waiting)] != sequence:
@@ -198,7 +198,7 @@ def _remove(e: Engine, sequence: int) -> None:
 
 
 @compiled
-def _begin_run(e: Engine, index: int, step: int, now: float) -> None:
+def _begin_run(e: EngineArrays, index: int, step: int, now: float) -> None:
     """Its first token, or the first after a gap."""
     s = e.sequences[index]
     if s.run_length:
@@ -209,7 +209,7 @@ def _begin_run(e: Engine, index: int, step: int, now: float) -> None:
 
 
 @compiled
-def _log_run(e: Engine, index: int) -> None:
+def _log_run(e: EngineArrays, index: int) -> None:
     s, run = e.sequences[index], e.runs[e.clock[0].runs]
     run.sequence, run.start, run.length = index, s.run_start, s.run_length
     e.clock[0].runs += 1

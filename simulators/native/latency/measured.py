@@ -36,7 +36,7 @@ REWEIGHTINGS = 10
 HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
 
 
-class Measured:
+class MeasuredStepTime:
     """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind.
 
     apart: the engine computes prompts and decodes in steps of their own: mixed points (one of each, one after the other) are left out.

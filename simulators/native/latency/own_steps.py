@@ -22,7 +22,7 @@ from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
 from simulators.errors import NotAvailable
 from simulators.native import sequence
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.sequence import Batch
 
 Array = NDArray[np.float64]
@@ -82,10 +82,10 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
         wall_s=measured.wall_s,
         provenance={} if profile is None else profile.provenance,
     )
-    scaled = _with_their_time(own, timed, _predicted(timed, Measured(own, apart=apart, recomputed=recomputed), recomputed))
+    scaled = _with_their_time(own, timed, _predicted(timed, MeasuredStepTime(own, apart=apart, recomputed=recomputed), recomputed))
     if profile is None:
         return scaled
-    held = _held_against(timed, Measured(profile, apart=apart, recomputed=recomputed), recomputed)
+    held = _held_against(timed, MeasuredStepTime(profile, apart=apart, recomputed=recomputed), recomputed)
     return dataclasses.replace(scaled, provenance={**scaled.provenance, ON_STEPS: held})
 
 
@@ -96,7 +96,7 @@ def profile_on_steps(measured: Run, profile: Profile, *, apart: bool = False, re
     """
     if measured.telemetry is None or (steps := logged_steps(measured)).empty:
         return {}
-    return _held_against(_samples(measured, steps), Measured(profile, apart=apart, recomputed=recomputed), recomputed)
+    return _held_against(_samples(measured, steps), MeasuredStepTime(profile, apart=apart, recomputed=recomputed), recomputed)
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:
@@ -222,7 +222,7 @@ def _with_their_time(profile: Profile, timed: pd.DataFrame, predicted: Array) ->
     return dataclasses.replace(profile, samples=scaled, provenance={**profile.provenance, "step_times_multiplied_by": factor})
 
 
-def _held_against(timed: pd.DataFrame, model: Measured, recomputed: bool) -> dict[str, dict[str, float]]:
+def _held_against(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool) -> dict[str, dict[str, float]]:
     """Of each kind of step: how many, how long they took, and how long a model says that steps of the same composition take, s in sum."""
     kinds = timed.assign(says=_predicted(timed, model, recomputed)).groupby("kind")
     return {
@@ -231,7 +231,7 @@ def _held_against(timed: pd.DataFrame, model: Measured, recomputed: bool) -> dic
     }
 
 
-def _predicted(timed: pd.DataFrame, model: Measured, recomputed: bool) -> Array:
+def _predicted(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool) -> Array:
     """What a model says of each step, s."""
     steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
     return np.array([model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps])

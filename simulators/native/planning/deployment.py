@@ -10,7 +10,7 @@ from results.profile import Profile
 from results.record import SLO
 from simulators.errors import SimulatorError
 from simulators.native.effects.effects import Effects
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_time import StepTime
@@ -125,7 +125,7 @@ class Deployment:
 
     def _step_time(self, trace: Trace) -> StepTime:
         if self.profile is not None:
-            return Measured(self.profile, apart=self.native.policy == "sglang")
+            return MeasuredStepTime(self.profile, apart=self.native.policy == "sglang")
         shape, device = self._sizes()
         efficiency = self.effects.efficiency(self.native.roofline, device)
         computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel)

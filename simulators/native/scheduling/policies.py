@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from simulators.native.scheduling.orca import Orca, RequestLevel
 from simulators.native.scheduling.sarathi import Sarathi
 from simulators.native.scheduling.scheduler import Limits, Scheduler
-from simulators.native.scheduling.sglang import Sglang
+from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.scheduling.vllm_v0 import VllmV0
 from simulators.native.scheduling.vllm_v1 import VllmV1
 
 POLICIES: Mapping[str, Callable[[Limits], Scheduler]] = {
     "vllm_v1": VllmV1,
-    "sglang": Sglang,
+    "sglang": SglangScheduler,
     "vllm_v0": VllmV0,
     "vllm_v0_swap": lambda limits: VllmV0(limits, preemption="swap"),
     "sarathi": Sarathi,

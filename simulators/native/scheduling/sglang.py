@@ -16,11 +16,11 @@ from simulators.errors import SimulatorError
 from simulators.native.kv.radix_cache import RadixCache
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_jobs import Job, Memory
-from simulators.native.scheduling.sglang_prefill import Admission, Verdict
+from simulators.native.scheduling.sglang_prefill import Admission, AdmissionVerdict
 from simulators.native.sequence import Batch, Sequence
 
 
-class Sglang:
+class SglangScheduler:
     """A Scheduler for the given limits. `running` holds the jobs that decode, `waiting` those to be admitted, in order.
 
     Raises ValueError for limits that it cannot keep.
@@ -132,7 +132,7 @@ class Sglang:
 
     def _admit(self, admission: Admission) -> None:
         for job in self.waiting:
-            if admission.verdict() is Verdict.STEP_FULL:
+            if admission.verdict() is AdmissionVerdict.STEP_FULL:
                 break
             held = sum(job.held for job in admission.jobs)
             if len(admission.jobs) >= self._slots(held):
@@ -140,9 +140,9 @@ class Sglang:
             if self._full:
                 break
             verdict = admission.add(job)
-            if verdict is Verdict.NO_MEMORY:
+            if verdict is AdmissionVerdict.NO_MEMORY:
                 self._full = bool(admission.jobs or self.running)
-            if verdict is not Verdict.GO_ON:
+            if verdict is not AdmissionVerdict.GO_ON:
                 break
         taken = set(map(id, admission.jobs))
         self.waiting = [job for job in self.waiting if id(job) not in taken]

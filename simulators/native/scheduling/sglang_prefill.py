@@ -7,7 +7,7 @@ from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_jobs import Job, Memory
 
 
-class Verdict(Enum):
+class AdmissionVerdict(Enum):
     """After a candidate: go on with the next one, or stop for want of KV memory or of step budget."""
 
     GO_ON = auto()
@@ -42,7 +42,7 @@ class Admission:
         self._charge(job, 0 if rest > room else job.sequence.output)
         return rest > room
 
-    def add(self, job: Job) -> Verdict:
+    def add(self, job: Job) -> AdmissionVerdict:
         """A job that waits. It is in the step when `jobs` ends with it."""
         cache = self._memory.cache
         if self._play_through:
@@ -58,47 +58,47 @@ class Admission:
         self._charge(job, 0 if job is self.chunked else job.sequence.output)
         return self.verdict()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AdmissionVerdict:
         """Whether anything is left of the budgets."""
         available = self._memory.cache.available
         if available - self._later <= 0 or available - self._now <= 0:
-            return Verdict.NO_MEMORY
+            return AdmissionVerdict.NO_MEMORY
         if self._step_left <= 0 or (self._chunk_left is not None and self._chunk_left <= 0):
-            return Verdict.STEP_FULL
-        return Verdict.GO_ON
+            return AdmissionVerdict.STEP_FULL
+        return AdmissionVerdict.GO_ON
 
-    def _choose(self, job: Job) -> Verdict | None:
+    def _choose(self, job: Job) -> AdmissionVerdict | None:
         """How far the job is computed in this step (`end`); a verdict when it is not."""
         total, page = job.sequence.total, self._page
         rest = total - job.start
         new = min(max(job.sequence.output - job.generated, 0), self._clip)
         if rest + new + page >= self._memory.cache.available - self._later:
-            return Verdict.NO_MEMORY
+            return AdmissionVerdict.NO_MEMORY
         paged = -(-rest // page) * page
         if self._chunk_left is None:
             if self.jobs and paged >= self._step_left:
-                return Verdict.STEP_FULL
+                return AdmissionVerdict.STEP_FULL
             job.end = total
         elif paged <= self._chunk_left:
             job.end = total
         else:
             end = (job.start + self._chunk_left // page * page) // page * page
             if end <= job.start:
-                return Verdict.STEP_FULL
+                return AdmissionVerdict.STEP_FULL
             job.end = end
             self.chunked = job
         return None
 
-    def _add_without_cache(self, job: Job) -> Verdict:
+    def _add_without_cache(self, job: Job) -> AdmissionVerdict:
         """Without a prefix cache, and with all outputs' lengths known, the memory is played through to the end of all jobs."""
         job.start, rest, cache = 0, job.sequence.total, self._memory.cache
         paged = -(-rest // self._page) * self._page + self._page
         if paged > min(cache.available - self._now, cache.available - self._later) or not self._lasts(job, paged):
-            return Verdict.NO_MEMORY
+            return AdmissionVerdict.NO_MEMORY
         if self._chunk_left is None or rest <= self._chunk_left:
             job.end = rest
         elif self._chunk_left <= 0:
-            return Verdict.STEP_FULL
+            return AdmissionVerdict.STEP_FULL
         else:
             job.end, self.chunked = self._chunk_left, job
         self.jobs.append(job)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.scoring.blocks import BLOCKS, correlation_time, enough, error_series, time_at
-from analysis.scoring.resampling import Pool, Resamples
+from analysis.scoring.resampling import Resamples, ValuePool
 from analysis.stats import QUANTILES, STATS, Bootstrap, Estimate, Values, describe, relative_errors
 
 BOOTSTRAP = Bootstrap(resamples=1000, seed=7)
@@ -194,7 +194,7 @@ def test_a_pool_describes_all_values_of_the_drawn_requests() -> None:
     rng = np.random.default_rng(3)
     groups = [rng.exponential(0.01, size) for size in rng.integers(0, 40, 50)]
     resamples = Resamples(50, Bootstrap(resamples=100))
-    described = resamples.describe_pool(Pool(groups, grid=10_000))
+    described = resamples.describe_pool(ValuePool(groups, grid=10_000))
     for row, weights in zip(described.draws.T[:6], resamples.weights, strict=False):
         values = np.concatenate([np.tile(group, weight) for group, weight in zip(groups, weights, strict=True)])
         np.testing.assert_allclose(row, [values.mean(), *np.quantile(values, QUANTILES)], rtol=1e-6)
@@ -204,7 +204,7 @@ def test_a_thinned_pool_stays_near_the_exact_one() -> None:
     rng = np.random.default_rng(4)
     groups = [rng.exponential(0.01, 100) for _ in range(100)]
     resamples = Resamples(100, Bootstrap(resamples=100))
-    thin, exact = (resamples.describe_pool(Pool(groups, grid=grid)) for grid in (512, 10**6))
+    thin, exact = (resamples.describe_pool(ValuePool(groups, grid=grid)) for grid in (512, 10**6))
     np.testing.assert_allclose(thin.draws, exact.draws, rtol=0.02)
     np.testing.assert_allclose(thin.point, exact.point, rtol=0.02)
 
@@ -212,7 +212,7 @@ def test_a_thinned_pool_stays_near_the_exact_one() -> None:
 def test_pools_scaled_by_a_factor_have_that_error_in_every_statistic() -> None:
     groups = [latencies(20, seed) for seed in range(300)]
     resamples = Resamples(300, BOOTSTRAP)
-    sides = [resamples.describe_pool(Pool([factor * group for group in groups])) for factor in (1.0, 1.1)]
+    sides = [resamples.describe_pool(ValuePool([factor * group for group in groups])) for factor in (1.0, 1.1)]
     for estimate in resamples.errors(*sides):
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.1,) * 3, abs=1e-6)
 

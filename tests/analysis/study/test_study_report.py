@@ -13,7 +13,7 @@ from analysis.data import AnalysisError, open_database
 from analysis.page.document import folder_of
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, samples, trust, words
-from analysis.study.data import HEADLINES, Study, read_study
+from analysis.study.data import HEADLINES, StudyData, read_study
 from analysis.study.report import StudyReport
 from tests.analysis.conftest import MakeDatabase
 from tests.analysis.test_report import Page
@@ -28,7 +28,7 @@ def database(study_page: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(database: Path) -> Study:
+def study(database: Path) -> StudyData:
     with open_database(database) as connection:
         return read_study(connection, database, "handmade")
 
@@ -38,7 +38,7 @@ def page(database: Path) -> Page:
     return Page((database.parent / "study.html").read_text())
 
 
-def test_the_page_opens_with_the_verdict_and_loads_nothing_from_anywhere(page: Page, study: Study, database: Path) -> None:
+def test_the_page_opens_with_the_verdict_and_loads_nothing_from_anywhere(page: Page, study: StudyData, database: Path) -> None:
     assert page.h1 == words.verdict(study).headline
     assert page.h1.startswith("Over 7 measured cells on vLLM and SGLang, ")
     assert "Plumbline native (calibrated) comes nearest of 7 simulators and tracks" in page.h1
@@ -48,7 +48,9 @@ def test_the_page_opens_with_the_verdict_and_loads_nothing_from_anywhere(page: P
     assert "@import" not in text and "fetch(" not in text.split("</script>")[-2]
 
 
-def test_every_run_of_the_study_is_embedded_once_with_a_link_to_a_folder_that_is_there(page: Page, study: Study, database: Path) -> None:
+def test_every_run_of_the_study_is_embedded_once_with_a_link_to_a_folder_that_is_there(
+    page: Page, study: StudyData, database: Path
+) -> None:
     data = json.loads(page.blocks["data"])
     assert sorted(run["id"] for run in data["runs"]) == sorted(study.runs)
     assert all((database.parent / run["link"] / "run.json").is_file() for run in data["runs"])
@@ -57,7 +59,7 @@ def test_every_run_of_the_study_is_embedded_once_with_a_link_to_a_folder_that_is
     assert {"trace sha256", "configured.load.rho", "provenance.host", "resolved.max_num_seqs"} <= names
 
 
-def test_what_is_embedded_is_what_the_views_say(page: Page, study: Study) -> None:
+def test_what_is_embedded_is_what_the_views_say(page: Page, study: StudyData) -> None:
     data = json.loads(page.blocks["data"])
     place = HEADLINES.index(("tpot", "p50"))
     embedded = {
@@ -79,7 +81,7 @@ def test_four_digits_are_kept_whatever_the_size() -> None:
     assert embed.to_json({"a": samples.digits([np.nan, 1.5]), "b": "</script>"}) == '{"a":[null,1.5],"b":"\\u003c/script>"}'
 
 
-def test_the_bound_is_never_rosier_than_any_cell_or_interval(study: Study) -> None:
+def test_the_bound_is_never_rosier_than_any_cell_or_interval(study: StudyData) -> None:
     for key in words.QUESTIONS:
         for record in trust.records(study, key):
             mine = study.scores[
@@ -95,7 +97,7 @@ def test_the_bound_is_never_rosier_than_any_cell_or_interval(study: Study) -> No
             assert record.grade != "trust" or record.bound <= trust.TRUST
 
 
-def test_a_simulator_that_covers_few_cells_is_neither_the_nearest_nor_trusted(study: Study) -> None:
+def test_a_simulator_that_covers_few_cells_is_neither_the_nearest_nor_trusted(study: StudyData) -> None:
     found = trust.nearest(study, words.OVERALL)
     assert found is not None and len(found.among) == 7 and found.cells == 7
     best = found.simulator
@@ -110,7 +112,7 @@ def test_a_simulator_that_covers_few_cells_is_neither_the_nearest_nor_trusted(st
     assert all(answer.nearest is None or answer.nearest.simulator != best or answer.grade == "not" for answer in words.answers(thin))
 
 
-def test_the_verdict_says_what_is_known_of_the_noise_and_of_saturation(study: Study) -> None:
+def test_the_verdict_says_what_is_known_of_the_noise_and_of_saturation(study: StudyData) -> None:
     told = dataclasses.replace(study, cells=study.cells.assign(saturated=study.cells["rho"] > 1))
     below, saturated, distrust, left_out = words.verdict(told).reasons
     assert below.startswith("Below saturation (4 cells): trust it for") and "× noise" in below
@@ -123,7 +125,7 @@ def test_the_verdict_says_what_is_known_of_the_noise_and_of_saturation(study: St
     assert {one.part for one in words.answers(untold)} == {"saturation unknown"}
 
 
-def test_nothing_to_trust_is_said_in_the_first_sentence(study: Study) -> None:
+def test_nothing_to_trust_is_said_in_the_first_sentence(study: StudyData) -> None:
     errors = ["error", "error_low", "error_high"]
     worse = study.scores.assign(**{column: study.scores[column].abs() + 0.5 for column in errors})
     said = words.verdict(dataclasses.replace(study, scores=worse))
@@ -146,7 +148,7 @@ def test_without_repeats_simulators_or_valid_runs_the_page_says_so(make_database
     assert "the client was late" in summary.path.read_text()
 
 
-def test_findings_have_queries_that_run_and_hold_what_the_sentence_says(study: Study, database: Path) -> None:
+def test_findings_have_queries_that_run_and_hold_what_the_sentence_says(study: StudyData, database: Path) -> None:
     found = findings.findings(study)
     assert any("INVALID" in finding.text for finding in found)
     with open_database(database) as connection:
@@ -162,7 +164,7 @@ def test_findings_have_queries_that_run_and_hold_what_the_sentence_says(study: S
             assert percent is not None and float(percent.group(1)) == pytest.approx(100 * error, rel=0.05)
 
 
-def test_notes_are_rendered_and_raw_html_in_them_is_not_obeyed(study: Study, tmp_path: Path) -> None:
+def test_notes_are_rendered_and_raw_html_in_them_is_not_obeyed(study: StudyData, tmp_path: Path) -> None:
     notes = tmp_path / "findings.md"
     notes.write_text("## A *thing*\n<script>alert(1)</script>\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n")
     html = findings.as_html(study, notes)
@@ -189,7 +191,9 @@ def test_an_empty_database_is_one_line(make_database: MakeDatabase, tmp_path: Pa
         StudyReport(database=make_database(), out=tmp_path / "study.html", bootstrap=FEW).write()
 
 
-def test_a_run_in_object_storage_is_linked_by_its_own_address_and_one_on_disk_relative_to_the_page(study: Study, database: Path) -> None:
+def test_a_run_in_object_storage_is_linked_by_its_own_address_and_one_on_disk_relative_to_the_page(
+    study: StudyData, database: Path
+) -> None:
     run = next(iter(study.runs.values()))
     assert folder_of(run, database.parent / "pages") == f"../runs/{run.run_id}"
     assert folder_of(dataclasses.replace(run, path=f"s3://bucket/runs/{run.run_id}"), database.parent) == f"s3://bucket/runs/{run.run_id}"

@@ -13,7 +13,7 @@ from analysis.data import LOST, Key, open_database
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, table, trust, words
-from analysis.study.data import Simulator, Study, read_study
+from analysis.study.data import Simulator, StudyData, read_study
 from results.record import RequestRecord, Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated
@@ -47,11 +47,11 @@ def scored(simulator: Simulator, errors: Sequence[float], *, width: float | None
     )
 
 
-def study_of(cells: int, *scores: pd.DataFrame) -> Study:
+def study_of(cells: int, *scores: pd.DataFrame) -> StudyData:
     frame = pd.concat(scores, ignore_index=True)
     places = pd.DataFrame({"cell": [f"{place:02d}" for place in range(cells)], "system": "vllm", "repeats": 1, "saturated": False})
     simulators = sorted({(str(one.system), str(one.track)) for one in frame.itertuples()})
-    return Study(
+    return StudyData(
         name="hand",
         cells=places,
         scores=frame,
@@ -202,7 +202,7 @@ def two_studies(make_database: MakeDatabase) -> Path:
     return path
 
 
-def read(path: Path, name: str | None) -> Study:
+def read(path: Path, name: str | None) -> StudyData:
     with open_database(path) as connection:
         return read_study(connection, path, name)
 

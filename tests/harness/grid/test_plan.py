@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
-from harness.grid.plan import Group, Step, steps
+from harness.grid.plan import Group, Task, tasks
 from results.project import ROOT
 
 RATE = ["load.rho=null", "load.rate=2"]
 
 
-def planned(groups: Sequence[Group], **more: Any) -> list[Step]:
+def planned(groups: Sequence[Group], **more: Any) -> list[Task]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return steps(groups, ["model=tiny"], [], **more)
+        return tasks(groups, ["model=tiny"], [], **more)
 
 
 def test_a_groups_engine_comes_before_its_own_words() -> None:
     groups = [Group(name="narrow", engine="cpu", overrides=["engine.max_num_seqs=7"], cells=[RATE])]
-    (step,) = planned(groups, engines={"cpu": ["engine=vllm_cpu", "engine.max_num_seqs=5", "engine.block_size=64"]})
-    assert (step.settings.engine.max_num_seqs, step.settings.engine.block_size) == (7, 64)
+    (task,) = planned(groups, engines={"cpu": ["engine=vllm_cpu", "engine.max_num_seqs=5", "engine.block_size=64"]})
+    assert (task.settings.engine.max_num_seqs, task.settings.engine.block_size) == (7, 64)
 
 
 def test_groups_of_one_name_share_a_server_and_a_capacity() -> None:
@@ -32,8 +32,8 @@ def test_groups_of_one_name_share_a_server_and_a_capacity() -> None:
     ]
     found = planned(groups)
     names = ["a-azure_conv_like-capacity", "a-azure_conv_like-rho0.60-0", "b-azure_conv_like-rate2-0", "a-azure_conv_like-rho0.80-0"]
-    assert [step.name for step in found] == [*names, "c-azure_conv_like-rho0.60-0"]
-    assert len({step.engine for step in found if step.name.startswith("a-")}) == 1
+    assert [task.name for task in found] == [*names, "c-azure_conv_like-rho0.60-0"]
+    assert len({task.engine for task in found if task.name.startswith("a-")}) == 1
     assert found[-1].needs == (found[0].key,)  # at one rate with a: a fraction of its capacity
 
 

@@ -5,31 +5,31 @@ from collections.abc import Sequence
 import pytest
 from omegaconf import OmegaConf
 
-from harness.grid.plan import Kind, Step
+from harness.grid.plan import Kind, Task
 from harness.grid.task_order import timetable
 
 START = 100.0
 
 
-def step(name: str, engine: str, seconds: float, *, kind: Kind = "run", needs: Sequence[str] = (), after: Sequence[str] = ()) -> Step:
+def task(name: str, engine: str, seconds: float, *, kind: Kind = "run", needs: Sequence[str] = (), after: Sequence[str] = ()) -> Task:
     settings = OmegaConf.create()
-    return Step(
+    return Task(
         kind=kind, name=name, key=name, engine=engine, seconds=seconds, settings=settings, group="g", needs=tuple(needs), after=tuple(after)
     )
 
 
 STEPS = [
-    step("a-profile", "a", 50, kind="profile"),
-    step("a-capacity", "a", 20, kind="capacity", after=["a-profile"]),
-    step("a-run", "a", 30, needs=["a-capacity"], after=["a-profile"]),
-    step("b-run", "b", 30),
-    step("operations", "o", 60, kind="operations"),
-    step("a-later", "a", 10, needs=["a-capacity"]),
+    task("a-profile", "a", 50, kind="profile"),
+    task("a-capacity", "a", 20, kind="capacity", after=["a-profile"]),
+    task("a-run", "a", 30, needs=["a-capacity"], after=["a-profile"]),
+    task("b-run", "b", 30),
+    task("operations", "o", 60, kind="operations"),
+    task("a-later", "a", 10, needs=["a-capacity"]),
 ]
 
 
 def foretold(until: float | None, done: Sequence[str] = ()) -> list[tuple[str, float | None, float | None, bool]]:
-    return [(s.step.name, s.begins, s.ends, s.starts) for s in timetable(STEPS, done=done, start=START, until=until)]
+    return [(s.task.name, s.begins, s.ends, s.starts) for s in timetable(STEPS, done=done, start=START, until=until)]
 
 
 def test_without_an_end_all_is_done_in_order_and_each_change_of_engine_starts_a_server() -> None:
@@ -66,5 +66,5 @@ def test_what_is_finished_takes_no_time() -> None:
 @pytest.mark.parametrize("until", [1.0, 90.0, 160.0, 210.0, 333.0, 1e9])
 def test_nothing_ends_after_the_time_and_nothing_is_lost_or_doubled(until: float) -> None:
     slots = timetable(STEPS, done=(), start=START, until=until)
-    assert sorted(slot.step.name for slot in slots) == sorted(step.name for step in STEPS)
+    assert sorted(slot.task.name for slot in slots) == sorted(task.name for task in STEPS)
     assert all(slot.ends is None or slot.ends <= until for slot in slots)

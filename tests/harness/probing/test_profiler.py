@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from harness.engine import Endpoint, EngineError
-from harness.probing.probe_requests import Gun, Shot
-from harness.probing.probes import Decode, Prefill
+from harness.probing.probe_requests import ProbeRequest, ProbeSender
+from harness.probing.probes import DecodeProbe, PrefillProbe
 from harness.probing.profiler import Profiler, unfinished
 from harness.probing.samples import FrontendCost, Observation, Sighting, samples
 from harness.replay.client import Client
@@ -161,7 +161,7 @@ class Dummy:
     seconds: float = 0.0
     times: list[tuple[float, float]] = field(default_factory=list)
 
-    def run(self, gun: Gun) -> list[Observation]:
+    def run(self, sender: ProbeSender) -> list[Observation]:
         begin = time.monotonic()
         self.runs.append(self.name)
         time.sleep(self.seconds)
@@ -173,7 +173,7 @@ def run_dummies(profiler: Profiler, probes: list[Dummy]) -> float:
     """Run the probes; return when the budget was over, as time.monotonic() has it."""
     with toy_engine(LAW) as endpoint:
         begin = time.monotonic()
-        profiler._probe(probes, gun(endpoint), begin, None)
+        profiler._probe(probes, sender(endpoint), begin, None)
     return begin + profiler.budget
 
 
@@ -261,12 +261,12 @@ def test_a_chunk_behind_a_cached_prefix_is_probed_early_whatever_the_budget(budg
     """Nothing else tells a prompt's attention from what its tokens cost."""
     limits = dataclasses.replace(LIMITS, max_num_batched_tokens=budget, prefix_caching=True)
     probes = PROFILER._plan(limits, 2000)
-    chunk = next(i for i, probe in enumerate(probes) if isinstance(probe, Prefill) and probe.cached)
-    decodes = [i for i, probe in enumerate(probes) if isinstance(probe, Decode)]
+    chunk = next(i for i, probe in enumerate(probes) if isinstance(probe, PrefillProbe) and probe.cached)
+    decodes = [i for i, probe in enumerate(probes) if isinstance(probe, DecodeProbe)]
     assert decodes[0] < chunk < decodes[1]
-    contexts = {probe.context for probe in probes if isinstance(probe, Prefill)}
+    contexts = {probe.context for probe in probes if isinstance(probe, PrefillProbe)}
     assert contexts == ({0, 512, 1024} if budget == 512 else {0, 992})
-    assert all(probe.new + probe.context <= 2000 for probe in probes if isinstance(probe, Prefill))
+    assert all(probe.new + probe.context <= 2000 for probe in probes if isinstance(probe, PrefillProbe))
 
 
 def test_an_engine_that_refuses_nothing_has_no_cost_per_prompt_token() -> None:
@@ -292,17 +292,21 @@ def test_the_smallest_prefill_is_the_median_step_of_the_front_ends_shots() -> No
     assert (medians["frontend"], medians["prefill"]) == (pytest.approx(0.011), pytest.approx(0.021))
 
 
-def gun(endpoint: Endpoint) -> Gun:
-    return Gun(endpoint=endpoint, client=client(), vocab_size=5000, longest=300)
+def sender(endpoint: Endpoint) -> ProbeSender:
+    return ProbeSender(endpoint=endpoint, client=client(), vocab_size=5000, longest=300)
 
 
 def test_prompts_never_repeat_unless_pooled() -> None:
     with toy_engine(LAW) as endpoint:
-        first, second = gun(endpoint), gun(endpoint)
+        first, second = sender(endpoint), sender(endpoint)
         prompts = [tuple(g.fresh(8)) for g in (first, second) for _ in range(50)]
         assert len(set(prompts)) == 100
         assert first.pooled(3, 100) == first.pooled(3, 300)[:100] != first.pooled(4, 100)
-        assert [len(r.token_times or ()) for r in first.fire([Shot(prompt=p, output=n) for n, p in enumerate(prompts[:3], 1)])] == [1, 2, 3]
+        assert [len(r.token_times or ()) for r in first.send([ProbeRequest(prompt=p, output=n) for n, p in enumerate(prompts[:3], 1)])] == [
+            1,
+            2,
+            3,
+        ]
 
 
 @pytest.mark.parametrize("wrong", [{"prefill": []}, {"repeats": 0}, {"decode_batches": [0]}, {"budget": -1.0}])

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from results.project import ROOT
 from simulators.aisimulate.adapter import AISimulate
 from simulators.aisimulate.files import read_rows, to_records, write_trace
-from simulators.aisimulate.tables import Tables
+from simulators.aisimulate.tables import AISimulateTables
 from simulators.errors import SimulatorError
 from simulators.foreign.step_points import fit
 from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, with_limits
@@ -29,8 +29,8 @@ def make_aisimulate(**changes: Any) -> AISimulate:
     return made
 
 
-def make_tables(*, apart: bool = False) -> Tables:
-    return Tables.of(fit("aisimulate", make_profile(LAW)), tokens=1024, batch=65, context=4096, apart=apart)
+def make_tables(*, apart: bool = False) -> AISimulateTables:
+    return AISimulateTables.of(fit("aisimulate", make_profile(LAW)), tokens=1024, batch=65, context=4096, apart=apart)
 
 
 def shared_trace() -> Trace:

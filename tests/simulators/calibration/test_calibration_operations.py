@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulators.calibration.operations import Kernels, Overheads, Steps
-from simulators.calibration.tables import OutsideTables, Tables
+from simulators.calibration.tables import OperationTables, OutsideTables
 from simulators.errors import SimulatorError
 from simulators.native.latency.shape import Shape
 from tests.simulators.calibration import made_tables as law
@@ -17,7 +17,9 @@ OVERHEADS = Overheads(kernel=3e-6, bandwidth=0.5, step=1e-3)
 
 
 def steps(root: Path, *, tp: int = 1, shape: Shape = SHAPE, **kernels: Any) -> Steps:
-    tables = Tables(root=root, framework="vllm", version=None, heads=8 // tp, kv_heads=4 // tp, head_dim=64, gpus=tp, all_reduce="graph")
+    tables = OperationTables(
+        root=root, framework="vllm", version=None, heads=8 // tp, kv_heads=4 // tp, head_dim=64, gpus=tp, all_reduce="graph"
+    )
     return Steps(shape=shape, tables=tables, overheads=OVERHEADS, memory_bandwidth=1e9, tensor_parallel=tp, kernels=Kernels(**kernels))
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulators.calibration.tables import Grid, OutsideTables, Tables
+from simulators.calibration.tables import OperationTables, OutsideTables, TableGrid
 from simulators.errors import NotAvailable
 from tests.simulators.calibration import made_tables as law
 
 
-def tables(root: Path, *, version: str | None = "0.19.0", heads: int = 8, all_reduce: str = "graph") -> Tables:
-    return Tables(
+def tables(root: Path, *, version: str | None = "0.19.0", heads: int = 8, all_reduce: str = "graph") -> OperationTables:
+    return OperationTables(
         root=root, framework="vllm", version=version, heads=heads, kv_heads=heads // 2, head_dim=64, gpus=2, all_reduce=all_reduce
     )
 
@@ -35,7 +35,7 @@ def test_outside_there_is_no_answer(tmp_path: Path, point: dict[str, float]) -> 
 
 def test_a_hole_in_a_table_is_outside_but_its_measured_neighbours_are_not() -> None:
     rows = pd.DataFrame([(1, 1, 1.0), (1, 10, 2.0), (10, 1, 4.0)], columns=["a", "b", "latency"])
-    grid = Grid.of("holey", rows, ("a", "b"))
+    grid = TableGrid.of("holey", rows, ("a", "b"))
     assert grid.at(a=10, b=1) == pytest.approx(4e-3)
     assert grid.at(a=1, b=10**0.5) == pytest.approx(8**0.5 / 2 * 1e-3 * 2**0.0)
     with pytest.raises(OutsideTables, match="holey was not measured around a 5, b 5"):

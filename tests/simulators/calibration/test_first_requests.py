@@ -13,7 +13,7 @@ from results.record import Run
 from simulators.calibration.first_requests import FirstRequests, Scaling, _decode_parts
 from simulators.calibration.points import compose
 from simulators.errors import NotAvailable
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.resolve import limits_of
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
@@ -42,7 +42,7 @@ def run_of(truth: np.ndarray[Any, Any]) -> Run:
     base = compose(run, seconds, profile_id="truth", source="made", provenance={})
     profile = Scaling(base=base, parts=_decode_parts(base, seconds)).at(truth)
     half = Frontend(before=float(truth[2]) / 2, after=float(truth[2]) / 2)
-    served = serve(run.trace_as_sent(), limits_of(run.limits, run.config, "it"), Measured(profile), frontend=half)
+    served = serve(run.trace_as_sent(), limits_of(run.limits, run.config, "it"), MeasuredStepTime(profile), frontend=half)
     records = [dataclasses.replace(r, arrival=m.arrival, sent=m.sent) for r, m in zip(served.records, run.records, strict=True)]
     return dataclasses.replace(run, records=tuple(records), window=(run.records[FIRST].arrival, run.trace.duration))
 

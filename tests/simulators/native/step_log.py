@@ -14,7 +14,7 @@ from simulators.errors import SimulatorError
 from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.policies import adapted
-from simulators.native.scheduling.sglang import Sglang
+from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.sequence import Sequence
 
 LATEST = 100  # empty decisions in a row: it will not go on
@@ -90,7 +90,7 @@ def held_against_log(run: Run, *, told_arrivals: bool, delay: float = 0.0) -> li
     limits = adapted("sglang", limits_of(run.limits, run.config, f"run {run.run_id}"))
     if limits.in_flight != 1:
         raise SimulatorError(f"native: run {run.run_id} decided steps while others ran: its log cannot be followed step by step")
-    scheduler = Sglang(limits)
+    scheduler = SglangScheduler(limits)
     coming = [s for s in make_sequences(run.trace_as_sent(), block_size=limits.block_size, delay=delay) if limits.refusal(s.end) is None]
     coming.sort(key=lambda s: (s.arrival, s.index))
     assert run.telemetry is not None
@@ -115,7 +115,7 @@ def held_against_log(run: Run, *, told_arrivals: bool, delay: float = 0.0) -> li
     return held
 
 
-def _decide(scheduler: Sglang, coming: list[Sequence], arrived: int, logged: Logged) -> Logged:
+def _decide(scheduler: SglangScheduler, coming: list[Sequence], arrived: int, logged: Logged) -> Logged:
     """The next step that is not empty once `arrived` of those that come have, ended when the logged one was; EMPTY when idle."""
     for sequence in coming[:arrived]:
         scheduler.add(sequence)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from results.record import Run
 from results.recordings.import_run import Options, import_run
 from simulators.native.kv.prefix_keys import make_sequences
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.sequence import Batch
@@ -73,7 +73,7 @@ def test_with_the_recorded_steps_the_scheduler_does_what_the_engine_did() -> Non
         np.array([s[f"{name}_ts"] for s in stamps]) - stamps[0]["queued_ts"] for name in ("queued", "scheduled", "first_token")
     )
     limits = dataclasses.replace(limits_of(run.limits, run.config, "it"), prefix_caching=False)  # the recording has no prompts
-    step_time, scheduler = Measured(profile), VllmV1(limits)
+    step_time, scheduler = MeasuredStepTime(profile), VllmV1(limits)
     coming, under_way = deque(make_sequences(run.trace, block_size=limits.block_size)), deque[tuple[Batch, float]]()
     admitted: dict[int, float] = {}
     answered: dict[int, float] = {}

@@ -21,7 +21,7 @@ from simulators.errors import SimulatorError
 from simulators.native.engine import run as serve_steps
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.policies import adapted
-from simulators.native.scheduling.sglang import Sglang
+from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.serve import Queue
 from simulators.native.served import Frontend
 from tests.runs import make_run
@@ -61,7 +61,7 @@ def logged(*, overlap: bool = False) -> Run:
     sent = tuple(dataclasses.replace(r, sent=r.arrival) for r in asked.records)
     asked = dataclasses.replace(asked, records=sent, limits=LIMITS, config={**asked.config, "engine": {"details": {"server_info": server}}})
     limits = adapted("sglang", limits_of(LIMITS, asked.config, "the test"))
-    scheduler = Sglang(limits)
+    scheduler = SglangScheduler(limits)
     rows = []
     steps = serve_steps(
         Queue(asked.trace_as_sent(), limits, Frontend(before=DELAY)).accepted, scheduler, Linear(fixed=0.02, per_token=2e-4)

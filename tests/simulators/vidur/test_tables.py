@@ -6,13 +6,13 @@ import pytest
 from simulators.errors import SimulatorError
 from simulators.foreign.step_points import residuals
 from simulators.foreign.step_times import StepTimes, Surface
-from simulators.vidur.profile_times import Calibration
-from simulators.vidur.tables import Grid, attention_rows, decode_attention, linear, mlp_rows
+from simulators.vidur.profile_times import ProfileTimes
+from simulators.vidur.tables import ProfileGrid, attention_rows, decode_attention, linear, mlp_rows
 from tests.simulators.profiles import Law, make_profile, without
 
 LAW = Law()
 TIMES = StepTimes.fit("vidur", make_profile(LAW))
-GRID = Grid(tokens=512, chunk=512, batch=16, context=1024, granularity=32)
+GRID = ProfileGrid(tokens=512, chunk=512, batch=16, context=1024, granularity=32)
 LAYERS = 4
 
 
@@ -112,7 +112,7 @@ def test_a_profile_without_a_kind_of_point_is_refused(kind: str) -> None:
 
 
 def test_residuals_are_relative_to_what_was_measured() -> None:
-    points = Calibration.of(make_profile(LAW)).points
+    points = ProfileTimes.of(make_profile(LAW)).points
     result = residuals(points, (points["time"] * 1.1).tolist())
     assert set(result) == {"held_out", "fitted"}
     assert set(result["held_out"]) == {"prefill", "decode", "mixed"}
@@ -120,8 +120,8 @@ def test_residuals_are_relative_to_what_was_measured() -> None:
 
 
 def test_every_point_of_the_profile_can_be_asked_for() -> None:
-    calibration = Calibration.of(make_profile(LAW))
-    grid = calibration.widen(Grid(tokens=8, chunk=32, batch=1, context=64, granularity=32))
+    calibration = ProfileTimes.of(make_profile(LAW))
+    grid = calibration.widen(ProfileGrid(tokens=8, chunk=32, batch=1, context=64, granularity=32))
     assert len(calibration.probes()) == len(calibration.points)
     for probe in calibration.probes():
         assert probe["new_tokens"] + probe["batch"] <= grid.tokens

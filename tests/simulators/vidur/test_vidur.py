@@ -12,7 +12,7 @@ from results.project import ROOT
 from results.record import EngineLimits, RequestRecord
 from simulators.errors import SimulatorError
 from simulators.vidur.adapter import Vidur
-from simulators.vidur.files import Names, shipped_files, unusable, write_trace
+from simulators.vidur.files import VidurNames, shipped_files, unusable, write_trace
 from simulators.vidur.records import read_output, records
 from tests.simulators.profiles import Law, make_measured, make_profile, with_limits, without
 from workloads.trace import Request, Trace
@@ -110,7 +110,7 @@ def test_a_run_that_sent_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_profiles_that_are_not_really_there(tmp_path: Path) -> None:
-    files = shipped_files(tmp_path, Names(model="m/n", device="a100", network="dgx"))
+    files = shipped_files(tmp_path, VidurNames(model="m/n", device="a100", network="dgx"))
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a,b\n1,2\n")

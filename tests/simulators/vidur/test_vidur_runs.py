@@ -14,8 +14,8 @@ from results.profile import Profile
 from results.record import RequestRecord, Run
 from simulators.errors import SimulatorError
 from simulators.foreign.step_times import StepTimes
-from simulators.vidur.files import Names, shipped_files
-from simulators.vidur.tables import Grid, attention_rows, collective_rows, mlp_rows
+from simulators.vidur.files import VidurNames, shipped_files
+from simulators.vidur.tables import ProfileGrid, attention_rows, collective_rows, mlp_rows
 from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, overtaken, with_limits
 from tests.simulators.vidur.test_vidur import make_vidur
 
@@ -202,7 +202,7 @@ def test_a_checkout_preempts(tmp_path: Path) -> None:
 
 def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
     """With profiles in the checkout's place and format, of the law and a model of Vidur's own."""
-    names = Names(model="meta-llama/Meta-Llama-3-8B", device="a100", network="a100_dgx")
+    names = VidurNames(model="meta-llama/Meta-Llama-3-8B", device="a100", network="a100_dgx")
     copy = tmp_path / "clone"
     copy.mkdir()
     shutil.copytree(checkout() / "vidur", copy / "vidur")
@@ -223,8 +223,8 @@ def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
         assert waited == (track == "matched")  # only there is the KV cache as small as the engine's
 
 
-def write_shipped(folder: Path, names: Names) -> None:
-    grid = Grid(tokens=1024, chunk=512, batch=8, context=1024, granularity=64)
+def write_shipped(folder: Path, names: VidurNames) -> None:
+    grid = ProfileGrid(tokens=1024, chunk=512, batch=8, context=1024, granularity=64)
     times, layers = StepTimes.fit("vidur", make_profile(LAW)), 32
     shared = {"n_embd": 4096, "n_kv_head": 8, "num_tensor_parallel_workers": 1}
     mlp = mlp_rows(times, grid, layers).assign(n_head=32, n_expanded_embd=14336, vocab_size=128256, use_gated_mlp=True, **shared)

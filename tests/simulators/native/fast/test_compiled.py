@@ -9,8 +9,8 @@ import pytest
 from simulators.native.fast.allocate import new_engine, new_sequences
 from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import DONE, WAITS, advance
-from simulators.native.fast.records import Engine
-from simulators.native.latency.measured import Measured
+from simulators.native.fast.records import EngineArrays
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_time import StepTime
@@ -62,7 +62,7 @@ def test_step_times_are_the_same_law(seed: int) -> None:
 
     def made() -> StepTime:
         if seed % 2:
-            return Measured(profile(noise=0.1, seed=seed, beside=BESIDE))
+            return MeasuredStepTime(profile(noise=0.1, seed=seed, beside=BESIDE))
         return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
 
     step_times = made(), made()
@@ -125,7 +125,7 @@ def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed
     columns = columns_of(case.trace)
     limits = dataclasses.replace(case.limits, prefix_caching=False)
 
-    def engine() -> Engine:
+    def engine() -> EngineArrays:
         made = new_sequences(columns.arrival, columns.input_tokens, columns.output_tokens)
         return new_engine(made, np.empty(0, np.int64), limits, case.step_time.law)
 

@@ -10,7 +10,7 @@ import pytest
 from results.record import EngineLimits, Run
 from simulators.errors import NotAvailable
 from simulators.native.engine import run as serve_steps
-from simulators.native.latency.measured import Measured
+from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.own_steps import logged_steps, own_profile
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.vllm_v1 import VllmV1
@@ -30,7 +30,7 @@ def served(*, slowdown: float = 1.0, rate: float = 15.0, limits: EngineLimits = 
     asked = make_measured([(float(t), int(rng.integers(20, 900)), int(rng.integers(2, 60))) for t in arrivals], limits=limits)
     resolved = limits_of(limits, asked.config, "the test")
     queue = Queue(asked.trace_as_sent(), resolved, Frontend())
-    steps = list(serve_steps(queue.accepted, VllmV1(resolved), Measured(make_profile(LAW, scale=slowdown)), in_flight=1))
+    steps = list(serve_steps(queue.accepted, VllmV1(resolved), MeasuredStepTime(make_profile(LAW, scale=slowdown)), in_flight=1))
     rows = []
     for number, step in enumerate(steps):
         late = hiccup and number % 50 in (10, 11)  # logged together with the third
@@ -82,7 +82,7 @@ def test_prompts_in_chunks_have_the_context_under_them() -> None:
     factor = own.provenance["step_times_multiplied_by"]
     assert factor == pytest.approx(1, rel=0.01)
     alone = chunks[chunks["batch"] == 0]
-    served_by = Measured(make_profile(LAW))
+    served_by = MeasuredStepTime(make_profile(LAW))
     for new, under, seconds in zip(alone["new_tokens"], alone["prefill_context"], alone["time"] / factor, strict=True):
         batch = Batch(sequences=[Sequence(index=0, arrival=0.0, prompt=int(new), output=1)])
         batch.count(int(new), int(under))

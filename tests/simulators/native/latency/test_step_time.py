@@ -13,7 +13,7 @@ import pytest
 from results.profile import BENDS, Profile
 from results.record import EngineLimits
 from simulators.errors import SimulatorError
-from simulators.native.latency.measured import FEW, Measured, residual_lines
+from simulators.native.latency.measured import FEW, MeasuredStepTime, residual_lines
 from simulators.native.latency.roofline import Device, Efficiency, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.sequence import Batch, Sequence
@@ -111,7 +111,7 @@ def test_an_engine_that_recomputes_prefixes_and_mixes_nothing() -> None:
     context, slope = samples["prefill_context"], 2e-7  # the attention of `truth`
     samples["time"] += (samples["kind"] == "prefill") * slope * context * (context + 1) / 2
     samples.loc[samples["kind"] == "mixed", "time"] *= 2
-    model = Measured(dataclasses.replace(made, samples=samples), apart=True, recomputed=True)
+    model = MeasuredStepTime(dataclasses.replace(made, samples=samples), apart=True, recomputed=True)
     chunk = Batch(sequences=[Sequence(index=0, arrival=0.0, prompt=3300, output=1)])
     chunk.count_prefill(300, 3000, recomputed=True)  # a longer prefix than was profiled
     assert model.seconds(chunk) == pytest.approx(truth(300, 3000, 0, 0) + slope * 3000 * 3001 / 2, rel=0.05)
@@ -127,20 +127,20 @@ def test_a_clean_profile_is_found_again(work: tuple[tuple[int, int], ...]) -> No
     made = batch(*work)
     new, context = made.prefill_tokens, made.prefill_context
     decode_context = made.decode_context / made.decodes if made.decodes else 0
-    assert Measured(profile()).seconds(made) == pytest.approx(truth(new, context, made.decodes, decode_context), rel=0.02)
+    assert MeasuredStepTime(profile()).seconds(made) == pytest.approx(truth(new, context, made.decodes, decode_context), rel=0.02)
 
 
 @pytest.mark.parametrize("work", UNSEEN)
 def test_disturbed_samples_count_little(work: tuple[tuple[int, int], ...]) -> None:
     """A tenth of the points four times too slow, the rest with 5 % noise: still within 10 % of the clean fit."""
-    clean = Measured(profile()).seconds(batch(*work))
-    assert Measured(profile(noise=0.05, disturbed=5)).seconds(batch(*work)) == pytest.approx(clean, rel=0.1)
+    clean = MeasuredStepTime(profile()).seconds(batch(*work))
+    assert MeasuredStepTime(profile(noise=0.05, disturbed=5)).seconds(batch(*work)) == pytest.approx(clean, rel=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_more_work_is_never_faster(seed: int) -> None:
     """More context never is; more tokens are not beyond the few for which a profile's own points are believed."""
-    model = Measured(profile(noise=0.3, seed=seed))
+    model = MeasuredStepTime(profile(noise=0.3, seed=seed))
     rng = np.random.default_rng(seed)
     for _ in range(200):
         work = [(int(rng.integers(2, 1500)), int(rng.integers(0, 3000)))] + [
@@ -160,7 +160,7 @@ def test_batches_with_costs_of_their_own() -> None:
     made = profile()
     batches = made.samples["batch"].to_numpy()
     slow = np.where(np.isin(batches, (2, 8)) & (made.samples["kind"] == "decode"), 0.003, 0.0)
-    model = Measured(dataclasses.replace(made, samples=made.samples.assign(time=made.samples["time"] + slow)))
+    model = MeasuredStepTime(dataclasses.replace(made, samples=made.samples.assign(time=made.samples["time"] + slow)))
     for b in (1, 2, 4, 8, 16, 24, 32):
         expected = truth(0, 0, b, 300) + (0.003 if b in (2, 8) else 0)
         assert model.seconds(batch(*[(1, 300)] * b)) == pytest.approx(expected, rel=0.03)
@@ -168,7 +168,7 @@ def test_batches_with_costs_of_their_own() -> None:
 
 def test_a_decode_beside_a_prompts_chunk_costs_what_the_profile_says() -> None:
     """Alone a token of context costs as ever; in a step with a chunk more, in steps that were not profiled too."""
-    plain, dear = Measured(profile()), Measured(profile(beside=BESIDE))
+    plain, dear = MeasuredStepTime(profile()), MeasuredStepTime(profile(beside=BESIDE))
     for decodes, context in ((5, 1000), (20, 300), (31, 2000)):
         alone = [(1, context)] * decodes
         assert dear.seconds(batch(*alone)) == pytest.approx(plain.seconds(batch(*alone)), rel=0.02)
@@ -183,21 +183,21 @@ def test_a_jump_that_a_composed_profile_names_is_kept() -> None:
     samples = pd.concat([made.samples, pd.DataFrame(jump)], ignore_index=True)
     samples["time"] += 0.01 * (samples["new_tokens"] + samples["batch"] > 512)
     named = profile(provenance={BENDS: [256, 512, 513, 768, 769, 1024]})
-    model = Measured(dataclasses.replace(named, samples=samples))
+    model = MeasuredStepTime(dataclasses.replace(named, samples=samples))
     for n in (400, 512, 513, 600, 900):
         assert model.seconds(batch((n, 0))) == pytest.approx(truth(n, 0, 0, 0) + 0.01 * (n > 512), rel=0.02)
-    sloping = Measured(dataclasses.replace(made, samples=samples))
+    sloping = MeasuredStepTime(dataclasses.replace(made, samples=samples))
     assert sloping.seconds(batch((513, 0))) - sloping.seconds(batch((512, 0))) < 0.002
 
 
 def test_no_jumps_between_pieces() -> None:
-    model = Measured(profile(noise=0.2))
+    model = MeasuredStepTime(profile(noise=0.2))
     times = [model.seconds(batch((n, 0))) for n in range(2, 1200)]
     assert max(abs(b - a) for a, b in pairwise(times)) < 0.05 * max(times)
 
 
 def test_residuals_are_of_held_out_points_and_printed() -> None:
-    known = Measured(profile(noise=0.05)).describe()
+    known = MeasuredStepTime(profile(noise=0.05)).describe()
     held_out = known["residuals"]["held_out"]
     assert held_out["points"] == 2 + 6 + 3 and set(held_out["median_abs_error_by_kind"]) == {"prefill", "decode", "mixed"}
     assert 0 < held_out["median_abs_error"] < 0.1
@@ -208,14 +208,14 @@ def test_what_no_point_has_costs_nothing_and_is_counted() -> None:
     """A short profile may hold no chunk behind a cached prefix: what a token of context costs there cannot be told, and is not made up."""
     made = profile(noise=0.3)
     fresh = dataclasses.replace(made, samples=made.samples[made.samples["prefill_context"] == 0].reset_index(drop=True))
-    model = Measured(fresh)
+    model = MeasuredStepTime(fresh)
     alone, behind = (model.seconds(batch((100, context))) for context in (0, 1000))
     assert alone <= behind <= 3 * alone
     assert model.describe()["beyond"]["prefill_context"]["steps"] == 1
 
 
 def test_what_lies_beyond_the_profile_is_counted() -> None:
-    model = Measured(profile())
+    model = MeasuredStepTime(profile())
     for work in (((512, 0),), ((2048, 0),), ((1, 100),) * 33, ((1, 6000),) * 16):
         model.seconds(batch(*work))
     known = model.describe()
@@ -225,14 +225,14 @@ def test_what_lies_beyond_the_profile_is_counted() -> None:
 
 
 def test_mixed_steps_without_mixed_points_are_beyond_too() -> None:
-    model = Measured(profile(kinds=("prefill", "decode")))
+    model = MeasuredStepTime(profile(kinds=("prefill", "decode")))
     model.seconds(batch((128, 0), (1, 100)))
     assert model.describe()["beyond"]["mixed"]["steps"] == 1
 
 
 def test_a_profile_without_decodes_is_refused() -> None:
     with pytest.raises(SimulatorError, match="profile made has fewer than 2 decode points"):
-        Measured(profile(kinds=("prefill", "mixed")))
+        MeasuredStepTime(profile(kinds=("prefill", "mixed")))
 
 
 def test_sizes_of_llama_8b() -> None:

@@ -10,7 +10,7 @@ from simulators.native.engine import run
 from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.scheduling.sglang import Sglang
+from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.scheduling.sglang_options import SglangOptions
 from tests.simulators.native.cases import MAX_STEPS, Case, random_case
 from workloads.prompts import token_ids
@@ -79,7 +79,7 @@ def our_steps(case: Case) -> list[dict[str, Any]]:
     limits = adapted("sglang", case.limits)
     sequences = list(make_sequences(case.trace, block_size=limits.block_size))
     found = []
-    for step in itertools.islice(run(sequences, Sglang(limits), case.step_time, in_flight=limits.in_flight), MAX_STEPS):
+    for step in itertools.islice(run(sequences, SglangScheduler(limits), case.step_time, in_flight=limits.in_flight), MAX_STEPS):
         batch = step.batch
         found.append(
             {

@@ -17,7 +17,7 @@ import pytest
 from results.project import ROOT
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.scheduling.sglang import Sglang
+from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
 from tests.simulators.native.cases import Case, Linear
@@ -109,7 +109,7 @@ def test_what_would_fill_the_pool_alone_is_refused() -> None:
 def test_a_part_of_a_context_cannot_be_left_out() -> None:
     limits = Limits(kv_blocks=100, block_size=1, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=90, prefix_caching=False)
     with pytest.raises(ValueError, match="sglang keeps all of a context"):
-        Sglang(dataclasses.replace(limits, kept_tokens=16))
+        SglangScheduler(dataclasses.replace(limits, kept_tokens=16))
 
 
 if __name__ == "__main__":
