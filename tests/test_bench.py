@@ -152,7 +152,7 @@ def _interrupt_after(process: "subprocess.Popen[str]", line: str) -> "subprocess
 def _kill(bench: int, program: str) -> None:
     """End the child that runs `program`, as a crash would."""
     victims = [
-        p for p in psutil.Process(bench).children(recursive=True) if program in p.cmdline() and "warden" not in " ".join(p.cmdline())
+        p for p in psutil.Process(bench).children(recursive=True) if program in p.cmdline() and "supervisor" not in " ".join(p.cmdline())
     ]
     assert victims
     for victim in victims:

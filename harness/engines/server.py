@@ -75,14 +75,14 @@ def fetch(url: str, *, method: str = "GET", timeout: float = 10.0, headers: Mapp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A running server. name: for messages. process: its warden. log: where its output goes."""
+    """A running server. name: for messages. process: its supervisor. log: where its output goes."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def processes(self) -> list[psutil.Process]:
-        """The server's processes as of now, its warden left out."""
+        """The server's processes as of now, its supervisor left out."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def alive(self) -> bool:
@@ -161,16 +161,16 @@ def _started(
     argv: Sequence[str], *, name: str, env: Mapping[str, str], log: Path, grace: float, cpus: Sequence[int], cwd: Path | None
 ) -> Iterator[Child]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    warden = [sys.executable, "-I", "-S", str(SUPERVISOR), str(grace), ",".join(map(str, cpus)), *argv]
+    supervisor = [sys.executable, "-I", "-S", str(SUPERVISOR), str(grace), ",".join(map(str, cpus)), *argv]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            warden, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, env=dict(env), cwd=cwd, start_new_session=True
+            supervisor, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, env=dict(env), cwd=cwd, start_new_session=True
         )
     try:
         yield Child(name=name, process=process, log=log)
     finally:
         assert process.stdin is not None
-        process.stdin.close()  # the warden's order to end everything
+        process.stdin.close()  # the supervisor's order to end everything
         process.wait()
 
 

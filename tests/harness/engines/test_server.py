@@ -80,7 +80,7 @@ def tagged(tag: str) -> list[psutil.Process]:
 def test_serves_until_the_block_ends_and_leaves_nothing(start: Start, tag: str, tmp_path: Path) -> None:
     with start(textwrap.dedent(SERVE)) as child:
         assert child.alive()
-        assert len(tagged(tag)) == 2  # the server and its warden
+        assert len(tagged(tag)) == 2  # the server and its supervisor
         assert len(child.processes()) == 1
     assert tagged(tag) == []
     assert "listening" in (tmp_path / "server.log").read_text()
@@ -88,7 +88,7 @@ def test_serves_until_the_block_ends_and_leaves_nothing(start: Start, tag: str, 
 
 def test_ends_what_ignores_sigterm_and_every_descendant(start: Start, tag: str) -> None:
     with start(STUBBORN + FAMILY + textwrap.dedent(SERVE)):
-        assert wait_until(lambda: len(tagged(tag)) == 4)  # warden, server, a child, and a child in a session of its own
+        assert wait_until(lambda: len(tagged(tag)) == 4)  # supervisor, server, a child, and a child in a session of its own
     assert tagged(tag) == []
 
 
@@ -195,7 +195,7 @@ def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path, tag: str, num
     )
     if ready:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    assert wait_until(lambda: len(tagged(tag)) == 5)  # harness, warden, server, its two children
+    assert wait_until(lambda: len(tagged(tag)) == 5)  # harness, supervisor, server, its two children
     process.send_signal(number)
     process.communicate()
     assert wait_until(lambda: tagged(tag) == [])
