@@ -6,6 +6,8 @@ READY := .envs/core/.ready
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export PYTHONHASHSEED ?= 0
 unexport PYTHONDONTWRITEBYTECODE
+# Processes that share the tests: one more than two cores, as many tests wait for a server.
+PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup simulators bench bench-gpu study report database test lint perf clean
@@ -45,7 +47,7 @@ database: $(READY) ## rebuild results/plumbline.duckdb from the stored runs
 	@$(CORE) -m results build
 
 test: $(READY) ## all tests, the end-to-end ones on real engines and simulators included
-	@$(CORE) -m pytest
+	@$(CORE) -m pytest -n $(PROCESSES) --dist loadgroup
 
 lint: $(READY) ## ruff and strict mypy
 	@$(CORE) -m ruff check .

@@ -33,6 +33,8 @@ SERVE = """
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 FAMILY = """
 import subprocess, sys
+
+pytestmark = pytest.mark.spread
 sleeper = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
 subprocess.Popen(sleeper)
 subprocess.Popen(sleeper, start_new_session=True)
