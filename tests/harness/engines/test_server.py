@@ -20,6 +20,8 @@ from harness.engines import server
 from tests.patience import wait_until
 from tests.stand_ins.small_server import small_server
 
+pytestmark = pytest.mark.spread
+
 TAG = "PLUMBLINE_TEST_TAG"
 SERVE = """
     import http.server, sys
@@ -33,8 +35,6 @@ SERVE = """
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 FAMILY = """
 import subprocess, sys
-
-pytestmark = pytest.mark.spread
 sleeper = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
 subprocess.Popen(sleeper)
 subprocess.Popen(sleeper, start_new_session=True)
