@@ -47,7 +47,7 @@ database: $(READY) ## rebuild results/plumbline.duckdb from the stored runs
 	@$(CORE) -m results build
 
 test: $(READY) ## all tests, the end-to-end ones on real engines and simulators included
-	@$(CORE) -m pytest -n $(PROCESSES) --dist loadgroup
+	@$(CORE) -m pytest -n $(PROCESSES)
 
 lint: $(READY) ## ruff and strict mypy
 	@$(CORE) -m ruff check .

@@ -16,8 +16,6 @@ from results.storage.store import read_run, run_folders
 from simulators.errors import SimulatorError
 from tests.benches import PATIENT_GATES, Bench, one_line
 
-pytestmark = pytest.mark.spread
-
 QUICK = (
     f"--config-dir={ROOT / 'tests' / 'conf'}",
     "engine=toy",

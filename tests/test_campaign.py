@@ -23,8 +23,6 @@ from results.storage.store import read_run
 from tests.benches import Bench
 from tests.stand_ins.nvml import nvml
 
-pytestmark = pytest.mark.spread
-
 TASKS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rate2-0"]
 
 

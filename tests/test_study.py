@@ -25,8 +25,6 @@ from results.storage.store import read_run, run_folders, write_run
 from tests.benches import Bench, one_line
 from tests.runs import make_run, make_simulated
 
-pytestmark = pytest.mark.spread
-
 TASKS = ["toy-profile", "toy-fixed-capacity", "toy-fixed-rho0.30-0", "toy-fixed-rho0.60-0", "toy-fixed-rho0.60-1", "narrow-fixed-rho0.30-0"]
 CONF = f"--config-dir={ROOT / 'tests' / 'conf'}"
 

@@ -20,8 +20,6 @@ from harness.engines import server
 from tests.patience import wait_until
 from tests.stand_ins.small_server import small_server
 
-pytestmark = pytest.mark.spread
-
 TAG = "PLUMBLINE_TEST_TAG"
 SERVE = """
     import http.server, sys
