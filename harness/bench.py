@@ -60,8 +60,12 @@ class Bench:
             database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database))
         with stage("report"):
             summary = self.report.write(measured.run_id, unavailable=outcome.unavailable)
-        print_table(summary.table, title=f"{measured.run_id}: measured beside simulated")
+        if summary.notice is not None:
+            say(summary.notice, style="bold yellow")
+        print_table(summary.table, measured.run_id, summary.note)
         say(summary.verdict, style="bold")
+        for run_id, reason in measured.config.get("earlier_tries", {}).items():
+            say(f"tried before, and kept: {run_id}: INVALID: {reason}", style="yellow")
         for name, reason in outcome.unavailable.items():
             say(f"not available: {name}: {reason}", style="yellow")
         for failure in outcome.failures.values():

@@ -1,4 +1,4 @@
-"""How well a machine repeats itself, by what a profile sees at its beginning and its end; the toy engine slows down halfway when told to."""
+"""How well a machine repeats itself: what a profile sees at its beginning and its end. The toy engine slows down halfway when told to."""
 
 import dataclasses
 
