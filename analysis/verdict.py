@@ -86,9 +86,9 @@ class MachineError:
     def notice(self) -> str:
         """The whole of it, for the top of what a bench prints and of the page."""
         took = [f"{kind} {names.number(1e3 * first)} and {names.number(1e3 * last)} ms" for kind, (first, last) in self.seconds.items()]
-        limit, worst = (names.percent(share, sign=False) for share in (self.limit, self.worst))
+        worst = names.percent(self.worst, sign=False)
         return (
-            f"The machine did not repeat itself to {limit}. The same steps at the beginning and at the end of its profile: "
+            f"The machine did not repeat itself to {100 * self.limit:g} %. The same steps at the beginning and at the end of its profile: "
             f"{', '.join(took)}. A simulator's error below {worst} may be the machine's. Quieten the machine and run again."
         )
 

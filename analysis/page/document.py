@@ -62,9 +62,9 @@ def page(
     drawings = [drawing for section in sections for drawing in section.drawings]
     return Template((FOLDER / "report.html").read_text()).substitute(
         head=head(title),
-        verdict=escape(verdict).replace(" %", "&nbsp;%"),
+        verdict=_unbroken(verdict),
         invalid="" if valid else ' class="invalid"',
-        notice="" if notice is None else f'<p class="notice" role="note">{escape(notice).replace(" %", "&nbsp;%")}</p>\n',
+        notice="" if notice is None else f'<p class="notice" role="note">{_unbroken(notice)}</p>\n',
         context=context,
         scorecard=scorecard,
         figures="\n".join(_section(section, key) for section in sections if section.drawings),
@@ -75,6 +75,11 @@ def page(
         theme=(FOLDER / "theme.js").read_text(),
         script=(FOLDER / "report.js").read_text(),
     )
+
+
+def _unbroken(text: str) -> str:
+    """Text as HTML that keeps a number and its unit on one line."""
+    return escape(text).replace(" %", "&nbsp;%").replace(" ms", "&nbsp;ms")
 
 
 def head(title: str, more_css: str = "") -> str:
