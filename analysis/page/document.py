@@ -62,9 +62,9 @@ def page(
     drawings = [drawing for section in sections for drawing in section.drawings]
     return Template((FOLDER / "report.html").read_text()).substitute(
         head=head(title),
-        verdict=_unbroken(verdict),
+        verdict=_unbroken(verdict, "%"),
         invalid="" if valid else ' class="invalid"',
-        notice="" if notice is None else f'<p class="notice" role="note">{_unbroken(notice)}</p>\n',
+        notice="" if notice is None else f'<p class="notice" role="note">{_unbroken(notice, "%", "ms")}</p>\n',
         context=context,
         scorecard=scorecard,
         figures="\n".join(_section(section, key) for section in sections if section.drawings),
@@ -77,9 +77,12 @@ def page(
     )
 
 
-def _unbroken(text: str) -> str:
-    """Text as HTML that keeps a number and its unit on one line."""
-    return escape(text).replace(" %", "&nbsp;%").replace(" ms", "&nbsp;ms")
+def _unbroken(text: str, *units: str) -> str:
+    """Text as HTML that keeps a number and these units on one line."""
+    shown = escape(text)
+    for unit in units:
+        shown = shown.replace(f" {unit}", f"&nbsp;{unit}")
+    return shown
 
 
 def head(title: str, more_css: str = "") -> str:
