@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import names, plots, tables
-from analysis.data import Comparison, RunRow, compare
+from analysis.data import LOST, Comparison, RunRow, compare
 from analysis.page import document
 from analysis.page.document import Drawing, Section
 from analysis.scoring.fidelity import score
 from analysis.stats import STATS, Bootstrap
-from analysis.verdict import drift, too_short, verdict
+from analysis.verdict import drift, machine_error, nearest_first, too_short, verdict
 
 HEADLINES = (
     *((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p99")),
@@ -28,11 +28,13 @@ EVERYTHING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a report says. table: measured beside simulated, as text (see tables.py). verdict: the answer. path: the page."""
+    """What a report says."""
 
-    table: pd.DataFrame
-    verdict: str
-    path: Path
+    notice: str | None  # what to know before all else: that the machine did not repeat itself; None: nothing
+    table: pd.DataFrame  # the measured run and each simulator's errors, as text (tables.by_run)
+    note: str  # how the table is to be read
+    verdict: str  # the answer
+    path: Path  # of the page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ class Report:
         measured = comparison.measured
         values = comparison.metrics[measured.run_id]
         reasons = [f"{run.run_id}: {refused[run.run_id]}" for run in comparison.simulated if run.run_id in refused]
-        answer = verdict(measured, values, comparison.scores, reasons, comparison.lost)
+        machine = machine_error(measured, comparison.simulated)
+        answer = verdict(measured, values, comparison.scores, reasons, comparison.lost, machine)
         if measured.valid:
             short = too_short(measured, comparison.counted) if comparison.scores else None
             answer = " ".join(filter(None, (answer, short, drift(comparison.simulated))))
@@ -65,6 +68,7 @@ class Report:
             title=f"{measured.run_id} · Plumbline",
             verdict=answer,
             valid=measured.valid,
+            notice=machine.notice if machine else None,
             context=_context(comparison),
             scorecard=document.scorecard(comparison, HEADLINES, self.bootstrap.confidence, unavailable or {}),
             sections=_sections(comparison),
@@ -72,8 +76,21 @@ class Report:
             details=_details(comparison, reasons, out.parent),
         )
         document.write(out, html)
-        table = tables.as_text(tables.comparison(values, comparison.scores), valid=measured.valid)
-        return Summary(table=table, verdict=answer, path=out)
+        table, note = _for_terminal(comparison)
+        return Summary(notice=machine.notice if machine else None, table=table, note=note, verdict=answer, path=out)
+
+
+def _for_terminal(comparison: Comparison) -> tuple[pd.DataFrame, str]:
+    """The table that a bench prints, and how it is to be read."""
+    measured, lost = comparison.measured, {name for name, share in comparison.lost.items() if share > LOST}
+    order = nearest_first(comparison.scores, comparison.lost)
+    table = tables.by_run(measured, comparison.metrics[measured.run_id], comparison.scores, order, lost=lost)
+    if not measured.valid:
+        return table, "The measured run is INVALID: no error against it counts."
+    if not order:
+        return table, ""
+    starred = " *: it refused or lost requests, and its errors are of the others." if lost else ""
+    return table, f"Errors in %, nearest first. {tables.SORTED_BY}{starred}"
 
 
 def _drawn(comparison: Comparison) -> pd.DataFrame:
@@ -94,7 +111,14 @@ def _context(comparison: Comparison) -> str:
     parts.append(f"{failed} failed" if failed else "none failed")
     if outside:
         parts.append(f"{outside} outside the measurement window, not in the statistics")
-    return escape(", ".join(parts) + f" · run {run.run_id}")
+    return escape(", ".join(parts) + f" · run {run.run_id}{_tries(run)}")
+
+
+def _tries(run: RunRow) -> str:
+    """Which runs this one is another try of, and why each was INVALID; nothing of a first try."""
+    earlier = run.config.get("earlier_tries") or {}
+    which = {2: "second try", 3: "third try"}.get(len(earlier) + 1, f"try {len(earlier) + 1}")
+    return f" · {which}: " + "; ".join(f"{run_id} was INVALID ({reason})" for run_id, reason in earlier.items()) if earlier else ""
 
 
 def _sections(comparison: Comparison) -> list[Section]:

@@ -1,14 +1,28 @@
 """Measured beside simulated as a table: for the terminal, the page, and papers (Markdown, CSV, LaTeX)."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import pandas as pd
 
 from analysis import names
-from analysis.data import Key, Score, by_simulator
+from analysis.data import Key, RunRow, Score, by_simulator
 
 LATENCY_ROWS: tuple[Key, ...] = tuple((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p90", "p99"))
 ROWS: tuple[Key, ...] = (*LATENCY_ROWS, ("output_throughput", None), ("goodput", None))
+# What the terminal shows of a run, the most important first: where there is no room for all, the last ones are left out.
+TERMINAL: tuple[Key, ...] = (
+    ("ttft", "p50"),
+    ("tpot", "p50"),
+    ("output_throughput", None),
+    ("ttft", "p99"),
+    ("tpot", "p99"),
+    ("e2e", "p50"),
+    ("goodput", None),
+    ("e2e", "p99"),
+    ("ttft", "p90"),
+)
+SORTED_BY = "Sorted by the mean |ln(simulated / measured)| of TTFT p50, TPOT p50 and output throughput."
 DISTANCES = "Per-request error and distances between the measured and the simulated distribution"
 NOT_VALID = "not valid"
 LATEX_ESCAPES = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "−": "$-$", "×": r"$\times$", "–": "--", "\u2009": r"\,"})
@@ -40,6 +54,29 @@ def as_text(frame: pd.DataFrame, *, valid: bool = True) -> pd.DataFrame:
         show = names.number if not column.endswith("error %") else _error if valid else lambda _: NOT_VALID
         shown[column] = [show(value) for value in frame[column]]
     return pd.DataFrame(shown, dtype=object)
+
+
+def by_run(
+    measured: RunRow,
+    metrics: Mapping[Key, float | None],
+    scores: Sequence[Score],
+    order: Sequence[tuple[str, str]],
+    *,
+    lost: AbstractSet[tuple[str, str]],
+) -> pd.DataFrame:
+    """One table for the terminal, as text: the measured run with its values, then a row per (system, track) with its errors in per cent.
+
+    order: of the rows. lost: those of them that refused or lost too many requests, marked with a star. An error against an invalid run is
+    none, and shows as a dash. Heads have two lines: what it is, and its unit.
+    """
+    every = by_simulator(scores)
+    rows = [[f"{measured.system} measured", *(names.number(names.shown_value(key[0], metrics.get(key))) for key in TERMINAL)]]
+    for system, track in order:
+        found = [every[system, track].get(key) for key in TERMINAL]
+        errors = [_error(100 * s.error) if measured.valid and s and s.error is not None else names.number(None) for s in found]
+        rows.append([f"{system}:{track}{'*' if (system, track) in lost else ''}", *errors])
+    heads = [f"{names.METRICS[name].label.split()[0]}\n{f'{stat} ' if stat else ''}{names.METRICS[name].unit}" for name, stat in TERMINAL]
+    return pd.DataFrame(rows, columns=["run\nerror %", *heads], dtype=object)
 
 
 def _error(value: float) -> str:

@@ -7,6 +7,7 @@ that served all, and its errors, which are of the others, are within nothing.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from analysis import names
@@ -32,15 +33,16 @@ def verdict(
     scores: Sequence[Score],
     refused: Sequence[str] = (),
     lost: Shares = MappingProxyType({}),
+    machine: "MachineError | None" = None,
 ) -> str:
     """Say how near the simulators come to one measured run.
 
     metrics: the measured run's own values. scores: its rows of the table fidelity. refused: why simulated runs held against it were
-    not scored, a line each. lost: the share of the requests that each simulator refused or lost.
+    not scored, a line each. lost: the share of the requests that each simulator refused or lost. machine: its own error, where it has one.
     """
-    where = f"On {names.run_title(run)}"
     if not run.valid:
-        return f"INVALID: {run.invalid_reason}. {where}, what was measured does not count, and no score against it does."
+        return f"INVALID: {run.invalid_reason}. On {names.run_title(run)}, what was measured does not count, and no score against it does."
+    where = f"{machine.clause} On {names.run_title(run)}" if machine else f"On {names.run_title(run)}"
     if not scores and refused:
         return f"{where}, no simulator could be scored: {'; '.join(refused)}."
     if not scores:
@@ -50,7 +52,7 @@ def verdict(
     contenders = {name: found for name, found in every.items() if name not in picky}
     if not contenders:
         contenders = {name: _unbounded(found) for name, found in every.items()}
-    nearest, *others = sorted(contenders, key=lambda name: (distance(contenders[name]), name))
+    nearest, *others = [name for name in nearest_first(scores, lost) if name in contenders]
     sentence = f"{names.system(*nearest)} {predictions(contenders[nearest])}"
     if others:
         furthest = others[-1]
@@ -59,6 +61,49 @@ def verdict(
     shares = ", ".join(f"{names.system(*name)} {names.percent(share, sign=False)}" for name, share in picky.items())
     of_others = f" Requests were refused or lost, and errors there are of the others: {shares}." if picky else ""
     return f"{where}, {sentence}{left_out}.{of_others}"
+
+
+def nearest_first(scores: Sequence[Score], lost: Shares = MappingProxyType({})) -> list[tuple[str, str]]:
+    """Each (system, track) by its distance, the nearest first; those that refused or lost too many requests come after all others."""
+    every = by_simulator(scores)
+    return sorted(every, key=lambda name: (lost.get(name, 0.0) > LOST, distance(every[name]), name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineError:
+    """How far the machine was from itself: the same steps at the beginning and at the end of its profile."""
+
+    worst: float  # relative change, the largest of all kinds of step
+    limit: float  # up to which the machine counts as repeating itself
+    seconds: Mapping[str, Sequence[float]]  # by kind of step: at the beginning, at the end
+
+    @property
+    def clause(self) -> str:
+        """What the verdict begins with."""
+        return f"The machine's own error is {names.percent(self.worst, sign=False)}, and no simulator's error below that can be told."
+
+    @property
+    def notice(self) -> str:
+        """The whole of it, for the top of what a bench prints and of the page."""
+        took = [f"{kind} {names.number(1e3 * first)} and {names.number(1e3 * last)} ms" for kind, (first, last) in self.seconds.items()]
+        worst = names.percent(self.worst, sign=False)
+        return (
+            f"The machine did not repeat itself to {100 * self.limit:g} %. The same steps at the beginning and at the end of its profile: "
+            f"{', '.join(took)}. A simulator's error below {worst} may be the machine's. Quieten the machine and run again."
+        )
+
+
+def machine_error(measured: RunRow, simulated: Sequence[RunRow]) -> MachineError | None:
+    """The machine's own error, where it is above its limit; None where it is within it or not known.
+
+    None, too, where the calibrated runs took their step times from elsewhere than from this machine's profile.
+    """
+    told = measured.provenance.get("repeatability")
+    parts = [run.config.get("simulator") or {} for run in simulated if run.track == "calibrated"]
+    sources = {part["step_times_from"]["source"] for part in parts if part.get("step_times_from")}
+    if not told or told["worst"] <= told["limit"] or (sources and "measured" not in sources):
+        return None
+    return MachineError(worst=told["worst"], limit=told["limit"], seconds=told["seconds"])
 
 
 def drift(simulated: Sequence[RunRow]) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.console import print_table, say, stage
 from harness.engine import Engine
 from harness.engines.model import Model
 from harness.engines.recorded import Recorded
-from harness.gates import Gates
+from harness.gates import Gates, may_pass
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler
 from harness.protocols import CalibrationLike, Reporter, SimulatorLike, Workload
@@ -59,8 +60,12 @@ class Bench:
             database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database))
         with stage("report"):
             summary = self.report.write(measured.run_id, unavailable=outcome.unavailable)
-        print_table(summary.table, title=f"{measured.run_id}: measured beside simulated")
+        if summary.notice is not None:
+            say(summary.notice, style="bold yellow")
+        print_table(summary.table, measured.run_id, summary.note)
         say(summary.verdict, style="bold")
+        for run_id, reason in measured.config.get("earlier_tries", {}).items():
+            say(f"tried before, and kept: {run_id}: INVALID: {reason}", style="yellow")
         for name, reason in outcome.unavailable.items():
             say(f"not available: {name}: {reason}", style="yellow")
         for failure in outcome.failures.values():
@@ -89,7 +94,10 @@ class Bench:
         return engine.load()
 
     def _measure(self, cell: Cell) -> tuple[Run, Profile | None]:
-        """Start the engine, learn its capacity and step times, replay the workload, stop it; store the run and the profile."""
+        """Start the engine, learn its capacity and step times, replay the workload, stop it; store the run and the profile.
+
+        A replay that is INVALID for passing reasons alone is stored, too, and replayed again; the last run is the one that counts.
+        """
         cell.preflight()
         self._environments()
         facts = cell.facts()
@@ -97,11 +105,20 @@ class Bench:
             with cell.serving(log) as endpoint:
                 capacity = cell.find_capacity(endpoint)
                 profile = cell.find_profile(endpoint) if "calibrated" in self.tracks and self.simulators else None
+                run_of = partial(cell.run, endpoint=endpoint, log=log, capacity=capacity, profile=profile, facts=facts)
+                earlier: dict[str, str] = {}  # tries, by the ids of their runs: why each is INVALID
                 replayed = cell.replay(endpoint, capacity)
-            run = cell.run(replayed, endpoint, log, capacity=capacity, profile=profile, facts=facts)
-            with stage("store", run.run_id):
-                store(place(self.paths.runs), run, profile, log)
-        return run, profile
+                while may_pass(replayed.failed) and len(earlier) < self.gates.retries:
+                    failed = self._kept(run_of(replayed, earlier=earlier), profile, log)
+                    say(f"  INVALID: {failed.invalid_reason}; that may pass, so the same requests are sent once more", style="yellow")
+                    earlier[failed.run_id] = str(failed.invalid_reason)
+                    replayed = cell.replay(endpoint, capacity, attempt=len(earlier))
+            return self._kept(run_of(replayed, earlier=earlier), profile, log), profile
+
+    def _kept(self, run: Run, profile: Profile | None, log: Path) -> Run:
+        with stage("store", run.run_id):
+            store(place(self.paths.runs), run, profile, log)
+        return run
 
 
 @contextmanager

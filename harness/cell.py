@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -22,16 +23,17 @@ from harness.console import say, stage
 from harness.engine import Endpoint, Engine
 from harness.engines.attached import Attached
 from harness.engines.model import Model
-from harness.gates import Gates
+from harness.gates import FailedGate, Gates, invalid_reason
 from harness.monitor import gpu
 from harness.monitor.contention import Contention
 from harness.monitor.telemetry import Telemetry
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
+from harness.probing.repeatability import unsteady
 from harness.protocols import Workload
 from harness.replay.client import Client, Replay
 from harness.settings import Load, Paths
-from results.profile import Profile
+from results.profile import REPEATABILITY, Profile
 from results.record import SLO, Run
 from results.storage.place import Place
 from results.storage.store import write_run
@@ -40,22 +42,22 @@ from workloads.trace import Trace
 
 CPU = "cpu"  # conf/hardware of an engine that has no GPU
 WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
+RETRY_SEED = 3_000_017  # offset of the prompts of each further try: the cache of a server that cannot be emptied may hold those before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """A trace replayed on an engine. started: when the run began (UTC). rate: offered requests/s; rho: of the capacity, where known.
-
-    core_wait: share of the time for which others had the core that the engine needed; None where that cannot be known.
-    """
+    """A trace replayed on an engine, and judged by the gates."""
 
     trace: Trace
     replay: Replay
     telemetry: pd.DataFrame
-    started: datetime
-    rate: float
-    rho: float | None
-    core_wait: float | None = None
+    started: datetime  # when the run began, UTC
+    rate: float  # offered requests/s
+    rho: float | None  # of the capacity, where known
+    window: tuple[float, float]  # of the measurement, s since the trace's start
+    failed: tuple[FailedGate, ...]
+    core_wait: float | None = None  # share of the time for which others had the core that the engine needed; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class Cell:
                 one, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
             )
         self._warn(profile.provenance["core_wait"], "the step times are uncertain")
-        if line := unfinished(profile):
+        for line in filter(None, (unfinished(profile), unsteady(profile))):
             say(f"  {line}", style="yellow")
         return profile
 
@@ -134,12 +136,15 @@ class Cell:
         if core_wait is not None and core_wait > self.gates.max_core_wait:
             say(f"  others had the engine's core for {core_wait:.1%} of that time: {what}", style="yellow")
 
-    def replay(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None) -> Replayed:
-        """Replay the workload on an engine whose prefix cache is emptied first, and watch the engine and its GPUs meanwhile."""
+    def replay(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, *, attempt: int = 0) -> Replayed:
+        """Replay the workload on an engine whose prefix cache is emptied first, and watch the engine and its GPUs meanwhile.
+
+        attempt: how many replays came before it; each has the same requests, of the same lengths, but prompts of its own.
+        """
         started = datetime.now(UTC)
         rate, rho = self.load.offered(capacity["rate"] if capacity else None)
         trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
-        prompts = self._prompts(trace, self.seed)
+        prompts = self._prompts(trace, self.seed + attempt * RETRY_SEED)
         gpus = self._gpus(endpoint)
         self.engine.reset_cache(endpoint)
         interval = self.telemetry_interval
@@ -151,7 +156,18 @@ class Cell:
             ):
                 replay = self.client.replay(endpoint, trace, prompts, progress=progress)
             seen = pd.concat([telemetry.frame(replay.epoch), watch.frame(replay.epoch)], ignore_index=True)
-        return Replayed(trace=trace, replay=replay, telemetry=seen, started=started, rate=rate, rho=rho, core_wait=contention.share)
+        window, wait = (0.0, trace.duration), contention.share
+        return Replayed(
+            trace=trace,
+            replay=replay,
+            telemetry=seen,
+            started=started,
+            rate=rate,
+            rho=rho,
+            window=window,
+            failed=self.gates.check(trace, replay, window=window, cpus=1, expect_cold=True, core_wait=wait),
+            core_wait=wait,
+        )
 
     def run(
         self,
@@ -162,20 +178,20 @@ class Cell:
         capacity: Mapping[str, Any] | None,
         profile: Profile | None,
         facts: Mapping[str, Any],
+        earlier: Mapping[str, str] = MappingProxyType({}),
     ) -> Run:
-        """The Run of a replay, judged by the gates. facts: its provenance."""
-        trace, window = done.trace, (0.0, done.trace.duration)
-        reason = self.gates.check(trace, done.replay, window=window, cpus=1, expect_cold=True, core_wait=done.core_wait)
+        """The Run of a replay. facts: its provenance. earlier: the runs that this one is another try of, and why each is INVALID."""
+        reason, more = invalid_reason(done.failed), f"-try{len(earlier) + 1}" if earlier else ""
         load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}"
         return Run(
-            run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}",
+            run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}{more}",
             kind="measured",
             system=endpoint.system,
             version=endpoint.version,
             workload=self.workload.name,
             model=self.model.name,
             hardware=str(self.hardware["name"]),
-            trace=trace,
+            trace=done.trace,
             records=done.replay.records,
             limits=endpoint.limits,
             started_at=done.replay.started_at,
@@ -186,9 +202,9 @@ class Cell:
             repeat=self.repeat,
             valid=reason is None,
             invalid_reason=reason,
-            window=window,
-            config=self._config(endpoint, capacity, profile),
-            provenance={**facts, "core_wait": done.core_wait},
+            window=done.window,
+            config=self._config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
+            provenance={**facts, "core_wait": done.core_wait, **_repeatability(profile)},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
 
@@ -232,6 +248,12 @@ class Cell:
             "profile": profile.profile_id if profile else None,
             "seed": self.seed,
         }
+
+
+def _repeatability(profile: Profile | None) -> dict[str, Any]:
+    """What the engine's profile says of how well the machine repeats itself; {}: nothing."""
+    told = profile.provenance.get(REPEATABILITY) if profile else None
+    return {} if told is None else {REPEATABILITY: told}
 
 
 def store(root: Place, run: Run, profile: Profile | None, log: Path | None) -> Place:

@@ -1,17 +1,24 @@
 """What the person at the terminal sees: one line and one bar per stage, and the final table."""
 
+import os
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 OnProgress = Callable[[int, int], None]
+WIDEST = 100  # columns of the final table
 
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = WIDEST  # a file has no width of its own
 
 
 @contextmanager
@@ -30,39 +37,31 @@ def say(line: str, style: str = "") -> None:
     console.print(line, style=style)
 
 
-def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Print measured beside simulated, in as many tables as the width asks for; each repeats the names and the measured values.
+def print_table(frame: pd.DataFrame, title: str, note: str = "") -> None:
+    """Print one table, at most `WIDEST` columns wide. Where there is less room, the frame's last columns are left out, and it says which.
 
-    frame: text; columns metric, measured, then two per simulator and track: its value and its error in per cent.
+    frame: text; the first column names the rows. Heads may have several lines. note: how to read it.
     """
-    names = list(frame.columns)
-    pairs = [names[i : i + 2] for i in range(2, len(names), 2)] or [[]]
-    room = console.width - sum(_width(frame[name]) + 3 for name in names[:2])
-    while pairs:
-        taken = [pairs.pop(0)]
-        while pairs and sum(_pair_width(frame, pair) for pair in [*taken, pairs[0]]) <= room:
-            taken.append(pairs.pop(0))
-        _print_part(frame, taken, title)
+    room, kept = min(WIDEST, console.width), len(frame.columns)
+    while kept > 2 and _width(_table(frame, kept)) > room:
+        kept -= 1
+    console.print(title, style="bold")
+    console.print(_table(frame, kept))
+    left_out = [" ".join(str(name).split()) for name in frame.columns[kept:]]
+    more = f"No room for {', '.join(left_out)}: the page has them." if left_out else ""
+    for line in textwrap.wrap(" ".join(filter(None, (note, more))), room):
+        console.print(line, style="dim")
 
 
-def _print_part(frame: pd.DataFrame, pairs: list[list[str]], title: str) -> None:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column(str(frame.columns[0]), no_wrap=True)
-    table.add_column(str(frame.columns[1]), justify="right")
-    cells = [frame[name].tolist() for name in frame.columns[:2]]
-    for pair in filter(None, pairs):
-        table.add_column(pair[0].replace(":", "\n"), justify="right")
-        table.add_column("error %", justify="right")
-        cells += [frame[name].tolist() for name in pair]
-    for row in zip(*cells, strict=True):
-        table.add_row(*("–" if pd.isna(value) else str(value) for value in row))
-    console.print(table)
+def _table(frame: pd.DataFrame, kept: int) -> Table:
+    """The first `kept` columns of a frame, the first row in bold."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
+    for number, name in enumerate(frame.columns[:kept]):
+        table.add_column(str(name), justify="right" if number else "left", no_wrap=True)
+    for number, row in enumerate(frame.iloc[:, :kept].itertuples(index=False)):
+        table.add_row(*map(str, row), style="" if number else "bold")
+    return table
 
 
-def _pair_width(frame: pd.DataFrame, pair: list[str]) -> int:
-    heads = [max(map(len, pair[0].split(":"))), len("error %")]
-    return sum(max(_width(frame[name], head=False), head) + 3 for name, head in zip(pair, heads, strict=True))
-
-
-def _width(column: pd.Series, *, head: bool = True) -> int:
-    return max(len(str(column.name)) if head else 0, *(len(str(value)) for value in column))
+def _width(table: Table) -> int:
+    return Measurement.get(console, console.options.update(width=10 * WIDEST), table).maximum

@@ -68,13 +68,23 @@ class SummaryLike(Protocol):
     """What the report says of itself."""
 
     @property
+    def notice(self) -> str | None:
+        """What to know before all else, or None."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """How the table is to be read."""
+        ...
+
+    @property
     def verdict(self) -> str:
         """The answer in a sentence."""
         ...
 
     @property
     def table(self) -> pd.DataFrame:
-        """Measured beside simulated, as text."""
+        """The measured run and each simulator's errors, as text; the first column names the rows, the last ones matter least."""
         ...
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # it takes long to import, and who has no profile needs none
 
 SAMPLE_COLUMNS = ("kind", "new_tokens", "prefill_context", "batch", "context", "time", "repeat", "held_out")
 BENDS = "bends"  # in a composed profile's provenance: the token counts of steps between which its times are known to be smooth
+REPEATABILITY = "repeatability"  # in its provenance, where it was measured: harness/probing/repeatability.py says what it holds
 
 
 @dataclass(frozen=True, kw_only=True)

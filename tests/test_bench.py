@@ -73,10 +73,10 @@ class Absent:
 
 
 def test_a_bench_measures_scores_and_reports(bench: Bench) -> None:
-    done = bench.run(*QUICK, "simulator=[native]", "tracks=[calibrated]")
+    done = bench.run(*QUICK, "simulator=[native]", "tracks=[calibrated,shipped]", "profile.repeatability=20")
     assert done.returncode == 0, done.stdout + done.stderr
-    measured, simulated = (read_run(folder) for folder in run_folders(bench.runs))
-    assert (measured.kind, simulated.kind) == ("measured", "simulated")
+    measured, simulated, other = stored(bench)
+    assert (measured.kind, simulated.kind, other.kind) == ("measured", "simulated", "simulated")
     assert all(r.error is None for r in measured.records)
     assert simulated.trace == measured.trace
     with database.connect(bench.database) as connection:
@@ -84,6 +84,11 @@ def test_a_bench_measures_scores_and_reports(bench: Bench) -> None:
     assert scores > 0
     assert measured.run_id in bench.report.read_text()
     assert str(bench.report) in done.stdout
+    assert "repeat itself" not in done.stdout  # this machine may be busy, but not twentyfold at one end only
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("toy measured", "native:"))]
+    assert rows[0].startswith("toy measured") and len(rows) == 3
+    assert {row.split()[0] for row in rows[1:]} == {"native:calibrated", "native:shipped"}
+    assert max(map(len, rows)) <= 100
 
 
 def test_a_failed_simulator_keeps_the_measurement_and_its_log_and_one_that_cannot_be_had_is_shown(bench: Bench) -> None:
@@ -100,13 +105,58 @@ def test_a_failed_simulator_keeps_the_measurement_and_its_log_and_one_that_canno
     assert "not available: no copy of it here" in bench.report.read_text()
 
 
-def test_a_run_that_fails_a_gate_is_invalid_and_says_so(bench: Bench) -> None:
+def test_a_run_that_fails_a_gate_twice_is_invalid_and_says_so(bench: Bench) -> None:
     done = bench.run(*QUICK, *KNOWN, "simulator=[]", "gates.max_lag_p99=1e-7")
     assert done.returncode == 2
-    assert "INVALID: dispatch lag p99" in done.stdout
-    (folder,) = run_folders(bench.runs)
-    assert not read_run(folder).valid
-    assert "INVALID" in bench.report.read_text()
+    assert "that may pass, so the same requests are sent once more" in done.stdout
+    assert done.stdout.splitlines()[-2].startswith("INVALID: dispatch lag p99")
+    first, second = tries(bench)
+    assert not first.valid and not second.valid
+    assert "earlier_tries" not in first.config
+    assert second.config["earlier_tries"] == {first.run_id: first.invalid_reason}
+    assert second.trace == first.trace and second.rate == first.rate
+    page = bench.report.read_text()
+    assert "INVALID" in page and second.run_id in page and f"second try: {first.run_id} was INVALID (dispatch lag p99" in page
+
+
+def test_a_run_that_fails_a_gate_is_not_repeated_where_that_is_turned_off(bench: Bench) -> None:
+    done = bench.run(*QUICK, *KNOWN, "simulator=[]", "gates.max_lag_p99=1e-7", "gates.retries=0")
+    assert done.returncode == 2
+    assert [run.valid for run in tries(bench)] == [False]
+
+
+def test_a_reason_that_passed_leaves_two_runs_and_the_valid_one_is_simulated(bench: Bench) -> None:
+    """The machine stands still for the client, once: the 6th request is the replay's 4th, behind two that warm up."""
+    still = ("+engine.law.still_at=6", "+engine.law.still_for=12", "gates.max_lag_p99=4")
+    done = bench.run(*QUICK, *KNOWN, *still, "simulator=[native]", "tracks=[shipped]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = tries(bench)
+    assert not first.valid and "dispatch lag p99" in str(first.invalid_reason)
+    assert second.valid and second.config["earlier_tries"] == {first.run_id: first.invalid_reason}
+    assert [run.measured_run_id for run in stored(bench) if run.kind == "simulated"] == [second.run_id]
+    assert f"tried before, and kept: {first.run_id}: INVALID: dispatch lag" in done.stdout
+
+
+def test_failed_requests_are_not_tried_again(bench: Bench) -> None:
+    done = bench.run(*QUICK, *KNOWN, "simulator=[]", "+engine.law.refuse=true", "gates.max_lag_p99=1e-7")
+    assert done.returncode == 2
+    assert "INVALID: 60 of 60 requests failed" in done.stdout
+    assert len(tries(bench)) == 1
+
+
+def test_a_machine_that_does_not_repeat_itself_is_said_before_all_else(bench: Bench) -> None:
+    slower = ("+engine.law.after_refusal=6", "profile.repeatability=2")
+    done = bench.run(*QUICK, "load.rho=null", "load.rate=4", *KNOWN, *slower, "simulator=[native]", "tracks=[calibrated]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = tries(bench)
+    profile = Profile.read(bench.runs / run.run_id)
+    assert run.provenance["repeatability"] == profile.provenance["repeatability"]
+    assert min(profile.provenance["repeatability"]["change"].values()) > 2
+    said = done.stdout[done.stdout.index("✓ report") :].splitlines()
+    assert said[1].startswith("The machine did not repeat itself to 200 %.")
+    (verdict,) = (line for line in said if "On toy 1" in line)
+    assert verdict.startswith("The machine's own error is ")
+    assert "The machine did not repeat itself" in bench.report.read_text()
 
 
 @pytest.mark.parametrize("after", ["engine", "warm-up", "capacity", "profile", "store"])
@@ -130,6 +180,15 @@ def test_a_server_that_crashes_during_the_replay_ends_in_one_line(bench: Bench) 
     assert "server.log" in err
     assert run_folders(bench.runs) == []
     assert bench.left_processes() == []
+
+
+def stored(bench: Bench) -> list[Run]:
+    return [read_run(folder) for folder in run_folders(bench.runs)]
+
+
+def tries(bench: Bench) -> list[Run]:
+    """The measured runs, the first one first."""
+    return sorted((run for run in stored(bench) if run.kind == "measured"), key=lambda run: run.started_at)
 
 
 def _read_until(process: "subprocess.Popen[str]", line: str) -> str:

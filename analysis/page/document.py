@@ -47,14 +47,24 @@ class Section:
 
 
 def page(
-    *, title: str, verdict: str, valid: bool, context: str, scorecard: str, sections: Sequence[Section], key: str, details: str
+    *,
+    title: str,
+    verdict: str,
+    valid: bool,
+    notice: str | None,
+    context: str,
+    scorecard: str,
+    sections: Sequence[Section],
+    key: str,
+    details: str,
 ) -> str:
-    """The whole self-contained document."""
+    """The whole self-contained document. notice: what to know before any figure, or None; context, scorecard and details are HTML."""
     drawings = [drawing for section in sections for drawing in section.drawings]
     return Template((FOLDER / "report.html").read_text()).substitute(
         head=head(title),
-        verdict=escape(verdict).replace(" %", "&nbsp;%"),
+        verdict=_unbroken(verdict, "%"),
         invalid="" if valid else ' class="invalid"',
+        notice="" if notice is None else f'<p class="notice" role="note">{_unbroken(notice, "%", "ms")}</p>\n',
         context=context,
         scorecard=scorecard,
         figures="\n".join(_section(section, key) for section in sections if section.drawings),
@@ -65,6 +75,14 @@ def page(
         theme=(FOLDER / "theme.js").read_text(),
         script=(FOLDER / "report.js").read_text(),
     )
+
+
+def _unbroken(text: str, *units: str) -> str:
+    """Text as HTML that keeps a number and these units on one line."""
+    shown = escape(text)
+    for unit in units:
+        shown = shown.replace(f" {unit}", f"&nbsp;{unit}")
+    return shown
 
 
 def head(title: str, more_css: str = "") -> str:

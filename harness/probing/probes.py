@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from harness.monitor.contention import Contention
 from harness.probing.probe_requests import ProbeRequest, ProbeSender
-from harness.probing.samples import Observation
+from harness.probing.samples import Observation, Sighting
 from harness.probing.token_gaps import FLANK, blocks, handover, mixed_step, period, stairs, together, token_times, usual_gap
 from results.record import RequestRecord
 
@@ -31,6 +32,13 @@ class Probe(Protocol):
     def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once; [] when the engine did not get into the state that was asked for."""
         ...
+
+
+def look(number: int, probe: Probe, repeat: int, sender: ProbeSender) -> Sighting:
+    """Run probe number `number` for the `repeat`-th time, and watch whether others take the engine's core meanwhile."""
+    with Contention(sender.endpoint.core_pids) as contention:
+        found = tuple(probe.run(sender))
+    return Sighting(probe=number, repeat=repeat, observations=found, core_wait=contention.share)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ Under asynchronous scheduling a step's time is its period: what one more step ad
 What makes samples robust on a machine that others use too: one launch serves many points (a decoding batch that steps down, prompts
 injected one after another beside one batch); all probes are run in turn, pass after pass, so that a burst of noise meets few samples of
 any one point; and where the kernel tells that others had the engine's core during a run, it is left out as long as there are quieter ones.
+How well the machine repeats itself is measured, too: `repeatability.py` times a few points at the beginning and at the end.
 """
 
 import dataclasses
@@ -23,13 +24,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
+
 from harness.engine import Endpoint, EngineError
-from harness.monitor.contention import Contention
 from harness.probing.probe_requests import ProbeRequest, ProbeSender, Progress
-from harness.probing.probes import SLACK, DecodeProbe, FrontendProbe, MixedProbe, PrefillProbe, Probe, Refusal
+from harness.probing.probes import SLACK, DecodeProbe, FrontendProbe, MixedProbe, PrefillProbe, Probe, Refusal, look
+from harness.probing.repeatability import fixed_points, repeatability, timed
 from harness.probing.samples import FrontendCost, Sighting, diagnostics, quiet, samples
 from harness.replay.client import Client
-from results.profile import Profile
+from results.profile import REPEATABILITY, Profile
 from results.record import EngineLimits
 
 ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
@@ -60,31 +63,29 @@ def unfinished(profile: Profile) -> str | None:
 class Profiler:
     """What to probe, and for how long. The grids are cut to the engine's limits, and the limits become grid points themselves.
 
-    budget: seconds, kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
-    fit any more or each was run `repeats` times. One of each kind is run whatever it takes. prefill: prompt lengths, tokens. chunks:
-    lengths of a prompt's last chunk beyond the engine's token budget. decode_batches (sequences) x decode_contexts (prompt tokens of
-    each), as far as the product is within decode_tokens (filling the KV cache takes time); a sequence has more context by the time that
-    the batch has stepped down to a small one. steps: decode steps at each batch. mixed_prompts: tokens, injected beside each of
-    mixed_batches sequences of mixed_context tokens. held_out_*: further points of these kinds, kept out of every fit. max_prompt,
-    max_batch: end of the grids (None: the engine's own limit).
+    The budget is kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
+    fit any more or each was run `repeats` times. One of each kind is run whatever it takes, and so are the points that tell whether the
+    machine repeats itself. held_out_*: further points, kept out of every fit. A sequence has more context than its prompt by the time that
+    the batch has stepped down to a small one.
     """
 
-    budget: float
-    repeats: int
-    prefill: Sequence[int]
+    budget: float  # s
+    repeats: int  # most passes over all points
+    prefill: Sequence[int]  # prompt lengths, tokens
     held_out_prefill: Sequence[int]
-    chunks: Sequence[int]
-    decode_batches: Sequence[int]
+    chunks: Sequence[int]  # lengths of a prompt's last chunk beyond the engine's token budget
+    decode_batches: Sequence[int]  # sequences
     held_out_batches: Sequence[int]
-    decode_contexts: Sequence[int]
-    decode_tokens: int
-    steps: int
-    mixed_prompts: Sequence[int]
+    decode_contexts: Sequence[int]  # prompt tokens of each sequence of a batch
+    decode_tokens: int  # most batch x context: filling the KV cache takes time
+    steps: int  # decode steps at each batch
+    mixed_prompts: Sequence[int]  # tokens, injected beside sequences that decode
     held_out_mixed: Sequence[int]
-    mixed_batches: Sequence[int]
-    mixed_context: int
-    max_prompt: int | None = None
-    max_batch: int | None = None
+    mixed_batches: Sequence[int]  # sequences that decode beside a prompt
+    mixed_context: int  # prompt tokens of each of them
+    repeatability: float = 0.05  # relative change from the profile's beginning to its end, above which the machine does not repeat itself
+    max_prompt: int | None = None  # end of the grid, tokens; None: the engine's own limit
+    max_batch: int | None = None  # end of the grids, sequences; None: the engine's own limit
 
     def __post_init__(self) -> None:
         for name in ("prefill", "chunks", "decode_batches", "decode_contexts", "mixed_prompts", "mixed_batches"):
@@ -94,6 +95,8 @@ class Profiler:
         for name, least in (("budget", 0), ("repeats", 1), ("steps", 6), ("decode_tokens", 1), ("mixed_context", 1)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"profile.{name} must be >= {least}, got {getattr(self, name)}")
+        if not self.repeatability > 0:
+            raise ValueError(f"profile.repeatability must be > 0, got {self.repeatability}")
 
     def measure(
         self, endpoint: Endpoint, client: Client, *, model: Mapping[str, Any], hardware: str, progress: Progress | None = None
@@ -108,15 +111,13 @@ class Profiler:
         sender = ProbeSender(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
         sender.send([ProbeRequest(prompt=sender.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = self._plan(endpoint.limits, longest)
-        seen = self._probe(probes, sender, begin, progress)
+        points, looked = fixed_points(probes), time.monotonic()
+        beginning = timed(points, sender)
+        seen = self._probe(probes, sender, begin, progress, spared=time.monotonic() - looked)
+        end = timed(points, sender)
         used = quiet(seen)
         frontend = FrontendCost.fit(o for s in used for o in s.observations)
-        frame = samples(used, frontend)
-        missing = [kind for kind in ("frontend", "prefill", "decode", "mixed") if kind not in set(frame["kind"])]
-        if missing:
-            raise EngineError(
-                f"{endpoint.system} at {endpoint.url}: no {' nor '.join(missing)} step could be observed; see the server's log"
-            )
+        frame = _complete(samples(used, frontend), endpoint)
         return Profile(
             profile_id=f"{started:%Y%m%dT%H%M%S}-profile-{endpoint.system}",
             system=endpoint.system,
@@ -128,29 +129,36 @@ class Profiler:
             source=SOURCE,
             started_at=started.isoformat(),
             wall_s=time.monotonic() - begin,
-            provenance={"settings": dataclasses.asdict(self), **diagnostics(len(probes), seen, frame, frontend)},
+            provenance={
+                "settings": dataclasses.asdict(self),
+                **diagnostics(len(probes), seen, frame, frontend),
+                REPEATABILITY: repeatability(beginning, end, frontend, self.repeatability),
+            },
         )
 
-    def _probe(self, probes: Sequence[Probe], sender: ProbeSender, begin: float, progress: Progress | None) -> list[Sighting]:
-        """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`."""
+    def _probe(
+        self, probes: Sequence[Probe], sender: ProbeSender, begin: float, progress: Progress | None, *, spared: float = 0.0
+    ) -> list[Sighting]:
+        """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`.
+
+        spared: s of the budget that are for what comes after them.
+        """
         took, runs, seen = [0.0] * len(probes), [0] * len(probes), []
         first = {kind: i for i, kind in reversed([(i, type(p)) for i, p in enumerate(probes)])}
 
         def run(i: int) -> bool:
             start = time.monotonic()
-            with Contention(sender.endpoint.core_pids) as contention:
-                found = tuple(probes[i].run(sender))
-            seen.append(Sighting(probe=i, repeat=runs[i], observations=found, core_wait=contention.share))
+            seen.append(look(i, probes[i], runs[i], sender))
             took[i] = time.monotonic() - start
             runs[i] += 1
             if progress:
                 progress(min(round(time.monotonic() - begin), round(self.budget)), round(self.budget))
-            return bool(found)
+            return bool(seen[-1].observations)
 
         for i in first.values():
             any(run(i) for _ in range(ATTEMPTS))  # until it sees something
         while True:
-            left = begin + self.budget - time.monotonic()
+            left = begin + self.budget - spared - time.monotonic()
             fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and took[i] < left]
             if not fitting:
                 return seen
@@ -254,6 +262,14 @@ class Profiler:
                 held_out = frozenset(n for n, held in fitting.items() if held)
                 cached = limits.prefix_caching is True
                 yield MixedProbe(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, cached=cached, held_out=held_out)
+
+
+def _complete(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+    """The samples. Raises EngineError when a kind of step was not seen at all."""
+    missing = [kind for kind in ("frontend", "prefill", "decode", "mixed") if kind not in set(frame["kind"])]
+    if missing:
+        raise EngineError(f"{endpoint.system} at {endpoint.url}: no {' nor '.join(missing)} step could be observed; see the server's log")
+    return frame
 
 
 def _one_past(length: int, block: int) -> int:

@@ -1,5 +1,6 @@
 """The page as a browser shows it: drawn without an error, without a request, on a wide screen and on a phone, in light and dark."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ VISIBLE = """(name) => [...document.querySelectorAll('.plot')].flatMap((plot) =>
 @pytest.fixture
 def report(make_database: MakeDatabase, tmp_path: Path) -> Path:
     measured = make_run(num_requests=120, failures=(4,))
+    unsteady = {"limit": 0.05, "worst": 0.2, "seconds": {"decode": [0.010, 0.012]}}
+    measured = dataclasses.replace(
+        measured,
+        config={**measured.config, "earlier_tries": {"a-long-run-id-" * 5: "the client was late " * 10}},
+        provenance={**measured.provenance, "repeatability": unsteady},
+    )
     simulated = [
         make_simulated(measured, track="shipped", scale=2.5, noise=0.4),
         make_simulated(measured),
@@ -57,6 +64,7 @@ def test_every_figure_is_drawn_readable_and_inside_the_page(browser: Browser, re
         box = figure.bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.get_by_role("note").is_visible() and "not repeat itself" in page.get_by_role("note").inner_text()
     assert page.evaluate(CONTRAST) >= SMALLEST
     assert complaints == []
     page.close()

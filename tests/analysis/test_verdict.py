@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from analysis.data import LOST, Key, RunRow, Score
-from analysis.verdict import drift, too_short, verdict
+from analysis.verdict import MachineError, drift, machine_error, nearest_first, too_short, verdict
 
 RUN = RunRow(
     run_id="run",
@@ -149,6 +149,50 @@ def test_who_refused_or_lost_requests_is_compared_only_where_all_did_and_its_err
 @pytest.mark.parametrize(("rho", "rate", "said"), [(None, 3.25, "at 3.25 requests/s"), (None, None, "at the trace's own times")])
 def test_the_load_is_said_as_far_as_it_is_known(rho: float | None, rate: float | None, said: str) -> None:
     assert said in verdict(dataclasses.replace(RUN, rho=rho, rate=rate, version=None), METRICS, [])
+
+
+UNSTEADY = {
+    "limit": 0.05,
+    "worst": 0.18,
+    "change": {"decode": 0.18, "mixed": 0.02},
+    "seconds": {"decode": [0.0118, 0.0139], "mixed": [1, 1.02]},
+}
+
+
+def of_profile(**changes: object) -> RunRow:
+    """The measured run, its profile having seen this of the machine."""
+    return dataclasses.replace(RUN, provenance={"repeatability": {**UNSTEADY, **changes}})
+
+
+def calibrated_from(source: str) -> RunRow:
+    config = {"simulator": {"step_times_from": {"source": source}}}
+    return dataclasses.replace(RUN, kind="simulated", track="calibrated", config=config)
+
+
+def test_a_machine_that_did_not_repeat_itself_is_said_before_any_error() -> None:
+    machine = machine_error(of_profile(), [calibrated_from("measured")])
+    assert machine is not None and machine == machine_error(of_profile(), [])
+    assert "not repeat itself to 5 %" in machine.notice and "decode 11.8 and 13.9 ms, mixed 1\u2009000 and 1\u2009020 ms" in machine.notice
+    said = verdict(RUN, METRICS, scores((-0.14, -0.15, -0.13)), machine=machine)
+    assert said.startswith(f"{machine.clause} {WHERE}Vidur (calibrated) predicts median TTFT 14 % too low")
+    assert "18 %" in machine.clause and "no simulator's error below that can be told" in machine.clause
+
+
+@pytest.mark.parametrize("provenance", [{}, {"repeatability": None}, {"repeatability": {**UNSTEADY, "worst": 0.05}}])
+def test_a_machine_that_repeated_itself_or_was_not_asked_is_not_mentioned(provenance: dict[str, object]) -> None:
+    assert machine_error(dataclasses.replace(RUN, provenance=provenance), [calibrated_from("measured")]) is None
+
+
+def test_step_times_from_elsewhere_say_nothing_of_this_machine() -> None:
+    assert machine_error(of_profile(), [calibrated_from("aic")]) is None
+    assert isinstance(machine_error(of_profile(), [calibrated_from("aic"), calibrated_from("measured")]), MachineError)
+
+
+def test_the_nearest_comes_first_and_who_lost_requests_last() -> None:
+    exact, near, far = scores(CLOSE, system="a"), scores((0.3, 0.28, 0.32), system="b"), scores((-0.6, -0.7, -0.5), system="c")
+    assert [system for system, _ in nearest_first([*far, *near, *exact])] == ["a", "b", "c"]
+    lost = {("a", "calibrated"): 0.25, ("b", "calibrated"): LOST}
+    assert [system for system, _ in nearest_first([*far, *near, *exact], lost)] == ["b", "c", "a"]
 
 
 def simulated(took: float, says: float, track: str = "calibrated") -> RunRow:

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -34,6 +35,9 @@ class Law:
     per_recomputed: seconds more per token of context that belongs to a prompt, not to a sequence that decodes (as if it were recomputed).
     frontend: seconds per request before the scheduler sees it. parse: seconds per prompt token before that, of refused prompts, too.
     prefix_caching: prompts that were served once are found again, by blocks. refuse: answer every request with an error inside HTTP 200.
+    after_refusal: what all step times are multiplied by from the first prompt on that is too long (a profile sends some halfway).
+    still_at: with this request, counted from 1, the process that asks stands still, once, for still_for seconds (as on a machine that has
+    no time for it).
     """
 
     base: float = 0.020
@@ -48,6 +52,9 @@ class Law:
     max_model_len: int = 2048
     prefix_caching: bool = False
     refuse: bool = False
+    after_refusal: float = 1.0
+    still_at: int | None = None
+    still_for: float = 6.0
 
     def step(self, *, new: int, context: float, batch: int, recomputed: float = 0.0) -> float:
         """Seconds of one step."""
@@ -87,8 +94,11 @@ class Sequence:
 class Toy:
     """The engine: `waiting` and `running` sequences, and a loop of steps, each as long as the law says."""
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: Law, client: int | None = None) -> None:
         self.law = law
+        self.client = client  # the process that asks
+        self.asked = 0  # requests so far
+        self.pace = 1.0  # of all step times
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.work = asyncio.Event()
@@ -126,7 +136,7 @@ class Toy:
                 await self.work.wait()
                 end = clock()
             step = self.schedule()
-            end += self.law.step(
+            end += self.pace * self.law.step(
                 new=sum(step.values()),
                 context=sum(s.computed + max(0, s.generated - 1) for s in step),
                 batch=len(step),
@@ -143,10 +153,22 @@ class Toy:
             sequence.generated += 1
             sequence.tokens.put_nowait(sequence.generated)
 
+    async def stand_still(self) -> None:
+        """Stop the process that asks for a while."""
+        assert self.client is not None
+        os.kill(self.client, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self.law.still_for)
+        finally:
+            os.kill(self.client, signal.SIGCONT)
+
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "toy", "owned_by": "toy", "max_model_len": self.law.max_model_len}]})
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        if self.asked == self.law.still_at:
+            await self.stand_still()
         body = await request.json()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -155,6 +177,7 @@ class Toy:
             return response
         await asyncio.sleep(self.law.parse * len(body["prompt"]))
         if len(body["prompt"]) + body["max_tokens"] > self.law.max_model_len:
+            self.pace = self.law.after_refusal
             await response.write(event({"error": {"message": "longer than max_model_len", "code": 400}}))
             return response
         await asyncio.sleep(self.law.frontend)
@@ -181,8 +204,8 @@ def event(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-async def serve(law: Law, port: int) -> None:
-    toy = Toy(law)
+async def serve(law: Law, port: int, client: int | None = None) -> None:
+    toy = Toy(law, client)
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/completions", toy.completions)
     app.router.add_get("/v1/models", toy.models)
@@ -232,7 +255,8 @@ class ToyServer:
     @contextmanager
     def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:
         port = server.free_port()
-        command = [sys.executable, "-m", "tests.stand_ins.toy_engine", json.dumps(dataclasses.asdict(self.law)), "--port", str(port)]
+        command = [sys.executable, "-m", "tests.stand_ins.toy_engine", json.dumps(dataclasses.asdict(self.law))]
+        command += ["--port", str(port), "--client", str(os.getpid())]
         ready = f"http://127.0.0.1:{port}/v1/models"
         with server.child(command, name="toy", env=os.environ, log=log, ready_url=ready, deadline=60):
             yield endpoint(self.law, port)
@@ -259,5 +283,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("law", type=json.loads)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--client", type=int)
     asked = parser.parse_args()
-    asyncio.run(serve(Law(**asked.law), asked.port))
+    asyncio.run(serve(Law(**asked.law), asked.port, asked.client))
