@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from results.project import ROOT
-from tests.docs.pages import LANGUAGES, blocks, pages
+from tests.docs.pages import LANGUAGES, VERBS, blocks, pages
 
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+)\)")
 CODE = re.compile(r"```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"`(?:(?P<name>\w+)` in `)?(?P<path>[\w./-]+)`")
 HEAD = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FINDING = re.compile(r"^## \[[^\]]+\]\((findings/[\w-]+\.md)\)\n- \*\*Seen\*\*: .+\n- \*\*Cause\*\*: .+\n- \*\*Do\*\*: .+\n", re.MULTILINE)
+FOREIGN_MODULES = ("bench",)  # LLMServingSim's
+FORMER_MODULES = ("simulators.checkout",)  # which the changelog names
 DEFINED = r"(^|\s)(class|def) {0}\b|^{0}\b.*=|CREATE (VIEW|TABLE|MACRO) {0}\b|'{0}'|\bAS {0}\b"
 
 
@@ -40,6 +42,24 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_fenced_block_says_what_it_holds(page: Path) -> None:
     assert all(block.language in LANGUAGES for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_command_inside_a_sentence_names_what_there_is(page: Path) -> None:
+    sentences = re.sub(r"```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = {"./plumbline": {*VERBS, "doctor", "VERB"}, "make": set(targets), "python -m": {*modules(), *FORMER_MODULES, *FOREIGN_MODULES}}
+    for door, word in re.findall(r"`(\./plumbline|make|python -m) (\w[\w.-]*)[^`]*`", sentences):
+        assert word in known[door], f"{page.name}: {door} {word}"
+
+
+def modules() -> set[str]:
+    """What `python -m` can run here: modules and packages with a command line."""
+    paths = [
+        path.relative_to(ROOT) for folder in ("harness", "simulators", "results", "analysis") for path in (ROOT / folder).rglob("*.py")
+    ]
+    mains = {".".join(path.parent.parts) for path in paths if path.name == "__main__.py"}
+    return mains | {".".join(path.with_suffix("").parts) for path in paths if "if __name__ ==" in (ROOT / path).read_text()}
 
 
 def test_the_readme_fits_on_few_screens_and_shows_before_it_explains() -> None:
