@@ -1,5 +1,9 @@
-"""What a study found, computed: a sentence each with the query that shows it. docs/findings.md, where there is one, follows as prose."""
+"""What a study found, computed: a sentence each with the query that shows it. docs/findings.md, where there is one, follows as prose.
 
+Each section of that page leads to a page with its evidence (docs/findings/NAME.md), which opens below it.
+"""
+
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +20,11 @@ from results.project import ROOT
 NOTES = ROOT / "docs" / "findings.md"
 HEADLINE: Key = ("ttft", "p50")
 AGREES = 0.02  # regret up to which a choice counts as right
+SECTION = re.compile(r"^(?=## )", re.MULTILINE)
+EVIDENCE = re.compile(r"## .*\]\((?P<page>[^()\s:]+\.md)\)")  # a section's title that links to another page of these notes
+NEAR = re.compile(
+    r"\[([^\[\]]+)\]\((?!\w+:)[^()]*\)"
+)  # a link to another page of the docs: the study's page is one file, so its text stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +51,29 @@ def as_html(study: StudyData, notes: Path = NOTES) -> str:
     if not parts:
         parts.append('<p class="empty">Nothing stands out: it takes a simulated run beside a valid measured one.</p>')
     if notes.is_file():
-        prose = MarkdownIt("commonmark", {"html": False}).enable("table").render(notes.read_text(encoding="utf-8"))
-        prose = prose.replace("<h2>", "<h3>").replace("</h2>", "</h3>").replace("<h1>", "<h3>").replace("</h1>", "</h3>")
-        prose = prose.replace("<table>", '<div class="scroll" role="region" tabindex="0" aria-label="Table"><table>').replace(
-            "</table>", "</table></div>"
-        )
-        parts.append(document.disclosure("Notes on single findings", notes.name, f'<div class="prose">{prose}</div>'))
+        parts.append(document.disclosure("Notes on single findings", notes.name, f'<div class="prose">{_notes(notes)}</div>'))
     return "\n".join(parts)
+
+
+def _notes(notes: Path) -> str:
+    """The notes, below each section the page of evidence that its title links to, where there is one."""
+    parts = []
+    for section in SECTION.split(notes.read_text(encoding="utf-8")):
+        parts.append(_prose(section))
+        linked = EVIDENCE.match(section)
+        page = notes.parent / linked["page"] if linked else None
+        if page is not None and page.is_file():
+            parts.append(document.disclosure("The evidence", page.name, _prose(page.read_text(encoding="utf-8"))))
+    return "".join(parts)
+
+
+def _prose(text: str) -> str:
+    """Markdown as HTML below the page's own headings, wide tables in a box that scrolls."""
+    prose = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(NEAR.sub(r"\1", text)))
+    prose = re.sub(r"<(/?)h[12]>", r"<\1h3>", prose)
+    return prose.replace("<table>", '<div class="scroll" role="region" tabindex="0" aria-label="Table"><table>').replace(
+        "</table>", "</table></div>"
+    )
 
 
 def _list(items: Sequence[str]) -> str:

@@ -172,6 +172,22 @@ def test_notes_are_rendered_and_raw_html_in_them_is_not_obeyed(study: StudyData,
     assert "findings.md" not in findings.as_html(study, tmp_path / "none.md")
 
 
+def test_the_evidence_of_a_note_opens_below_it_and_no_link_leaves_the_page(study: StudyData, tmp_path: Path) -> None:
+    notes, page = tmp_path / "findings.md", tmp_path / "findings" / "thing.md"
+    page.parent.mkdir()
+    page.write_text("# A thing\n[All findings](../findings.md). Why:\n```sql\nselect 1;\n```\n[a paper](https://example.org/paper)\n")
+    notes.write_text("# Findings\n\n## [A thing](findings/thing.md)\n- **Seen**: it\n\n## [Lost](findings/lost.md)\n- **Seen**: no page\n")
+    html = findings.as_html(study, notes)
+    assert html.index("<strong>Seen</strong>: it") < html.index("select 1;") < html.index("<h3>Lost</h3>") < html.index("no page")
+    assert html.count("The evidence") == 1
+    assert re.findall('href="([^"]*)"', html) == ["https://example.org/paper"]
+
+
+def test_every_page_of_evidence_in_docs_is_in_a_study_s_page(study: StudyData) -> None:
+    html = findings.as_html(study)
+    assert html.count("The evidence") == len(list(findings.NOTES.with_suffix("").glob("*.md"))) > 0
+
+
 def test_the_command_line_writes_a_study_and_names_those_there_are(
     make_database: MakeDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

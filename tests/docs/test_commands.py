@@ -1,0 +1,182 @@
+"""Every command that the pages show is tried as the table TRIED says; one that the table does not know fails."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness import launchers
+from harness.cli import check_choices
+from harness.grid.plan import Group
+from results import database
+from results.project import CONF, ROOT
+from results.storage.store import write_run
+from simulators.native.planning import settings
+from tests.docs.pages import all_commands, arguments, as_module, blocks
+from tests.runs import make_pair
+from tests.studies import make_study
+
+ROOTS = {"bench": "bench", "simulate": "bench", "study": "study", "campaign": "campaign"}  # verb to the root of its configuration
+MAKES = {"bench": "bench", "bench-gpu": "campaign", "study": "study"}  # make's target to the verb that its words go to
+COMMANDS = sorted(dict.fromkeys(command for _, command in all_commands()))
+
+
+def composed(command: str, place: Path) -> None:
+    """A command of Hydra's: each job that it stands for composes, every choice exists, and no setting is left without a value."""
+    words = arguments(command)
+    verb = MAKES[words[1]] if words[0] == "make" else words[1]
+    chosen = [word for word in words[2:] if not word.startswith(("-", "hydra/"))]
+    assert check_choices(ROOTS[verb], chosen) is None
+    assert launchers.refusal(words[2:], measures=verb != "simulate") is None
+    for job in Group(name="jobs", cells=[chosen]).benches() if chosen else [[]]:
+        cfg = configuration(ROOTS[verb], job)
+        assert not OmegaConf.missing_keys(cfg), command
+        if ROOTS[verb] == "bench":
+            instantiate(cfg, _convert_="all")
+        else:
+            configuration("bench", list(cfg.overrides))
+
+
+def configuration(root: str, overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(config_name=root, overrides=list(overrides))
+
+
+def dry_run(command: str, place: Path) -> None:
+    """A target of make: it is there, and the words that follow it compose."""
+    words = arguments(command)
+    done = subprocess.run(["make", "-n", "-o", ".envs/core/.ready", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    if words[1] in MAKES:
+        composed(command, place)
+
+
+def planned(command: str, place: Path) -> None:
+    """A plan of our own simulator: every deployment that it compares can be made, and its first requests drawn. Nothing is simulated."""
+    words = [word for word in arguments(command)[2:] if "=" in word]
+    for _, cfg in settings.swept(words):
+        assert settings.deployment(cfg) and len(settings.trace_at(cfg)(1.0))
+
+
+def runs(command: str, place: Path) -> None:
+    """A command that takes a second or two: run in a folder that has runs, studies and a recording."""
+    words = [str(place.joinpath("run_id").read_text()) if word == "RUN_ID" else word for word in arguments(command)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run(as_module(words), cwd=place, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip(), f"{command}:\n{done.stderr}"
+
+
+def shell(command: str, place: Path) -> None:
+    """What is done with a network or on another machine: its shell is well formed."""
+    done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def covered_by(node: str) -> Callable[[str, Path], None]:
+    """A test that runs it, or what it stands for, elsewhere: the test is there."""
+
+    def there(command: str, place: Path) -> None:
+        path, _, name = node.partition("::")
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{command}: there is no {node}"
+
+    return there
+
+
+def door(command: str, place: Path) -> None:
+    """A verb that is no module of its own: the launcher at the root knows it, where there is one."""
+    if (ROOT / "plumbline").is_file():
+        words = [*arguments(command)[:2], "--help"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+IN_RECIPES = covered_by("tests/docs/test_recipes.py::test_the_recipes_as_written_print_what_they_say")
+IN_RECORDINGS = covered_by("tests/simulators/native/test_recordings.py::test_latencies_are_the_recorded_ones")
+IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
+IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
+BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
+
+# How a command is tried; the first pattern that matches all of it counts.
+TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
+    (r"\./plumbline doctor", door),
+    (r"\./plumbline bench (--help|--cfg job)", runs),
+    (r"\./plumbline bench .*(engine=toy|engine=command|simulator=\[slots\]).*", IN_RECIPES),
+    (r"\./plumbline (bench|study|simulate|campaign)( .*)?", composed),
+    (r"\./plumbline plan (model|capacity).*", runs),
+    (r"\./plumbline plan compare .*", planned),
+    (r"\./plumbline import my_recording .*", runs),
+    (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
+    (r"\./plumbline (list|show|report|table)( .*)?", runs),
+    (r"make (bench|bench-gpu|study|test|lint|perf|setup|simulators|database|report)( .*)?", dry_run),
+    (r"python -m results build --runs s3://.*", IN_STORAGE),
+    (r"python -m results unpack FOLDER .*", IN_CAMPAIGN),
+    (r"python3 -m harness\.campaign .*", BARE),
+    (r"\.envs/core/bin/python -m pytest .*", shell),
+    (r"(pip|platforms=|export |for |tar ).*", shell),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bench, the studies that the pages name, and a recording in the plain form as docs/importing.md has it."""
+    folder = tmp_path_factory.mktemp("commands")
+    stored = folder / "results" / "runs"
+    measured, simulated = make_pair()
+    few: dict[str, Any] = {"workloads": ("azure_conv_like",), "loads": (0.3, 0.9), "repeats": 2}
+    studies = (make_study(name="quick", engines=("vllm",), **few), make_study(name="fidelity_cpu", engines=("sglang",), **few))
+    for run in (measured, simulated, *studies[0], *studies[1]):
+        write_run(stored, run)
+    database.build([stored], folder / "results" / "plumbline.duckdb")
+    (folder / "run_id").write_text(measured.run_id)
+    (folder / "my_recording").mkdir()
+    (folder / "my_recording" / "requests.csv").write_text(
+        "arrival,input_tokens,output_tokens,first_token,finished\n0.0,120,16,0.1,0.6\n0.5,64,8,0.6,0.9\n"
+    )
+    [about] = [block for block in blocks(ROOT / "docs" / "importing.md") if block.language == "yaml"]
+    (folder / "my_recording" / "run.yaml").write_text(about.text)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_the_pages_show(command: str, place: Path) -> None:
+    tried = next((how for pattern, how in TRIED if re.fullmatch(pattern, command)), None)
+    assert tried is not None, f"{command}: no entry of TRIED says how it is tried"
+    tried(command, place)
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in TRIED])
+def test_an_entry_of_the_table_has_a_command(pattern: str) -> None:
+    assert any(re.fullmatch(pattern, command) for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "./plumbline bench workload=azure_kode",
+        "./plumbline bench load.rho=0.9 load.rate=2",
+        "./plumbline bench engine=sglang",
+        "./plumbline bench enginee.max_num_seqs=3",
+        "./plumbline study study=quickk",
+        "./plumbline campaign overrides=['profile.budgett=4']",
+        "./plumbline plan compare model=qwen3_32b hardware=h1000",
+        "make benchmark",
+        "./plumbline show NO_RUN",
+        "for wheel in engine/*.whl; do",
+    ],
+)
+def test_a_wrong_command_would_be_found(command: str, place: Path) -> None:
+    tried = next((how for pattern, how in TRIED if re.fullmatch(pattern, command)), None)
+    if tried is not None:
+        with pytest.raises((AssertionError, ValueError, HydraException, OmegaConfBaseException)):
+            tried(command, place)
