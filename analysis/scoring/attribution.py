@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow
-from analysis.requests import RequestColumns
+from analysis.requests import RunRequests
 from analysis.stats import Values
 from results.profile import Profile
 
@@ -56,7 +56,7 @@ class ErrorPart:
     measured: float
 
 
-def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RequestColumns], metrics: Metrics) -> Iterator[ErrorPart]:
+def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RunRequests], metrics: Metrics) -> Iterator[ErrorPart]:
     """The waterfalls of every measured run and every simulator held against it, from each of its tracks (the oracle is none)."""
     held: dict[tuple[str, str], dict[str, RunRow]] = {}
     for run in runs.values():
@@ -80,7 +80,7 @@ class _Waterfall:
     measured: RunRow
     tracks: Mapping[str, RunRow]
     frontend: float | None
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     metrics: Metrics
 
     def parts(self, system: str, track: str, metric: str) -> Iterator[ErrorPart]:

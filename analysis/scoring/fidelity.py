@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import data
 from analysis.data import Key, PartScore, RunRow, Score
-from analysis.requests import RequestColumns, read_requests, read_tokens
+from analysis.requests import RunRequests, read_requests, read_tokens
 from analysis.scoring.attribution import attributions
 from analysis.scoring.pairs import KEYS, Scorer, scores_of
 from analysis.scoring.rankings import rankings
@@ -84,7 +84,7 @@ class _Study:
 
     connection: duckdb.DuckDBPyConnection
     runs: Mapping[str, RunRow]
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     metrics: Metrics
     saturations: Mapping[str, Saturation]
     scorer: Scorer
@@ -183,7 +183,7 @@ class _Study:
         order, found = self.requests[measured.run_id], []
         for run in (measured, simulated):
             tokens = read_tokens(self.connection, run.run_id, *window)
-            found.append(RequestColumns(run.run_id, self.requests[run.run_id].ids, {"tokens": tokens}).in_order_of(order)["tokens"])
+            found.append(RunRequests(run.run_id, self.requests[run.run_id].ids, {"tokens": tokens}).in_order_of(order)["tokens"])
         return found
 
 

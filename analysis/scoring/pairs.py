@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow, Score
-from analysis.requests import LATENCIES, RATES, RequestColumns, read_gaps
+from analysis.requests import LATENCIES, RATES, RunRequests, read_gaps
 from analysis.scoring.resampling import Described, Resamples, ValuePool
 from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
@@ -30,7 +30,7 @@ class Scorer:
     """
 
     connection: duckdb.DuckDBPyConnection
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     loads: Mapping[str, float | None]
     with_tokens: Container[str]
     bootstrap: Bootstrap
