@@ -44,16 +44,16 @@ Metrics = Mapping[str, Mapping[Key, float | None]]
 class ErrorPart:
     """A row of the table `attribution`: seconds that `part` adds on the way from `simulated` to `measured`."""
 
-    measured_run_id: str
-    system: str
-    track: str
-    metric: str
-    stat: str
-    position: int
-    part: str
-    value: float
-    simulated: float
-    measured: float
+    measured_run_id: str  # the run that is explained
+    system: str  # the simulator
+    track: str  # of the simulated run
+    metric: str  # ttft, tpot or e2e
+    stat: str  # mean: medians do not add up
+    position: int  # place of the part in the waterfall, from 1
+    part: str  # what is to blame, one of PARTS
+    value: float  # s that the part adds
+    simulated: float  # s at the waterfall's beginning
+    measured: float  # s at its end
 
 
 def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RunRequests], metrics: Metrics) -> Iterator[ErrorPart]:

@@ -47,20 +47,20 @@ Metrics = Mapping[str, Mapping[Key, float | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """A row of the table `rankings`; schema.sql says what the columns mean."""
+    """A row of the table `rankings`: what choosing a setting by a simulator costs."""
 
-    study: str | None
-    system: str
-    track: str
-    axis: str
-    setting: str
-    metric: str
-    stat: str | None
-    cells: int
-    kendall_tau: float | None
-    regret: float | None
-    measured_best: str
-    simulated_best: str
+    study: str | None  # the study whose cells are compared; None: of no study
+    system: str  # the simulator
+    track: str  # of its runs
+    axis: str  # what differs between the cells that are ordered
+    setting: str  # what they have in common, in words
+    metric: str  # by which they are ordered
+    stat: str | None  # of that metric; None: it is a rate
+    cells: int  # how many are ordered
+    kendall_tau: float | None  # of the simulated order and the measured one; None: one of the orders is all ties
+    regret: float | None  # share of the best measured value that is lost by choosing as the simulator does
+    measured_best: str  # the cell that is best as measured
+    simulated_best: str  # the cell that is best as simulated
 
 
 def rankings(runs: Mapping[str, RunRow], metrics: Metrics) -> Iterator[Ranking]:

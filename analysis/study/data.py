@@ -43,24 +43,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyData:
-    """One study, read from a scored database; frames and rows have the columns of their views.
+    """One study, read from a scored database; frames and rows have the columns of their views."""
 
-    cells: in the order in which people read them, `version` added. scores: cell_fidelity. runs: measured and simulated, by id.
-    coverage: a row per simulator. littles_law: by run. simulators: those held against any of the cells. chosen: cell to the measured run
-    that stands for it where single requests are shown, its first valid repeat.
-    """
-
-    name: str | None
-    cells: pd.DataFrame
-    scores: pd.DataFrame
-    knees: pd.DataFrame
-    attribution: pd.DataFrame
-    rankings: Sequence[Row]
-    coverage: Sequence[Row]
-    littles_law: Mapping[str, Row]
-    runs: Mapping[str, RunRow]
-    simulators: Sequence[Simulator]
-    chosen: Mapping[str, str]
+    name: str | None  # of the study; None: all runs
+    cells: pd.DataFrame  # in the order in which people read them, `version` added
+    scores: pd.DataFrame  # the view cell_fidelity
+    knees: pd.DataFrame  # the view of that name
+    attribution: pd.DataFrame  # the view cell_attribution
+    rankings: Sequence[Row]  # the table of that name
+    coverage: Sequence[Row]  # a row per simulator
+    littles_law: Mapping[str, Row]  # run_id to its row
+    runs: Mapping[str, RunRow]  # measured and simulated, by run_id
+    simulators: Sequence[Simulator]  # those held against any of the cells
+    chosen: Mapping[str, str]  # cell to the measured run that stands for it where single requests are shown, its first valid repeat
 
     @property
     def valid_cells(self) -> pd.DataFrame:

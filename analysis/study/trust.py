@@ -29,29 +29,23 @@ GRADES = ("trust", "care", "unproven", "not")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One simulator's errors of one statistic over `cells` of the `asked` cells.
+    """One simulator's errors of one statistic over the cells that it covers. An error is simulated / measured - 1."""
 
-    lean: the median signed error. size: as `bound`, without intervals. bound: infinite where too many cells have none: in `lost` cells
-    requests were refused or lost, in `blank` ones the interval is unknown. distance: the median of |ln(simulated / measured)| over the
-    `shared` cells that all those compared cover, or over its own where it is not compared (shared = 0). multiple: the median of the error
-    in multiples of the noise floor over `noisy` cells, those with repeats; None without any.
-    """
-
-    simulator: Simulator
-    key: Key
-    cells: int
-    asked: int
-    lost: int
-    blank: int
-    shared: int
-    typical: float
-    lean: float
-    size: float
-    bound: float
-    worst: float
-    distance: float
-    multiple: float | None
-    noisy: int
+    simulator: Simulator  # (system, track)
+    key: Key  # (metric, stat)
+    cells: int  # that it covers
+    asked: int  # cells that there are
+    lost: int  # cells in which it refused or lost requests
+    blank: int  # cells in which the error's interval is unknown
+    shared: int  # cells that all compared simulators cover; 0: this one is not compared
+    typical: float  # median of |error|
+    lean: float  # median of the signed error
+    size: float  # the least |error| that MOST of the cells do not exceed
+    bound: float  # the same with the intervals included; infinite where too many cells are lost or blank
+    worst: float  # the largest |error|
+    distance: float  # median of |ln(simulated / measured)| over the shared cells, or over its own where it is not compared
+    multiple: float | None  # median of |error| in multiples of the noise floor, over the noisy cells; None: there are none
+    noisy: int  # cells that were repeated, so that their noise floor is known
 
     @property
     def grade(self) -> str:

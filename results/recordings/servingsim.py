@@ -44,17 +44,17 @@ IN_CACHE = {"block_size": "block_size", "prefix_caching": "enable_prefix_caching
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """One line as it is written. queued, scheduled, first_token, last_token: engine's clock; None where vLLM had set none (0.0)."""
+    """One line as it is written. Times: s of the engine's clock; None where vLLM had set none (0.0)."""
 
-    line: int
-    request_id: int
-    arrival: float
-    input_tokens: int
-    output_tokens: int
-    queued: float | None
-    scheduled: float | None
-    first_token: float | None
-    last_token: float | None
+    line: int  # number in the file
+    request_id: int  # as written
+    arrival: float  # s since the run's start
+    input_tokens: int  # of the prompt
+    output_tokens: int  # generated
+    queued: float | None  # when the engine took it up
+    scheduled: float | None  # when it was first scheduled
+    first_token: float | None  # when its first token was there
+    last_token: float | None  # when its last token was there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

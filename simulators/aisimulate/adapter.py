@@ -38,17 +38,17 @@ ARCHITECTURE_FAULTS = ("unsupported model", "Unsupported", "PerfDataNotAvailable
 
 @dataclass(frozen=True, kw_only=True)
 class AISimulate:
-    """conf/simulator/aisimulate.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/aisimulate.yaml says more of each setting, and the constructor only checks them."""
 
-    prefix_caching: bool | None
-    frontend: Literal["none", "offset"]
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    devices: Mapping[str, Mapping[str, str]]
-    nearest: Mapping[str, str]
-    limit: float
-    environment: str = SYSTEM
+    prefix_caching: bool | None  # None: as the engine's; in the shipped track its own default
+    frontend: Literal["none", "offset"]  # whether the profile's cost per request outside the steps is added to what comes out
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd
+    devices: Mapping[str, Mapping[str, str]]  # name in conf/hardware to its own system and version of operation times
+    nearest: Mapping[str, str]  # system and version for any other hardware
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = SYSTEM  # name under .envs/
 
     def __post_init__(self) -> None:
         if self.frontend not in ("none", "offset"):

@@ -78,20 +78,16 @@ def _say(point: Mapping[str, float]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationTables:
-    """All tables of one device for one framework.
+    """All tables of one device for one framework."""
 
-    root: the folder of its data. version: of the engine; a table measured with it is taken, else the newest one. GPUs: of the collectives.
-    all_reduce: its kernel source ends so ('graph': in a captured CUDA graph).
-    """
-
-    root: Path
-    framework: str
-    version: str | None
-    heads: int
-    kv_heads: int
-    head_dim: int
-    gpus: int
-    all_reduce: str
+    root: Path  # the folder of the device's data
+    framework: str  # the engine that they were measured with
+    version: str | None  # of the engine; a table measured with it is taken, else the newest one
+    heads: int  # query heads on one device
+    kv_heads: int  # KV heads on one device
+    head_dim: int  # elements of a head
+    gpus: int  # of the collectives
+    all_reduce: str  # what its kernel source ends with ('graph': in a captured CUDA graph)
 
     @cached_property
     def gemm(self) -> TableGrid:

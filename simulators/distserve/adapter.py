@@ -59,31 +59,31 @@ DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; a reques
 
 @dataclass(frozen=True, kw_only=True)
 class DistServeScenario:
-    """What is to be simulated. worker: settings of its workers, none for its own. table: step times in its format, None for its own."""
+    """What is to be simulated."""
 
-    trace: Trace
-    model: str
-    tensor_parallel: int
-    worker: dict[str, int | float]
-    table: dict[str, Any] | None = None
-    times: StepTimes | None = None
-    pools: Pools | None = None
+    trace: Trace  # the requests
+    model: str  # its name in the table of step times
+    tensor_parallel: int  # devices of an instance
+    worker: dict[str, int | float]  # settings of its workers; empty: its own
+    table: dict[str, Any] | None = None  # step times in its format; None: its own
+    times: StepTimes | None = None  # the engine's step times, from which the table was made; None: its own
+    pools: Pools | None = None  # None: one instance for both prefill and decode
     transfer: float = 0.0  # s that a prompt token's KV cache takes to the decode instance
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistServeSim:
-    """conf/simulator/distserve_sim.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/distserve_sim.yaml says more of each setting, and the constructor only checks them."""
 
-    repository: str
-    commit: str
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    shipped_model: str
-    shipped_tensor_parallel: int
-    limit: float
-    environment: str = NAME
+    repository: str  # a git address, a clone or a bare repository
+    commit: str  # what is fetched from it, all 40 digits
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd; it cannot share decodes out among more than one
+    shipped_model: str  # its own profile that comes nearest, for the shipped and matched tracks
+    shipped_tensor_parallel: int  # devices of that profile
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = NAME  # name under .envs/
 
     coverage: ClassVar[Coverage] = Coverage(
         chunked_prefill="no",

@@ -24,21 +24,18 @@ class Step(NamedTuple):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class EngineModel:
-    """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`.
+    """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`."""
 
-    in_flight: as of `run`. slowdown: factor on its steps (1: none). where: for an error, which of several engines it is. awaited: when the
-    oldest step under way ends, s; None: there is none.
-    """
-
-    scheduler: Scheduler
-    step_time: StepTime
-    in_flight: int = 1
-    slowdown: float = 1.0
-    where: str = ""
-    awaited: float | None = None
+    scheduler: Scheduler  # decides what the next step computes
+    step_time: StepTime  # how long the device takes for it
+    in_flight: int = 1  # steps scheduled before the first of them must have ended, as of `run`
+    slowdown: float = 1.0  # factor on its steps; 1: none
+    where: str = ""  # which of several engines it is, for an error
+    awaited: float | None = None  # s; when the oldest step under way ends; None: none is under way
+    # steps that are scheduled and have not ended, each with its end, s
     _under_way: deque[tuple[Batch, float]] = field(default_factory=deque)
-    _device_free: float = 0.0
-    _fruitless: int = 0
+    _device_free: float = 0.0  # s; when the device has computed all of them
+    _fruitless: int = 0  # steps in a row that give no sequence a token
 
     def begin(self, now: float) -> Iterator[Step]:
         """Schedule as many steps as may be under way, yielding each that computes or preempts something. Exhaust it."""

@@ -30,16 +30,13 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this.
+    """What came of a trace."""
 
-    transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
-    """
-
-    records: Many[RequestRecord]
-    steps: int
-    preemptions: int
-    end: float
-    peak_kv_blocks: int
-    seconds: float = 0.0
-    transfers: int = 0
-    migrations: int = 0
+    records: Many[RequestRecord]  # one per request, in the trace's order
+    steps: int  # that computed or preempted something
+    preemptions: int  # in all
+    end: float  # s; when the last step ended
+    peak_kv_blocks: int  # held at once, at most
+    seconds: float = 0.0  # s that computing all this took
+    transfers: int = 0  # KV caches sent from one engine to another
+    migrations: int = 0  # requests that moved to another engine while they ran

@@ -54,20 +54,20 @@ NOTHING_FINISHED = "zero-size array to reduction"  # what it stops with when it 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitwiseSim:
-    """conf/simulator/splitwise_sim.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/splitwise_sim.yaml says more of each setting, and the constructor only checks them."""
 
-    repository: str
-    commit: str
-    instance: Literal["splitwise", "orca"]
-    max_preemptions: int
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    shipped_model: str
-    shipped_hardware: str
-    shipped_tensor_parallel: int
-    limit: float
-    environment: str = NAME
+    repository: str  # a git address, a clone or a bare repository
+    commit: str  # what is fetched from it, all 40 digits
+    instance: Literal["splitwise", "orca"]  # orca: first come, first served; splitwise: its own default, prompts first
+    max_preemptions: int  # times that arriving prompts may push a decode aside (splitwise only)
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd
+    shipped_model: str  # model of its own profile that comes nearest, for the shipped and matched tracks
+    shipped_hardware: str  # hardware of that profile
+    shipped_tensor_parallel: int  # devices of that profile
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = NAME  # name under .envs/
 
     def __post_init__(self) -> None:
         if self.instance not in ("splitwise", "orca"):

@@ -29,21 +29,19 @@ Metrics = dict[tuple[str, str | None], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """native: efficiencies, default limits, policy and arrangement. model, hardware: as in a run's configuration. tensor_parallel: devices
-    of an engine.
+    """Engines of a model on some hardware.
 
-    changes: fields of Limits, instead of what the model and the device give. profile: a measured one, whose step times, front-end cost and
-    limits then count; effects are about computed step times, so the two exclude each other.
+    A profile has measured step times, and effects change computed ones: the two exclude each other.
     """
 
-    native: Predictor
-    model: Mapping[str, Any]
-    hardware: Mapping[str, Any]
-    tensor_parallel: int = 1
-    max_model_len: int | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    effects: Effects = field(default_factory=Effects)
-    profile: Profile | None = None
+    native: Predictor  # efficiencies, default limits, policy and arrangement
+    model: Mapping[str, Any]  # its config.json
+    hardware: Mapping[str, Any]  # as in conf/hardware
+    tensor_parallel: int = 1  # devices of an engine
+    max_model_len: int | None = None  # tokens of one request; None: the longest of the trace
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of Limits, instead of what the model and the device give
+    effects: Effects = field(default_factory=Effects)  # changes to the model and its KV cache
+    profile: Profile | None = None  # a measured one, whose step times, front-end cost and limits then count
 
     def __post_init__(self) -> None:
         if self.profile is not None and self.effects != Effects():
