@@ -124,7 +124,9 @@ class Comparison:
 
     @property
     def lost(self) -> dict[tuple[str, str], float]:
-        """The share of the requests inside the window that a simulator, (system, track), refused or lost: its errors are of the others."""
+        """(system, track) to the share of the requests inside the window that the simulator refused or lost; its errors are over the
+        others.
+        """
         rates = {(run.system, str(run.track)): self.metrics[run.run_id].get(("error_rate", None)) for run in self.simulated}
         return {simulator: rate for simulator, rate in rates.items() if rate}
 

@@ -79,7 +79,7 @@ def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, RunRequest
 
 
 def read_gaps(connection: duckdb.DuckDBPyConnection, requests: RunRequests) -> list[Values]:
-    """The gaps between the tokens of each request inside the window; none of the others."""
+    """The gaps between the tokens of each request; an empty array for a request outside the window."""
     gaps = data.columns(connection, GAPS, [requests.run_id])
     starts, ends = (np.searchsorted(gaps["request_id"], requests.ids, side=side) for side in ("left", "right"))
     return [gaps["itl"][start:end] for start, end in zip(starts, ends, strict=True)]

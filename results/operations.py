@@ -1,4 +1,4 @@
-"""Times of single operations of one transformer layer: what Vidur's authors profile a device with, in a form of our own (seconds).
+"""Times of single operations of one transformer layer, in seconds: what Vidur's authors profile a device with, in a form of our own.
 
 `harness/microbench/benchmarks.py` measures them; `simulators/vidur/device_times.py` turns them into Vidur's own files.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-if TYPE_CHECKING:  # it takes long to import, and who has no such table needs none
+if TYPE_CHECKING:  # pandas takes long to import, and is needed only where there is such a table
     import pandas as pd
 
 STATISTICS = ("median", "min", "max", "mean", "std")

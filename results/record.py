@@ -22,7 +22,10 @@ Track = Literal["shipped", "matched", "calibrated", "oracle"]
 
 
 class Unavailable(RuntimeError):
-    """A simulator, or one of its tracks, that cannot be had here or for this run: no failure. The message says why, and how to get it."""
+    """A simulator, or one of its tracks, cannot be had here or for this run.
+
+    This is no failure. The message says why, and how to get it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class Records(Sequence[RequestRecord]):
     @property
     @abstractmethod
     def request_ids(self) -> NDArray[np.int64]:
-        """Their ids, in order."""
+        """The ids of the records, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,7 @@ class Run:
     def trace_as_sent(self) -> Trace:
         """The requests that were really sent, at the times at which they were sent (what simulators replay), ids unchanged.
 
-        A request that never left the client is left out; times are shifted by nothing: second 0 stays the trace's start.
+        A request that never left the client is left out. Times are not shifted: second 0 stays the trace's start.
         """
         sent = {r.request_id: r.sent for r in self.records if r.sent is not None}
         kept = [(r, sent[r.request_id]) for r in self.trace if r.request_id in sent]
@@ -136,7 +139,7 @@ class Run:
 
 
 def simulated_id(measured: str, system: str, track: str) -> str:
-    """The id of a simulated run, whatever its settings: of one measured run, system and track there is one at a time."""
+    """The id of a simulated run. Settings are no part of it: there is one run at a time of a measured run, a system and a track."""
     return f"{measured}--{system}-{track}"
 
 

@@ -1,4 +1,4 @@
-"""A workload from a real trace: a slice of its rows, its lengths scaled, at its own times or at a process's."""
+"""A workload from a real trace: a slice of its rows, with scaled lengths, at its own arrival times or those of an arrival process."""
 
 import logging
 import math

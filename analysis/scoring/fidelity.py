@@ -74,13 +74,16 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
 
 
 def _code() -> str:
-    """Digest of what computes scores: those made by other code are not these. What draws and words them is no part of it."""
+    """Digest of the code that computes scores: a database scored by other code is scored again.
+
+    Code that draws or words them does not count.
+    """
     return hashlib.sha256(b"".join(path.read_bytes() for path in SCORING)).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Study:
-    """All that scoring reads."""
+    """What scoring reads of a database."""
 
     connection: duckdb.DuckDBPyConnection
     runs: Mapping[str, RunRow]

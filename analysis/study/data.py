@@ -19,7 +19,7 @@ HEADLINES: tuple[Key, ...] = (
     ("output_throughput", None),
     ("goodput", None),
 )
-# $1: the study; NULL: all of them. Two studies may have a cell of the same name, so of all of them a cell is called STUDY/CELL.
+# $1: the study; NULL: all studies. Two studies may have a cell of the same name, so with all studies a cell is called STUDY/CELL.
 OF = "($1::VARCHAR IS NULL OR study = $1)"
 CELL = "concat_ws('/', nullif(study, $1::VARCHAR), cell) AS cell"
 CELLS = f"""
@@ -69,7 +69,7 @@ class StudyData:
         return self.scores[self.scores["metric"].eq(metric) & same_stat & self.scores["error"].notna()]
 
     def simulated(self, cell: str) -> list[RunRow]:
-        """The simulated runs held against the measured run that stands for a cell."""
+        """The runs that simulate the measured run chosen for a cell."""
         chosen = self.chosen.get(cell)
         return [run for run in self.runs.values() if run.measured_run_id == chosen] if chosen else []
 
@@ -114,7 +114,10 @@ def check_name(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
 
 
 def _runs(connection: duckdb.DuckDBPyConnection, name: str | None) -> dict[str, RunRow]:
-    """The runs of the study's cells, but for the oracle's. A simulated run belongs where its measured one does, whatever its own label."""
+    """The runs of the study's cells, without the oracle's.
+
+    A simulated run belongs to the study of its measured run, whatever its own label.
+    """
     known = data.runs(connection)
     found = {}
     for run_id, run in known.items():

@@ -24,7 +24,7 @@ from harness.replay.session import Progress, Session
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
-_SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the loop up for that long
+_SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could hold the loop up for that long
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class Stream:
     error: str | None  # what the server, or the stream's form, got wrong
 
 
-# One event with a choice in it: its time, how many tokens it brings (None: it does not say), whether it has text.
+# An event that has a choice: its time, how many tokens it brings (None: it does not say), whether it has text.
 _Chunk = tuple[float, int | None, bool]
 
 

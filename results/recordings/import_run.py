@@ -166,7 +166,7 @@ def _provenance(recording: Recording, trace: Trace, records: tuple[RequestRecord
 
 
 def _kv_held(records: tuple[RequestRecord, ...]) -> dict[str, Any]:
-    """How many tokens the requests between first and last token came to at the busiest moment: an estimate of the KV they held."""
+    """An estimate of the most KV held at one moment: the tokens of all requests that were between their first and last token."""
     running = [
         (r.first_token, r.finished, r.input_tokens, r.output_tokens)
         for r in records

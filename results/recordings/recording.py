@@ -75,7 +75,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def object_rows(path: Path, *, required: Sequence[str], known: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, {name: value}) of each row of a .jsonl file, or of a CSV with a header (an empty cell is None there).
 
-    Raises RecordingError or TraceError for what is not a row, a missing name, and a name that is not known (None: all are).
+    Raises RecordingError or TraceError for what is not a row, for a missing name, and for a name not in `known` (None: any will do).
     """
     if path.suffix != ".jsonl":
         for line, cells in csv_rows(path, required=required):
@@ -105,7 +105,7 @@ def _check_names(where: str, names: Mapping[str, Any], required: Sequence[str], 
 
 
 def refuse_unknown(where: str, names: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise RecordingError for the first name that is not known: a misspelt one would be lost in silence."""
+    """Raise RecordingError for the first name that is not known: a misspelt name would otherwise be ignored."""
     for name in names:
         if name not in known:
             near = get_close_matches(str(name), known, n=1)
@@ -119,7 +119,7 @@ def optional_number(where: str, row: Mapping[str, Any], name: str) -> float | No
 
 
 def check_order(where: str, moments: Mapping[str, float | None]) -> None:
-    """Raise RecordingError when a later moment (in the mapping's order) has an earlier time; None is passed over."""
+    """Raise RecordingError when the times, in the mapping's order, do not ascend; None is skipped."""
     before, earliest = "", -math.inf
     for name, time in moments.items():
         if time is None:
@@ -138,7 +138,7 @@ def chosen(group: str, name: str) -> dict[str, Any]:
 
 
 def named_like(group: str, said: str, option: str) -> str:
-    """The choice of conf/<group>/ whose letters and digits are those of `said`. Raises RecordingError that asks for `option`."""
+    """The choice of conf/<group>/ that has the letters and digits of `said`. Raises a RecordingError that asks for `option`."""
     for choice in _choices(group):
         if _letters(choice) == _letters(said):
             return choice

@@ -1,7 +1,7 @@
 """The form of LLMServingSim's `bench`: vLLM's own RequestStateStats of every request, in process (casys-kaist/LLMServingSim, MIT).
 
 A folder of requests.jsonl, meta.json (the engine's arguments; newer ones also what it resolved them to), config.json (the hardware) and
-timeseries.csv. Arrivals are on the wall clock, everything else on the engine's monotonic clock; `Clock` puts them on one.
+timeseries.csv. Arrivals are on the wall clock, everything else on the engine's monotonic clock; `ClockOffset` puts them on one.
 """
 
 import re
@@ -59,11 +59,11 @@ class Stamped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockOffset:
-    """The engine's monotonic clock against the wall clock of the arrivals; nobody recorded their difference.
+    """The engine's monotonic clock against the wall clock of the arrivals. Their difference was not recorded.
 
-    A request is queued in the engine after it arrived, so monotonic - wall <= queued - arrival for every one of them. The smallest of
-    these is taken: the fastest request then spends 0 s between arrival and queue, and every latency from arrival is too short
-    by the same unknown time, that of the fastest request.
+    A request is queued in the engine after it arrived, so monotonic - wall <= queued - arrival for every request. The smallest of
+    these differences is taken: the fastest request then spends 0 s between arrival and queue. Every latency from arrival is too short
+    by the same unknown time: what the fastest request really spent there.
     """
 
     arrival: float  # of the first request, on the wall clock: the run's second 0
@@ -155,7 +155,7 @@ def _rows(path: Path) -> Iterable[Stamped]:
         where = f"{path}:{line}"
         if fields["arrival_time"] is None:
             raise RecordingError(f"{where}: arrival_time is null: vLLM told nothing of this request; delete the line to import the others")
-        stamps = {name: optional_number(where, fields, name) or None for name in STAMPS}  # vLLM's 0.0: not yet
+        stamps = {name: optional_number(where, fields, name) or None for name in STAMPS}  # 0.0: vLLM had not set it yet
         check_order(where, stamps)
         digits = re.search(r"\d+$", str(fields["request_id"]))
         yield Stamped(
@@ -189,7 +189,9 @@ def _record(path: Path, row: Stamped, clock: ClockOffset) -> tuple[Row, RequestR
 def _limits(
     about: Path, meta: Mapping[str, Any], arguments: Mapping[str, Any], model: Mapping[str, Any]
 ) -> tuple[EngineLimits, dict[str, tuple[Any, str]]]:
-    """The engine's limits, and what of its settings is assumed: name to (value, why). Read back goes before asked, asked before assumed."""
+    """The engine's limits, and the settings that are assumed: name to (value, why). A value read back is preferred to one that was asked
+    for, and that to an assumed one.
+    """
     resolved = _sections(meta.get("resolved_config"))
     scheduler = resolved.get("scheduler_config", {})
     cache = resolved.get("cache_config", {}) | dict(meta.get("kv_cache") or {})
@@ -213,7 +215,7 @@ def _limits(
 
 
 def _account(meta: Mapping[str, Any], assumed: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    """vLLM's configuration as it was read back (where it was), with the scheduling that is assumed (Recording.assumed says what)."""
+    """vLLM's configuration: what was read back of it, and the scheduling that is assumed (Recording.assumed says what)."""
     account = _sections(meta.get("resolved_config"))
     scheduler = {IN_SCHEDULER[name]: value for name, (value, _) in assumed.items() if name in IN_SCHEDULER}
     return account | ({"scheduler_config": account.get("scheduler_config", {}) | scheduler} if scheduler else {})
@@ -225,7 +227,7 @@ def _sections(resolved: Any) -> dict[str, dict[str, Any]]:
 
 
 def _hardware(path: Path, choice: str | None) -> dict[str, Any]:
-    """The choice of conf/hardware named like that of config.json, with the memory and bandwidth that config.json gives."""
+    """The choice of conf/hardware that has the name in config.json, with the memory and bandwidth that config.json gives."""
     if choice is not None or not path.is_file():
         if choice is None:
             raise RecordingError(f"{path}: no such file, so nothing says what it ran on; give --hardware, a name from conf/hardware/")
@@ -266,9 +268,9 @@ def _telemetry(path: Path, rows: Sequence[Stamped], clock: ClockOffset) -> tuple
 
 
 def _start_of_ticks(ticks: pd.DataFrame, rows: Sequence[Stamped]) -> tuple[float, float] | None:
-    """Between which two moments (engine's clock) the ticks' clock was 0; None when there is no such moment.
+    """Two moments (engine's clock) between which the ticks' clock was 0; None when no moment fits.
 
-    vLLM counts a prompt's tokens when its first token comes, so after each tick the sum of prompt tokens says which requests had theirs.
+    vLLM counts a prompt's tokens when its first token comes. So the sum of prompt tokens at a tick says which requests had a first token.
     """
     done = sorted((row.first_token, row.input_tokens) for row in rows if row.first_token is not None)
     stamps, sums = [stamp for stamp, _ in done], list(accumulate(tokens for _, tokens in done))

@@ -1,7 +1,7 @@
 """The measured operation times of aiconfigurator-core (PyPI, Apache-2.0): Parquet tables read from its package, nothing of its code run.
 
 Where: aiconfigurator_core/systems/data/<device>/{gemm,attention,comm}/<framework>/<version>/*_perf.parquet. Latencies are in ms; message
-sizes are in 16-bit elements (NCCL's all-reduce over 8 H200 gives 460 GB/s of bus bandwidth then, as it should; half of it were they bytes).
+sizes are in 16-bit elements (NCCL's all-reduce over 8 H200 then gives 460 GB/s of bus bandwidth, as it should; as bytes it would be half).
 Between the points of a table times are interpolated linearly in the logarithms of all axes and of the time (exact for power laws, and a
 straight line in the plot that people look at). Outside of it there is no answer: OutsideTables.
 """
@@ -134,7 +134,7 @@ class OperationTables:
     def _read(
         self, family: str, file: str, *, need: Mapping[str, object] | None = None, framework: str | None = None
     ) -> tuple[pd.DataFrame, str]:
-        """The rows of the first version that has some as needed, and the table's name. Raises NotAvailable when there are none."""
+        """The rows that are needed, of the first version that has such rows, and the table's name. Raises NotAvailable when none has."""
         need, framework = need or {}, framework or self.framework
         folder = self.root / family / framework
         found = sorted(folder.glob(f"*/{file}.parquet"), key=lambda path: (path.parent.name == self.version, _order(path.parent.name)))

@@ -51,10 +51,10 @@ from workloads.trace import Request, Trace
 
 NAME = "distserve_sim"
 DRIVER = Path(__file__).with_name("driver.py")
-SLOT = "facebook/opt-13b"  # it knows three models by name only; the engine's times take this one's place in its table
+SLOT = "facebook/opt-13b"  # it takes models by name only, and knows three; the engine's times replace those of this one
 SHIPPED = {"facebook/opt-13b": (1, 2, 4), "facebook/opt-66b": (2, 3, 4, 8)}  # its models and tensor parallelisms
 CANNOT_EXPRESS = "chunks on cached tokens, and mixed steps but as two, one after the other"
-DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; a request with more runs it for ever
+DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; with a request of more it never ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class DistServeSim:
         return labelled(NAME, self.topology)
 
     def tracks(self) -> tuple[Track, ...]:
-        """All three."""
+        """See Simulator."""
         return ("shipped", "matched", "calibrated")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
@@ -190,9 +190,9 @@ class DistServeSim:
         kv_tokens, sequences, budget = known_limits(self.system, measured, ("kv_tokens", "max_num_seqs", "max_num_batched_tokens"))
         worker: dict[str, int | float] = {
             "prefill_max_batch_size": sequences,
-            "prefill_max_tokens": max(budget, longest),  # it cuts no prompt, and one that fits no step waits for ever
-            "decode_max_tokens": sequences,  # so called, it bounds the number of sequences
-            # so called, it bounds the cached tokens beyond which no prompt starts; it has no bound on the requests that are let in
+            "prefill_max_tokens": max(budget, longest),  # it does not chunk prompts, and a prompt that fits no step waits for ever
+            "decode_max_tokens": sequences,  # bounds the number of sequences, in spite of its name
+            # in spite of its name, cached tokens beyond which no prompt starts; nothing bounds the requests that are let in
             "decode_max_batch_size": min(kv_tokens, round(sequences * mean_decode_context(trace))),
             "decode_back_pressure": 1.0,  # the share of it
         }
@@ -209,7 +209,7 @@ class DistServeSim:
         return replace(matched, model=SLOT, tensor_parallel=measured.limits.tensor_parallel, table=table, times=times)
 
     def _pools(self, measured: Run | None) -> Pools | None:
-        """measured: None for its own transfer, which takes no time."""
+        """The instances of each kind. measured: None for its own transfer, which takes no time."""
         if self.topology == "colocated":
             return None
         rate = transfer_rate(self.system, measured) if measured else None
@@ -242,7 +242,7 @@ class DistServeSim:
 
 
 def refuse_too_long(trace: Trace) -> None:
-    """Raise SimulatorError naming a request with more cached tokens than fit a decode step: it would run for ever."""
+    """Raise SimulatorError naming a request with more cached tokens than fit a decode step: the simulation would never end."""
     for request in trace:
         cached = request.input_tokens + request.output_tokens - 1
         if request.output_tokens > 1 and cached > DECODE_TOKENS:
@@ -273,7 +273,7 @@ def to_records(requests: tuple[Request, ...], out: Any, log: Path, *, unseen: in
 
 
 def count_outside(times: StepTimes, out: Any) -> int:
-    """Steps whose composition the profile did not measure: more tokens, sequences or context than any of its points."""
+    """Count steps outside of what the profile measured: with more tokens, sequences or context than any of its points."""
     steps = zip(out["prompt_tokens"].tolist(), out["decodes"].tolist(), out["context"].tolist(), strict=True)
     return sum(
         times.outside(tokens=int(prompt), prefill_context=0, batch=int(decodes), context=context / decodes if decodes else 0.0)
@@ -282,7 +282,7 @@ def count_outside(times: StepTimes, out: Any) -> int:
 
 
 def count_cut(records: list[RequestRecord], out: Any, most: int) -> int:
-    """Decode steps that left running requests out although there was room for more sequences: cut at the hard-coded 50,000 tokens."""
+    """Count decode steps that were cut at the hard-coded 50,000 tokens: they left running requests out though more sequences had room."""
     first = np.sort([r.first_token for r in records if r.output_tokens != 1])
     finished = np.sort([r.finished for r in records if r.output_tokens != 1])
     decoding = out["decodes"] > 0

@@ -1,4 +1,4 @@
-"""What stands before and after an engine: the front-end that a request passes, and what came of a trace."""
+"""What surrounds an engine: the front-end that a request passes before and after it, and the result of serving a trace."""
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
-    """Seconds that a request spends outside the steps: before it reaches the scheduler (fixed, and per prompt token), and after each
-    step until the client reads the token.
+    """Seconds that a request spends outside the steps.
+
+    before, before_per_token: until it reaches the scheduler, fixed and per prompt token. after: from the end of each step until the client
+    reads the token.
     """
 
     before: float = 0.0
@@ -30,7 +32,7 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What came of a trace."""
+    """The result of serving a trace."""
 
     records: Many[RequestRecord]  # one per request, in the trace's order
     steps: int  # that computed or preempted something

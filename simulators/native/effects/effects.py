@@ -105,7 +105,10 @@ class Effects:
         return limits if kept is None else dataclasses.replace(limits, prefix_caching=False, kept_tokens=kept)
 
     def step_time(self, inner: StepTime, shape: Shape, device: Device, trace: Trace, tensor_parallel: int) -> StepTime:
-        """Another StepTime with all that a roofline of sizes does not show. Raises SimulatorError when the link to the host is unknown."""
+        """The StepTime, wrapped in the effects that a roofline of sizes does not show.
+
+        Raises SimulatorError when the link to the host is unknown.
+        """
         if self.kept_tokens is not None or self.fetched is not None:
             inner = Attended(inner, most=self.kept_tokens, share=1.0 if self.fetched is None else self.fetched)
         read_kv = self.fetched if self.fetched is not None else self.kv_on_host

@@ -75,8 +75,8 @@ LIMITS = np.dtype(
 )
 # Of the pool
 LEVEL = np.dtype([("free", np.int64)], align=True)
-# What changes all the time. steps: those scheduled so far, so the number of the next one; counted: of these, those that did something.
-# known: sequences that may arrive, of all in the array; following: the first of them that has not. logged, runs: rows filled.
+# The engine's state. steps: scheduled so far, so the number of the next one; counted: those of them that did something.
+# known: sequences in the array that may arrive; following: the first of them that has not arrived. logged, runs: rows filled.
 CLOCK = np.dtype(
     [
         ("now", np.float64),
@@ -135,5 +135,5 @@ class EngineArrays(NamedTuple):
 
 
 def no_work(rows: int) -> Array:
-    """Work of so many steps, zero."""
+    """Rows for the work of so many steps, all zero."""
     return np.zeros((rows, len(WORK)))

@@ -99,7 +99,7 @@ class Roofline:
             terms=(
                 *(self._layer_product(inputs, outputs) for inputs, outputs in shape.layer_matrices),
                 self._attention(shape.prefill_pair_flops, {"prefill_pairs"}, {"prefill_context", "prefill_tokens"}),
-                # reads all its context, itself included
+                # a chunk reads all its context, itself included
                 self._attention(shape.decode_pair_flops, {"decode_context", "decodes"}, {"decode_context", "decodes"}),
                 self._product("sequences", shape.hidden, shape.vocab, device.flops, shape.dtype_bytes),
             ),
@@ -122,7 +122,7 @@ class Roofline:
             "efficiency": asdict(self.efficiency),
             "device": asdict(self.device),
             "tensor_parallel": self.tensor_parallel,
-            "uncertainty": None,  # never held against measured steps
+            "uncertainty": None,  # these step times were never compared with measured ones
             "steps": self._steps,
         }
 
@@ -148,7 +148,8 @@ class Roofline:
     def _attention(self, pair: int, pairs: set[str], read: set[str]) -> tuple[Row, Row]:
         """(arithmetic, traffic) of all layers' attention.
 
-        pair: FLOPs of a query and a key. pairs: what a step has of those. read: tokens whose keys and values are.
+        pair: FLOPs of a query and a key. pairs: the parts of a step's work that are such pairs. read: the parts that are tokens whose keys
+        and values are read.
         """
         shape, device, share = self.shape, self.device, self.efficiency
         flops = shape.layers * pair / self.tensor_parallel

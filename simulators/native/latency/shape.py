@@ -116,7 +116,7 @@ class Shape:
 
     @property
     def bytes_per_weight(self) -> float:
-        """Of the layers' matrices."""
+        """Bytes of one weight of the layers' matrices."""
         return self.dtype_bytes if self.weight_element is None else self.weight_element
 
     @property
@@ -127,7 +127,10 @@ class Shape:
         return self.layers * width * element
 
     def kv_bytes_per_device(self, tensor_parallel: int) -> float:
-        """Bytes of one token on each of so many devices, which have different heads, as far as there are any; a latent cannot be split."""
+        """Bytes of one token on each of so many devices.
+
+        The KV heads are split over the devices, as far as they go; a latent cannot be split.
+        """
         return self.kv_bytes_per_token / (1 if self.latent is not None else min(tensor_parallel, self.kv_heads))
 
 

@@ -67,7 +67,7 @@ class Cache(Protocol):
 
 
 class Scheduler(Protocol):
-    """One narrow seam: decide what the next step computes. It knows no time."""
+    """Decides what the next step computes. It knows no time."""
 
     @property
     def cache(self) -> Cache:

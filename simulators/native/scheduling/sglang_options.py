@@ -16,9 +16,9 @@ class SglangOptions:
     mixed_chunk: bool = False  # decodes go into prefill steps, too
     ignore_eos: bool = True  # requests have said that they will generate all of their output
     schedule_conservativeness: float = 1.0  # factor on where the new token ratio begins
-    init_new_token_ratio: float = 0.7  # where it begins
-    min_new_token_ratio_factor: float = 0.14  # of its beginning, where it ends
-    new_token_ratio_decay_steps: int = 600  # decode steps in which it falls from there to there
+    init_new_token_ratio: float = 0.7  # where the new token ratio begins
+    min_new_token_ratio_factor: float = 0.14  # where the ratio ends, as a share of where it begins
+    new_token_ratio_decay_steps: int = 600  # decode steps in which it falls from its beginning to its end
     retract_decode_steps: int = 20  # decode steps that a retraction makes room for
     clip_max_new_tokens: int = 4096  # tokens; of one request's output no more is reserved
     refresh_interval: int = 32  # scheduling passes between two looks at the prefixes of waiting requests, so that the cache keeps them
