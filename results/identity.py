@@ -12,7 +12,7 @@ TARGET = "_target_"
 
 
 def class_name(target: str) -> str:
-    """The class's own name: `harness.engines.vllm.Vllm` is `Vllm`. Public names are unique in this code (tests/test_layers.py)."""
+    """The class's own name: `harness.engines.vllm.Vllm` is `Vllm`. Public names are unique in this code (tests/test_style.py)."""
     return target.rpartition(".")[2]
 
 

@@ -5,7 +5,7 @@ tokens + c * sequences, with two sets of coefficients for few and for many seque
 shape, chunks of a prompt (its driver has them, but the decodes beside a chunk cost nothing there; not used), steps with both prompts and
 decodes (they run one after the other, prompts first), prefix caching, any cost outside the steps.
 
-Read `DistServeSim.simulate` top to bottom. What goes in: times.py; what runs: driver.py.
+Read `DistServeSim.simulate` top to bottom. What goes in: times.py; what runs: driver.py; what comes out: records.py.
 """
 
 import json
@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 
 from results.profile import Profile
-from results.record import RequestRecord, Run, Track
+from results.record import Run, Track
+from simulators.distserve.records import count_cut, count_outside, to_records
 from simulators.distserve.times import fit_times
 from simulators.errors import SimulatorError
 from simulators.foreign.checkout import Repository, importing
 from simulators.foreign.program import (
     Usage,
-    check_finite,
-    check_rows,
     clean_environment,
     describe_log,
     foreign_run,
@@ -35,7 +34,6 @@ from simulators.foreign.step_points import fit, residuals, whole_points, wild
 from simulators.foreign.step_times import StepTimes
 from simulators.inputs import (
     Pools,
-    answered,
     handed_over,
     known_limits,
     kv_shape,
@@ -43,11 +41,10 @@ from simulators.inputs import (
     mean_decode_context,
     needed_profile,
     sent_trace,
-    tokens_per_request,
     transfer_rate,
 )
 from simulators.simulator import Coverage
-from workloads.trace import Request, Trace
+from workloads.trace import Trace
 
 NAME = "distserve_sim"
 DRIVER = Path(__file__).with_name("driver.py")
@@ -250,42 +247,3 @@ def refuse_too_long(trace: Trace) -> None:
                 f"distserve_sim: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens does not fit into "
                 f"the {DECODE_TOKENS:,} tokens of a decode step, which are hard-coded; leave it out"
             )
-
-
-def to_records(requests: tuple[Request, ...], out: Any, log: Path, *, unseen: int) -> list[RequestRecord]:
-    """One record per request. unseen: how many of its first tokens no client sees (`handed_over`).
-
-    Raises SimulatorError when rows or tokens are missing, or time runs backwards.
-    """
-    places, scheduling = out["request"], out["scheduled"].tolist()
-    per_request = tokens_per_request(places, out["time"], len(requests))
-    check_rows("distserve_sim", [r.request_id for r in requests], [requests[place].request_id for place in np.unique(places).tolist()], log)
-    records = []
-    for request, tokens, scheduled in zip(requests, per_request, scheduling, strict=True):
-        check_finite("distserve_sim", request.request_id, {"scheduled": scheduled, "finished": tokens[-1]}, log)
-        if len(tokens) != request.output_tokens or not request.arrival - 1e-9 <= scheduled <= tokens[0]:
-            raise SimulatorError(
-                f"distserve_sim: request {request.request_id}, sent at {request.arrival} s, was scheduled at {scheduled} s and got "
-                f"{len(tokens)} of its {request.output_tokens} tokens, from {tokens[0]} s on; {describe_log(log)}"
-            )
-        records.append(answered(request, scheduled=max(request.arrival, scheduled), token_times=tokens[unseen:]))
-    return records
-
-
-def count_outside(times: StepTimes, out: Any) -> int:
-    """Count steps outside of what the profile measured: with more tokens, sequences or context than any of its points."""
-    steps = zip(out["prompt_tokens"].tolist(), out["decodes"].tolist(), out["context"].tolist(), strict=True)
-    return sum(
-        times.outside(tokens=int(prompt), prefill_context=0, batch=int(decodes), context=context / decodes if decodes else 0.0)
-        for prompt, decodes, context in steps
-    )
-
-
-def count_cut(records: list[RequestRecord], out: Any, most: int) -> int:
-    """Count decode steps that were cut at the hard-coded 50,000 tokens: they left running requests out though more sequences had room."""
-    first = np.sort([r.first_token for r in records if r.output_tokens != 1])
-    finished = np.sort([r.finished for r in records if r.output_tokens != 1])
-    decoding = out["decodes"] > 0
-    start, decodes = out["start"][decoding] + 1e-9, out["decodes"][decoding]
-    running = np.searchsorted(first, start) - np.searchsorted(finished, start)
-    return int((decodes < np.minimum(running, most)).sum())
