@@ -1,3 +1,6 @@
-"""Scores simulators against measured runs and reports. Read report.py first (study/ for many cells); fidelity.py computes, verdict.py says,
-plots.py draws. Behind fidelity.py: pairs.py (errors), resampling.py and blocks.py (intervals), saturation.py, attribution.py, rankings.py.
+"""Scores simulators against measured runs, and reports.
+
+Read first: `report.py` (score the database, say the answer, write the page). `scoring/` computes, `verdict.py` says it in a sentence,
+`plots.py` (with `axes.py`) draws, `page/` makes HTML of it, `tables.py` prints it. `study/` is the same for a study of many cells.
+Underneath: `data.py` and `requests.py` read the database, `stats.py` has the statistics, `names.py` what people read.
 """

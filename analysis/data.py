@@ -31,55 +31,55 @@ ORDER BY arrival, request_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A row of the table `runs`. config and provenance as the JSON they are; limits: what the engine resolved its configuration to."""
+    """A row of the table `runs`."""
 
-    run_id: str
-    kind: str
-    system: str
-    version: str | None
-    track: str | None
-    measured_run_id: str | None
-    workload: str
-    model: str
-    hardware: str
-    rho: float | None
-    rate: float | None
-    repeat: int
-    trace_sha256: str
-    valid: bool
-    invalid_reason: str | None
-    started_at: datetime
-    wall_s: float
-    window_start: float | None
-    window_end: float | None
-    slo_ttft: float | None
-    slo_tpot: float | None
-    slo_e2e: float | None
-    tensor_parallel: int | None
-    path: str
-    config: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    limits: Mapping[str, Any]
-    study: str | None = None
-    cell: str | None = None
+    run_id: str  # its name
+    kind: str  # measured or simulated
+    system: str  # vllm, sglang, vidur, ...
+    version: str | None  # the system's own
+    track: str | None  # of a simulated run
+    measured_run_id: str | None  # the run that a simulated one is held against, if any
+    workload: str  # its name
+    model: str  # its name
+    hardware: str  # its name
+    rho: float | None  # offered load / measured capacity
+    rate: float | None  # requests/s asked for
+    repeat: int  # number of the repeat in its cell
+    trace_sha256: str  # of the requests that were asked
+    valid: bool  # the gates' verdict
+    invalid_reason: str | None  # why it is invalid
+    started_at: datetime  # UTC
+    wall_s: float  # s that the replay or the simulation took
+    window_start: float | None  # s; None: the whole run
+    window_end: float | None  # s; None: the whole run
+    slo_ttft: float | None  # s; None: no limit
+    slo_tpot: float | None  # s; None: no limit
+    slo_e2e: float | None  # s; None: no limit
+    tensor_parallel: int | None  # devices of the engine
+    path: str  # the run's folder
+    config: Mapping[str, Any]  # as in results.record.Run
+    provenance: Mapping[str, Any]  # as in results.record.Run
+    limits: Mapping[str, Any]  # what the engine resolved its configuration to, by the names LIMITS
+    study: str | None = None  # the study that it is part of, if any
+    cell: str | None = None  # the same for runs that differ in the repeat only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A row of the table `fidelity`: one statistic of one pair of runs. error and its bounds are relative and signed."""
+    """A row of the table `fidelity`: one statistic of one pair of runs. None: unknown."""
 
-    measured_run_id: str
-    simulated_run_id: str
-    system: str
-    track: str
-    metric: str
-    stat: str | None
-    measured: float | None = None
-    simulated: float | None = None
-    error: float | None = None
-    error_low: float | None = None
-    error_high: float | None = None
-    noise: float | None = None
+    measured_run_id: str  # the run that is held against
+    simulated_run_id: str  # the run that is scored
+    system: str  # the simulator
+    track: str  # of the simulated run
+    metric: str  # e.g. ttft, goodput
+    stat: str | None  # mean, p50, ...; None: the metric is a rate
+    measured: float | None = None  # in the metric's unit
+    simulated: float | None = None  # in the metric's unit
+    error: float | None = None  # simulated / measured - 1
+    error_low: float | None = None  # lower end of its confidence interval
+    error_high: float | None = None  # upper end of it
+    noise: float | None = None  # the noise floor: the spread between repeats of the measured run, relative
 
     @property
     def key(self) -> Key:
@@ -100,21 +100,16 @@ class AnalysisError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One measured run and every simulated run held against it, read from a scored database.
+    """One measured run and every simulated run held against it, read from a scored database."""
 
-    metrics: run_id to what run_metrics says. requests: a row per request and run, measured run first: run_id, system, track,
-    request_id, arrival, in_window, failed, ttft, tpot, e2e (s). telemetry: of the measured run: time, name, value.
-    energy: J per output token of the measured run, None where no GPU's power was recorded. law: its row of the view littles_law.
-    """
-
-    measured: RunRow
-    simulated: tuple[RunRow, ...]
-    metrics: Mapping[str, Mapping[Key, float | None]]
-    scores: tuple[Score, ...]
-    requests: pd.DataFrame
-    telemetry: pd.DataFrame
-    energy: float | None
-    law: Mapping[str, Any]
+    measured: RunRow  # the measured run
+    simulated: tuple[RunRow, ...]  # by system and track
+    metrics: Mapping[str, Mapping[Key, float | None]]  # run_id to what the view run_metrics says
+    scores: tuple[Score, ...]  # in the order of `simulated`
+    requests: pd.DataFrame  # a row per request and run, the measured run's first; columns as in REQUESTS, times in s
+    telemetry: pd.DataFrame  # of the measured run; columns time (s), name, value
+    energy: float | None  # J per output token of the measured run; None: no GPU's power was recorded
+    law: Mapping[str, Any]  # its row of the view littles_law
 
     @property
     def runs(self) -> tuple[RunRow, ...]:
@@ -129,7 +124,9 @@ class Comparison:
 
     @property
     def lost(self) -> dict[tuple[str, str], float]:
-        """The share of the requests inside the window that a simulator, (system, track), refused or lost: its errors are of the others."""
+        """(system, track) to the share of the requests inside the window that the simulator refused or lost; its errors are over the
+        others.
+        """
         rates = {(run.system, str(run.track)): self.metrics[run.run_id].get(("error_rate", None)) for run in self.simulated}
         return {simulator: rate for simulator, rate in rates.items() if rate}
 

@@ -1,4 +1,5 @@
-"""Figures, one function each: rows in, a plotly Figure out. Milliseconds and per cent; transparent, so that they sit on light and dark.
+"""Figures, one function each: rows in, a plotly Figure out. Milliseconds and per cent; the background is transparent, for light and dark
+pages.
 
 A system has one colour everywhere and a track one dash. `requests` has a row per request and run: series (name), system, track (None
 when measured), request_id, arrival (s), ttft, tpot, e2e (s, NaN when there is none). Titles belong to the page, not to the figure.
@@ -19,7 +20,7 @@ from analysis.axes import log_axis, ratio_axis
 from analysis.data import Score
 from analysis.stats import Values
 
-# Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), told apart with any colour vision; for its black a grey, seen on light and dark.
+# Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), distinct with any colour vision; grey in place of black, for light and dark.
 COLORS = {
     "vllm": "#0072B2",
     "sglang": "#CC79A7",
@@ -153,7 +154,9 @@ def ttft_over_time(requests: pd.DataFrame) -> go.Figure:
 
 
 def server_over_time(telemetry: pd.DataFrame, series: Series) -> go.Figure:
-    """The engine's own gauges during the run, one above the other. telemetry: time (s), name, value. No rows for what it did not report."""
+    """The engine's own gauges during the run, one above the other; none for a gauge that it did not report. telemetry: time (s), name,
+    value.
+    """
     known = gauges(telemetry)
     figure = make_subplots(rows=max(1, len(known)), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=list(known))
     for row, (title, frame) in enumerate(known.items(), 1):
@@ -176,8 +179,9 @@ def server_over_time(telemetry: pd.DataFrame, series: Series) -> go.Figure:
 
 
 def errors(scores: Sequence[Score], keys: Sequence[tuple[str, str | None]]) -> go.Figure:
-    """Simulated / measured of each statistic with its interval, on a log scale: as far left as right is as wrong. Grey: noise floor.
-    Faint, without a bar: the interval is unknown."""
+    """Simulated / measured of each statistic with its interval, on a log scale, where too low by a factor lies as far left as too high by
+    it lies right. Grey: noise floor. Faint, without a bar: the interval is unknown.
+    """
     runs = list(dict.fromkeys((score.system, score.track) for score in scores))
     figure = _figure(height=90 + len(keys) * (26 + 8 * len(runs)))
     by_key = {(score.system, score.track, score.key): score for score in scores}

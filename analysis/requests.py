@@ -34,7 +34,7 @@ FROM requests WHERE run_id = $run_id ORDER BY arrival, request_id
 
 
 @dataclass(frozen=True, slots=True)
-class RequestColumns:
+class RunRequests:
     """The requests of one run by column, each in order of arrival; NaN is unknown. ids: their request_ids."""
 
     run_id: str
@@ -53,19 +53,19 @@ class RequestColumns:
         inside: npt.NDArray[np.bool_] = self.columns["in_window"] == 1
         return inside
 
-    def only(self, mask: npt.NDArray[np.bool_]) -> "RequestColumns":
+    def only(self, mask: npt.NDArray[np.bool_]) -> "RunRequests":
         """Some of the requests."""
-        return RequestColumns(self.run_id, self.ids[mask], {name: column[mask] for name, column in self.columns.items()})
+        return RunRequests(self.run_id, self.ids[mask], {name: column[mask] for name, column in self.columns.items()})
 
-    def in_order_of(self, other: "RequestColumns") -> "RequestColumns":
+    def in_order_of(self, other: "RunRequests") -> "RunRequests":
         """The same requests in another run's order."""
         if np.array_equal(self.ids, other.ids):
             return self
         order = np.argsort(self.ids)[np.argsort(np.argsort(other.ids))]
-        return RequestColumns(self.run_id, self.ids[order], {name: column[order] for name, column in self.columns.items()})
+        return RunRequests(self.run_id, self.ids[order], {name: column[order] for name, column in self.columns.items()})
 
 
-def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, RequestColumns]:
+def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, RunRequests]:
     """The requests of all runs, by run_id."""
     found: dict[str, Any] = connection.execute(REQUESTS).fetchnumpy()
     runs, starts = np.unique(np.asarray(found.pop("run_id")).astype(str), return_index=True)
@@ -73,13 +73,13 @@ def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, RequestCol
     arrays = {name: np.ma.filled(np.ma.asarray(column).astype(float), np.nan) for name, column in found.items()}
     ends = [*starts[1:], len(ids)][: len(starts)]
     return {
-        str(run): RequestColumns(str(run), ids[start:end], {name: column[start:end] for name, column in arrays.items()})
+        str(run): RunRequests(str(run), ids[start:end], {name: column[start:end] for name, column in arrays.items()})
         for run, start, end in zip(runs, starts, ends, strict=True)
     }
 
 
-def read_gaps(connection: duckdb.DuckDBPyConnection, requests: RequestColumns) -> list[Values]:
-    """The gaps between the tokens of each request inside the window; none of the others."""
+def read_gaps(connection: duckdb.DuckDBPyConnection, requests: RunRequests) -> list[Values]:
+    """The gaps between the tokens of each request; an empty array for a request outside the window."""
     gaps = data.columns(connection, GAPS, [requests.run_id])
     starts, ends = (np.searchsorted(gaps["request_id"], requests.ids, side=side) for side in ("left", "right"))
     return [gaps["itl"][start:end] for start, end in zip(starts, ends, strict=True)]

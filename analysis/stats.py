@@ -101,5 +101,5 @@ def _present(values: Values) -> Values:
 
 
 def known(value: float) -> float | None:
-    """None for a number that is none."""
+    """The number; None when it is NaN or infinite."""
     return float(value) if np.isfinite(value) else None

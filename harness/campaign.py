@@ -1,9 +1,9 @@
 """`python -m harness.campaign [campaign=h200] [until=540]`: many benches on a machine that may be had for minutes at a time.
 
-Steps are measured in the order of their value (conf/campaign/*.yaml). Each one's result is one file of the folder `out`, there as soon as
-the task ends and whole or not at all; a task whose file is there is finished and is not measured again, wherever the next call runs (an
-empty file will do for a run that is kept elsewhere). One server serves the tasks that follow each other on one engine. What fails is
-said, with its server's log in `out`, and tried again by the next call.
+Tasks are measured in the order of their value (conf/campaign/*.yaml). The result of a task is one file in the folder `out`. The file
+appears whole when the task ends. A task whose file is there is finished and is not measured again, wherever the next call runs (an
+empty file will do for a run that is kept elsewhere). One server serves the tasks that follow each other on one engine. A task that fails
+is reported, its server's log is kept in `out`, and the next call tries it again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> int:
 
 
 def print_plan(wanted: Sequence[Task], store: TaskArchives, *, start: float, until: float | None) -> None:
-    """What would be done when, one line per task; measures nothing. See timetable() for the arguments."""
+    """Print which tasks would be done when, one line each; measure nothing. See timetable() for the arguments."""
     done = {task.key for task in wanted if store.has(task)}
     for task in wanted:
         if task.key in done:

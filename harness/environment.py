@@ -50,7 +50,7 @@ def interpreter(engine: str, name: str | None, python: str | None) -> Path:
 
 def _install(name: str, folder: Path, requirements: Path, log: Path, progress: Callable[[str], None] | None) -> None:
     """Make the environment anew with this process's Python version; all that uv says goes to `log`."""
-    import uv  # here, because a machine that brings its engines needs none
+    import uv  # imported here, because a machine that brings its own engines needs no uv
 
     uv_bin, python, environ = uv.find_uv_bin(), folder / "bin" / "python", _uv_environ(requirements.read_text())
     steps = (

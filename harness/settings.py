@@ -1,4 +1,4 @@
-"""The settings of a bench that are nobody's constructor: how much load, and where things go."""
+"""The settings of a bench that belong to none of its parts: how much load, and where things go."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """`python -m harness.study study=fidelity_cpu`: a grid of cells measured one after another, every simulator on every cell, a report.
 
-A point of the grid is known by the hash of its configuration: what is measured is not measured again, by whichever call. Measured runs
+A point of the grid is identified by the hash of its configuration: what one call has measured, no later call measures again. Measured runs
 carry `study` in their configuration (the study's name, the cell's hash, the point's: the cell with its repeat), simulated ones inherit
 it. Nothing is simulated while an engine is measured on this machine. Read `run` top to bottom.
 """
@@ -35,7 +35,7 @@ class Study:
     """groups: what to measure, in the order of value. common: Hydra overrides of conf/bench.yaml for all of them.
 
     simulators: their names in conf/simulator, run on every valid cell in the tracks of `tracks` that they have. instead: workload to the
-    one that takes its place where its file is missing. start: about how long a server takes to start, s.
+    workload that replaces it where its file is missing. start: about how long a server takes to start, s.
     """
 
     name: str
@@ -109,7 +109,7 @@ def run(cfg: DictConfig) -> int:
 
 
 def _there(workload: str, overrides: Sequence[str]) -> bool:
-    """Whether a workload's file is there."""
+    """Whether a workload needs no file, or its file is there."""
     settings = compose(config_name="bench", overrides=[f"workload={workload}", *(o for o in overrides if o.startswith("workload."))])
     return Path(settings.workload.source.path).is_file()
 

@@ -1,5 +1,10 @@
-"""Results: run folders on disk, and the DuckDB database derived from them.
+"""What was measured and simulated: run folders on disk, and the DuckDB database derived from them.
 
-Read first: `record.py` (RequestRecord, Run, EngineLimits, Profile). Then `store.py` (folders), `database.py` with `schema.sql`
-and `metrics.sql` (the only place where a metric is defined). `importing.py` makes runs of what others recorded.
+Read first: `record.py` (RequestRecord, Run, EngineLimits). `record_table.py` and `token_times.py` hold many records as columns.
+`profile.py` has an engine's step times, `operations.py` times of single operations.
+
+`storage/` writes and reads run folders, `recordings/` makes runs of what others recorded. `database.py` builds the database; its tables and
+views are in `schema.sql`, `metrics.sql` (the only place where a metric is defined), `dialects.sql` and `study.sql`. `cells.py` and
+`identity.py` say which runs repeat one another. `live.py` has the metrics of requests that are in no run folder, `summary.py` what is shown
+of them. `project.py` says where the project lies.
 """

@@ -1,4 +1,4 @@
-"""Which measured runs are repeats of one another: those of one cell; and which are of one configuration, whatever was asked of it."""
+"""Which measured runs are repeats of one another (they form a cell), and which measured the same configuration, on whatever requests."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -7,23 +7,25 @@ from typing import Any
 from results.identity import digest, named
 
 SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunked_prefill", "prefix_caching", "tensor_parallel")
-PLACES = tuple(  # settings that say where an engine lies, not what it is
+PLACES = tuple(  # settings that say where an engine is found, and not what it is
     f"{engine}.{name}"
     for engine in ("engine", "engine.prefill", "engine.decode")
     for name in ("environment", "python", "port", "env.PYTHONPATH")
 )
-TOLD = ("engine.details", "engine.unknown")  # no settings: what an engine said of itself
-ASKED = ("workload", "load", "seed", "slo")  # of an engine, and no part of its configuration
+TOLD = ("engine.details", "engine.unknown")  # not settings: what an engine said of itself
+ASKED = ("workload", "load", "seed", "slo")  # what an engine is asked to serve: no part of its configuration
 
 
 def study_of(meta: Mapping[str, Any]) -> str | None:
-    """The study that a run is part of, from its run.json; None: none."""
+    """The study that a run is part of, from its run.json; None: it is part of none."""
     name = (meta["config"].get("study") or {}).get("name")
     return None if name is None else str(name)
 
 
 def cell_of(meta: Mapping[str, Any]) -> str:
-    """The cell of a measured run, 12 hex digits, from its run.json: the study's own, or a hash of all that makes runs repeats."""
+    """The cell of a measured run, 12 hex digits, from its run.json: the one that its study gave it, or a hash of all settings that repeats
+    share.
+    """
     given = (meta["config"].get("study") or {}).get("cell")
     return digest(settings_of(meta)) if given is None else str(given)
 
@@ -36,8 +38,8 @@ def configuration_of(meta: Mapping[str, Any]) -> str:
 def settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     """All that repeats have in common, by name ('max_num_seqs', 'engine.dtype', 'slo.ttft', 'load.rho'), from a measured run's run.json.
 
-    The rate is no part of it where rho is given: at equal rho, capacity is measured anew for each repeat. Nor is where the engine lies,
-    or the code that ran it: a class goes by its own name.
+    The rate is left out where rho is given, because capacity is measured anew for each repeat. Left out too are where the engine is found,
+    and where its class lies in the code: a class goes by its own name.
     """
     config = {name: named(copy.deepcopy(meta["config"].get(name) or {})) for name in ("engine", "model", "workload", "load")}
     for name in (*PLACES, *TOLD):

@@ -49,9 +49,9 @@ def build(roots: Sequence[Place], database: Path) -> int:
             connection.execute("INSERT INTO plumbline (schema) VALUES (?)", [_schema()])
             if runs:
                 _fill(connection, runs)
-            connection.execute("CHECKPOINT")  # closing would write the rest too, but keep silent when it cannot
+            connection.execute("CHECKPOINT")  # closing would write the rest too, but would not say when it cannot
         sync([scratch])
-        _wal(database).unlink(missing_ok=True)  # a dead writer's: it must not be replayed onto the new file
+        _wal(database).unlink(missing_ok=True)  # left by a writer that died: it must not be replayed onto the new file
         scratch.replace(database)
         sync([database.parent])
     except (duckdb.Error, OSError) as error:
@@ -86,7 +86,7 @@ def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnect
 
 
 def _schema() -> str:
-    """Digest of all that a database is made with: another one's columns, views or cells are others."""
+    """Digest of all code that decides what a database holds: a database with another digest may have other columns, views or cells."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in MADE_BY)).hexdigest()[:12]
 
 
@@ -119,7 +119,7 @@ def _check_replaceable(database: Path) -> None:
         raise DatabaseError(f"{database}: this is not a DuckDB database, so it is not overwritten; give another path")
     try:
         duckdb.connect(database, read_only=True).close()
-    except duckdb.Error as error:  # a damaged one is simply replaced
+    except duckdb.Error as error:  # a damaged database is replaced
         if _is_locked(error):
             raise DatabaseError(f"{database}: another process is writing to it ({_one_line(error)}); close it and build again") from error
 
@@ -147,7 +147,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, runs: Mapping[Place, Mapping[st
 
 
 def _run_row(folder: Place, meta: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """known: cell and configuration of each measured run, which the simulated ones held against it have, too."""
+    """known: cell and configuration of each measured run; the runs that simulate it have the same."""
     fields = {k: v for k, v in meta.items() if k not in ("limits", "slo", "window", "rows", "schema_version", "config", "provenance")}
     window = meta["window"] or (None, None)
     return {
@@ -174,7 +174,7 @@ def _utc(folder: Place, text: str) -> datetime:
 
 
 def _strict(value: Any) -> Any:
-    """The value with numbers that JSON proper cannot hold as strings: DuckDB takes no other JSON."""
+    """The value, with infinite and undefined numbers as strings: DuckDB takes strict JSON only, which has no such numbers."""
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list):

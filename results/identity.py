@@ -1,7 +1,7 @@
-"""What an identity calls the classes in its settings: by their own names, wherever they lie.
+"""How an identity names the classes in its settings: by their own names, wherever they lie.
 
-The hashes that know a cell, a task of a campaign or a study, and a simulation's job are made of settings. Hydra's `_target_` in them is the
-place of a class in this code, which is no part of what was measured: a class that moves keeps its identity.
+The hashes that identify a cell, a task of a campaign or a study, and a simulation's job are made of settings. Hydra's `_target_` in them is
+the place of a class in this code, which is no part of what was measured: a class that moves keeps its identity.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ TARGET = "_target_"
 
 
 def class_name(target: str) -> str:
-    """The class's own name: `harness.engines.vllm.Vllm` is `Vllm`. Public names are unique in this code (tests/test_layers.py)."""
+    """The class's own name: `harness.engines.vllm.Vllm` is `Vllm`. Public names are unique in this code (tests/test_style.py)."""
     return target.rpartition(".")[2]
 
 
@@ -26,5 +26,5 @@ def named(settings: Any) -> Any:
 
 
 def digest(settings: Any) -> str:
-    """12 hex digits that know these JSON-able settings, whichever way their mappings are ordered and wherever their classes lie."""
+    """12 hex digits of these JSON-able settings: the same in whatever order their mappings are, and wherever their classes lie."""
     return hashlib.sha256(json.dumps(named(settings), sort_keys=True).encode()).hexdigest()[:12]

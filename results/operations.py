@@ -1,4 +1,4 @@
-"""Times of single operations of one transformer layer: what Vidur's authors profile a device with, in a form of our own (seconds).
+"""Times of single operations of one transformer layer, in seconds: what Vidur's authors profile a device with, in a form of our own.
 
 `harness/microbench/benchmarks.py` measures them; `simulators/vidur/device_times.py` turns them into Vidur's own files.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-if TYPE_CHECKING:  # it takes long to import, and who has no such table needs none
+if TYPE_CHECKING:  # pandas takes long to import, and is needed only where there is such a table
     import pandas as pd
 
 STATISTICS = ("median", "min", "max", "mean", "std")
@@ -25,24 +25,22 @@ FOLDER = "operations"  # beside the runs
 class Operations:
     """One row per operation and point, of one layer on one device, its kernels warm.
 
-    times columns: operation: by Vidur's name. tokens: new ones of the step. batch, chunk, context: of attention alone (0 else): sequences,
-        new tokens of each (0: it decodes one), cached tokens of each. median, min, max, mean, std: s, over the timed passes.
-    model: its config.json. hardware: name, as in a run. block_size: tokens. kernels: which code was timed. wanted: points asked for, by
-    kind ('linear', 'prefill', 'decode'); a budget may have ended before all of them.
+    Columns of `times`: operation: by Vidur's name. tokens: new ones of the step. batch, chunk, context: of attention alone (0 else):
+    sequences, new tokens of each (0: it decodes one), cached tokens of each. median, min, max, mean, std: s, over the timed passes.
     """
 
-    operations_id: str
-    model: Mapping[str, Any]
-    hardware: str
-    tensor_parallel: int
-    block_size: int
-    kernels: Mapping[str, str]
-    times: "pd.DataFrame"
-    source: str
-    started_at: str
-    wall_s: float
-    wanted: Mapping[str, int]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    operations_id: str  # names this measurement
+    model: Mapping[str, Any]  # its config.json
+    hardware: str  # name, as in a run
+    tensor_parallel: int  # devices that share the layer
+    block_size: int  # tokens of a block of the KV cache
+    kernels: Mapping[str, str]  # operation to which code was timed
+    times: "pd.DataFrame"  # see above
+    source: str  # what timed them
+    started_at: str  # UTC, ISO 8601
+    wall_s: float  # s that the timing took
+    wanted: Mapping[str, int]  # points asked for, by kind ('linear', 'prefill', 'decode'); a budget may have ended before all of them
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # where they were timed and with which code; JSON-able
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.times.columns]

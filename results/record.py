@@ -22,31 +22,27 @@ Track = Literal["shipped", "matched", "calibrated", "oracle"]
 
 
 class Unavailable(RuntimeError):
-    """A simulator, or one of its tracks, that cannot be had here or for this run: no failure. The message says why, and how to get it."""
+    """A simulator, or one of its tracks, cannot be had here or for this run.
+
+    This is no failure. The message says why, and how to get it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """What happened to one request. A failure is a record too: `error` says what went wrong.
+    """What happened to one request. A failure is a record too: `error` says what went wrong. Times: s since the trace's start."""
 
-    arrival: when the trace says it arrives (the intended send time). sent: when its first byte went to the socket (a simulator: its
-    arrival there). scheduled: when the engine first scheduled it, where known. first_token, finished: when the first and the last chunk
-    with content were read. input_tokens, output_tokens: the server's own usage figures (None when it gave none).
-    cached_tokens: prompt tokens served from the prefix cache, where reported. token_times: one per output token, ascending;
-    None where the system shows none.
-    """
-
-    request_id: int
-    arrival: float
-    sent: float | None = None
-    scheduled: float | None = None
-    first_token: float | None = None
-    finished: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    token_times: tuple[float, ...] | None = None
-    error: str | None = None
+    request_id: int  # as in the trace
+    arrival: float  # when the trace says that it arrives (the intended send time)
+    sent: float | None = None  # when its first byte went to the socket (a simulator: its arrival there); None: never
+    scheduled: float | None = None  # when the engine first scheduled it, where known
+    first_token: float | None = None  # when the first chunk with content was read
+    finished: float | None = None  # when the last chunk with content was read
+    input_tokens: int | None = None  # the server's own usage figure; None: it gave none
+    output_tokens: int | None = None  # the server's own usage figure; None: it gave none
+    cached_tokens: int | None = None  # prompt tokens served from the prefix cache, where reported
+    token_times: tuple[float, ...] | None = None  # one per output token, ascending; None: the system shows none
+    error: str | None = None  # what went wrong; None: nothing
 
 
 class Records(Sequence[RequestRecord]):
@@ -55,25 +51,24 @@ class Records(Sequence[RequestRecord]):
     @property
     @abstractmethod
     def request_ids(self) -> NDArray[np.int64]:
-        """Their ids, in order."""
+        """The ids of the records, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
     """What the engine resolved its configuration to; every simulator of the matched and calibrated tracks is set to the same.
 
-    kv_tokens: KV cache capacity in tokens (num_gpu_blocks * block_size). The rest are the engine's own settings of those names.
     None: the engine did not say.
     """
 
-    kv_tokens: int | None = None
-    block_size: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    max_model_len: int | None = None
-    chunked_prefill: bool | None = None
-    prefix_caching: bool | None = None
-    tensor_parallel: int = 1
+    kv_tokens: int | None = None  # KV cache capacity in tokens (num_gpu_blocks * block_size)
+    block_size: int | None = None  # tokens of a block of the KV cache
+    max_num_seqs: int | None = None  # sequences in one step
+    max_num_batched_tokens: int | None = None  # tokens in one step
+    max_model_len: int | None = None  # tokens of one request, prompt and output
+    chunked_prefill: bool | None = None  # whether a prompt may be computed over several steps
+    prefix_caching: bool | None = None  # whether the KV of shared prefixes is computed once
+    tensor_parallel: int = 1  # devices of the engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,42 +82,33 @@ class SLO:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One replay of one trace on one system: what was asked, what the system resolved it to, what came out.
+    """One replay of one trace on one system: what was asked, what the system resolved it to, what came out."""
 
-    system: vllm, sglang, vidur, ... version: the system's own. track, measured_run_id: of a simulated run: how it was calibrated
-    (oracle: on the measured run itself, so a diagnosis and never a score) and which run it is held against (None: none, a prediction
-    on its own). rho: offered load as a fraction of measured capacity;
-    rate: offered requests/s.
-    valid, invalid_reason: the gates' verdict. window: (start, end) of the measurement, by arrival, both ends included.
-    started_at: UTC, ISO 8601. wall_s: seconds the replay or the simulation took. config: JSON-able; its keys: engine, model (the
-    model's config.json), hardware, workload, load, seed, and for simulated runs simulator. telemetry: long form, columns time,
-    name, value (a server's metrics during the run), or None.
-    """
-
-    run_id: str
-    kind: Kind
-    system: str
-    version: str | None
-    workload: str
-    model: str
-    hardware: str
-    trace: Trace
-    records: Sequence[RequestRecord]
-    limits: EngineLimits
-    started_at: str
-    wall_s: float
-    slo: SLO = field(default_factory=SLO)
-    track: Track | None = None
-    measured_run_id: str | None = None
-    rho: float | None = None
-    rate: float | None = None
-    repeat: int = 0
-    valid: bool = True
-    invalid_reason: str | None = None
-    window: tuple[float, float] | None = None
+    run_id: str  # its name, and its folder's
+    kind: Kind  # measured or simulated
+    system: str  # vllm, sglang, vidur, ...
+    version: str | None  # the system's own
+    workload: str  # name of the workload
+    model: str  # name of the model
+    hardware: str  # name, as in conf/hardware
+    trace: Trace  # the requests that were asked
+    records: Sequence[RequestRecord]  # one per request of the trace
+    limits: EngineLimits  # what the engine resolved its configuration to
+    started_at: str  # UTC, ISO 8601
+    wall_s: float  # s that the replay or the simulation took
+    slo: SLO = field(default_factory=SLO)  # limits of a good request
+    track: Track | None = None  # how a simulated run was calibrated (oracle: on the measured run itself, so a diagnosis and never a score)
+    measured_run_id: str | None = None  # the run that a simulated one is held against; None: none, it is a prediction on its own
+    rho: float | None = None  # offered load as a fraction of measured capacity
+    rate: float | None = None  # offered requests/s
+    repeat: int = 0  # number of the repeat in its cell, from 0
+    valid: bool = True  # the gates' verdict
+    invalid_reason: str | None = None  # why it is invalid; None: it is valid
+    window: tuple[float, float] | None = None  # (start, end) of the measurement, s, by arrival, both ends included; None: the whole run
+    # JSON-able; keys engine, model (its config.json), hardware, workload, load, seed, and of a simulated run simulator
     config: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    telemetry: "pd.DataFrame | None" = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # where it was made and with which code; JSON-able
+    telemetry: "pd.DataFrame | None" = None  # a server's metrics during the run in long form, columns time (s), name, value; None: none
 
     def __post_init__(self) -> None:
         asked = columns_of(self.trace).request_id.tolist()
@@ -143,7 +129,7 @@ class Run:
     def trace_as_sent(self) -> Trace:
         """The requests that were really sent, at the times at which they were sent (what simulators replay), ids unchanged.
 
-        A request that never left the client is left out; times are shifted by nothing: second 0 stays the trace's start.
+        A request that never left the client is left out. Times are not shifted: second 0 stays the trace's start.
         """
         sent = {r.request_id: r.sent for r in self.records if r.sent is not None}
         kept = [(r, sent[r.request_id]) for r in self.trace if r.request_id in sent]
@@ -153,7 +139,7 @@ class Run:
 
 
 def simulated_id(measured: str, system: str, track: str) -> str:
-    """The id of a simulated run, whatever its settings: of one measured run, system and track there is one at a time."""
+    """The id of a simulated run. Settings are no part of it: there is one run at a time of a measured run, a system and a track."""
     return f"{measured}--{system}-{track}"
 
 

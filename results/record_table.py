@@ -1,4 +1,4 @@
-"""RecordTable: many RequestRecords as columns, for runs of a million requests. Read one by one they are RequestRecords as ever."""
+"""RecordTable: many RequestRecords as columns, for runs of a million requests. Whoever reads them one by one gets RequestRecords."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -43,7 +43,7 @@ class RecordTable(Records):
 
     @classmethod
     def merged(cls, parts: Sequence["RecordTable"], places: Sequence[NDArray[np.int64]]) -> "RecordTable":
-        """The records of all parts; places: where each part's come among them."""
+        """The records of all parts as one table. places: of each part, where its records come in that table."""
         order = np.argsort(np.concatenate(places))
         times = [part.token_times for part in parts]
         known = [t.unshifted() for t in times if t is not None]

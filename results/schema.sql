@@ -3,8 +3,8 @@
 -- The tables from `fidelity` on are filled by `python -m analysis report` or `table` (analysis/scoring/fidelity.py, score).
 
 CREATE TABLE plumbline (
-    schema VARCHAR NOT NULL,             -- digest of what made this file: another one's columns, views or cells are others
-    scored VARCHAR                       -- with what it was scored; NULL: not yet
+    schema VARCHAR NOT NULL,             -- digest of the code that made this file; with another one, columns, views or cells may be others
+    scored VARCHAR                       -- digest of the code and settings that scored it; NULL: not scored yet
 );
 
 CREATE TABLE runs (
@@ -21,8 +21,8 @@ CREATE TABLE runs (
     rate DOUBLE,                         -- requests per second asked for
     repeat INTEGER NOT NULL,
     study VARCHAR,                       -- the study that the run is part of, if any
-    cell VARCHAR,                        -- the same for runs that differ in the repeat only; a simulated run's is its measured one's
-    configuration VARCHAR,               -- the same for the same engine, settings, model and hardware, whatever was asked of them
+    cell VARCHAR,                        -- the same for runs that differ in the repeat only; a simulated run has that of its measured run
+    configuration VARCHAR,               -- the same for the same engine, settings, model and hardware, on whatever requests
     trace_sha256 VARCHAR NOT NULL,
     valid BOOLEAN NOT NULL,
     invalid_reason VARCHAR,
@@ -65,7 +65,7 @@ CREATE TABLE tokens (run_id VARCHAR NOT NULL, request_id BIGINT NOT NULL, token_
 
 CREATE TABLE telemetry (run_id VARCHAR NOT NULL, time DOUBLE NOT NULL, name VARCHAR NOT NULL, value DOUBLE);
 
--- What was asked, once per distinct trace: the counts here are the trace's, those in `requests` the server's.
+-- The requests that were asked, once per distinct trace. Token counts here are the trace's; those in `requests` are the server's.
 CREATE TABLE trace_requests (
     trace_sha256 VARCHAR NOT NULL,
     request_id BIGINT NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE trace_requests (
     num_blocks BIGINT NOT NULL           -- leading prompt blocks that it may share with others
 );
 
--- What the view run_metrics says of every run, kept: the study's views ask for it often, and it takes a pass over all tokens.
+-- The view run_metrics of every run, kept as a table: the study's views read it often, and the view takes a pass over all tokens.
 CREATE TABLE run_values (run_id VARCHAR NOT NULL, metric VARCHAR NOT NULL, stat VARCHAR, value DOUBLE);
 
 -- One row per pair and statistic. error: (simulated - measured) / measured; noise: the spread between repeats of the measured run,
@@ -102,11 +102,11 @@ CREATE TABLE fidelity_parts AS SELECT *, NULL::VARCHAR AS part FROM fidelity;
 -- Where a run's queue begins to grow for good; analysis/scoring/saturation.py has the rule. One row per run.
 CREATE TABLE saturation (
     run_id VARCHAR NOT NULL,
-    change_point DOUBLE,                 -- s; NULL: nowhere
-    requests BIGINT,                     -- that arrive from there on; NULL: it is too short to tell
-    growth DOUBLE,                       -- requests that wait at the last arrival more than at the change point
-    saturated BOOLEAN,                   -- the run is on the far side of the knee: it has a change point; NULL likewise
-    capacity DOUBLE                      -- requests/s that it serves behind it: its capacity; NULL when it is not known to be saturated
+    change_point DOUBLE,                 -- s; NULL: the queue keeps its level
+    requests BIGINT,                     -- that arrive from the change point on; NULL: the run is too short to tell
+    growth DOUBLE,                       -- how many more requests wait at the last arrival than at the change point
+    saturated BOOLEAN,                   -- the run has a change point, so it is on the far side of the knee; NULL: it is too short to tell
+    capacity DOUBLE                      -- requests/s that it serves from the change point on; NULL: it is not known to be saturated
 );
 
 -- Why a simulator errs: signed seconds that lead from its mean latency in `track` to the measured one; analysis/scoring/attribution.py says
@@ -125,7 +125,7 @@ CREATE TABLE attribution (
 );
 
 -- What choosing a configuration by a simulator costs: one row per simulator, axis, setting of all other axes, and metric;
--- analysis/scoring/rankings.py says how. regret: how much worse, relative, the simulator's choice measures than the best choice.
+-- analysis/scoring/rankings.py says how. regret: how much worse the simulator's choice is than the best one, both as measured, relative.
 CREATE TABLE rankings (
     study VARCHAR,
     system VARCHAR NOT NULL,
@@ -135,7 +135,7 @@ CREATE TABLE rankings (
     metric VARCHAR NOT NULL,
     stat VARCHAR,
     cells INTEGER NOT NULL,              -- compared with each other
-    kendall_tau DOUBLE,                  -- NULL when all are equal on one side
+    kendall_tau DOUBLE,                  -- NULL when all cells are equal as measured, or as simulated
     regret DOUBLE,
     measured_best VARCHAR NOT NULL,
     simulated_best VARCHAR NOT NULL

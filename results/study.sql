@@ -1,4 +1,4 @@
--- A study, for whoever asks: cells, scores over repeats, knees, why a simulator errs, what its choices cost. Views over the rows of
+-- The views of a study: cells, scores over repeats, knees, why a simulator errs, what its choices cost. Views over the rows of
 -- schema.sql; where a number needs more than SQL (intervals, change points) it comes from the tables that analysis/ fills.
 -- A study's runs share `runs.study`; a run outside a study has a cell all the same. docs/queries.md has a query per figure.
 
@@ -17,8 +17,8 @@ FROM runs AS simulated LEFT JOIN runs AS measured ON measured.run_id = simulated
 WHERE simulated.kind = 'simulated';
 
 -- The cells of a study: measured runs that differ in the repeat only. repeats: valid ones, the only ones that count; invalid: the others.
--- capacity: requests/s as the harness measured it, median. saturated: most valid repeats are on the far side of the knee, of those that
--- are long enough to tell; NULL: none is.
+-- capacity: requests/s as the harness measured it, median. saturated: of the valid repeats that are long enough to tell, most are on the
+-- far side of the knee; NULL: no repeat is long enough.
 CREATE VIEW cells AS
 SELECT
     cell, study, any_value(system) AS system, any_value(model) AS model, any_value(hardware) AS hardware,
@@ -32,10 +32,10 @@ WHERE kind = 'measured'
 GROUP BY study, cell;
 
 -- Scores per cell, over its valid repeats: medians of measured, simulated and error. The interval is the union of the repeats' own:
--- it holds the choice of requests and the spread between repeats, and is wider than 95 % where there are several; unknown when that of a
--- repeat is.
+-- it covers the choice of requests and the spread between repeats, and is wider than 95 % where there are several repeats. It is unknown
+-- when the interval of a repeat is.
 -- noise_multiple: |error| as a multiple of the noise floor; NULL where the cell was measured once.
--- failed: share of the requests in the window that the simulator refused or lost, mean: its latencies are those of the others.
+-- failed: share of the requests in the window that the simulator refused or lost, mean; the errors are over the other requests.
 CREATE VIEW cell_fidelity AS
 WITH losses AS (
     SELECT run_id AS simulated_run_id, value AS failed FROM run_values WHERE metric = 'error_rate'
@@ -52,7 +52,7 @@ WHERE pairs.valid
 GROUP BY pairs.study, pairs.cell, fidelity.system, fidelity.track, metric, stat;
 
 -- The table of a paper: a simulator's error over the cells of a study. error: median over cells, signed; abs_error: median size;
--- worst: the largest size; noise_multiple: median over the noise_cells that were repeated. Each simulator's over its own cells.
+-- worst: the largest size; noise_multiple: median over the noise_cells that were repeated. Each simulator is over its own cells.
 CREATE VIEW study_scores AS
 SELECT
     study, system, track, metric, stat, count(error) AS cells,
@@ -61,9 +61,9 @@ SELECT
 FROM cell_fidelity
 GROUP BY study, system, track, metric, stat;
 
--- What a simulator was asked and what it gave: cells with a valid run, cells scored, share that it refused or lost of all requests in its
--- scored runs, cells that it puts on the same side of the knee as the measurement (of the side_known cells where both runs are long enough
--- to tell), seconds of trace simulated per second of wall clock (speed = seconds / wall_s).
+-- What a simulator was asked and what it gave. cells: those with a valid run. scored: those of them that it was scored on. failed: share of
+-- the requests in its scored runs that it refused or lost. same_side: cells that it puts on the same side of the knee as the measurement,
+-- of the side_known cells, where both runs are long enough to tell. speed: seconds of trace simulated per second of wall clock.
 CREATE VIEW coverage AS
 WITH asked AS (
     SELECT study, count(*) AS cells FROM cells WHERE repeats > 0 GROUP BY study
@@ -98,9 +98,9 @@ WHERE pairs.track <> 'oracle'
 GROUP BY pairs.study, pairs.system, pairs.track;
 
 -- The latency-throughput knee, and goodput against the rate: a row per cell for the engine itself (track NULL) and for every simulator.
--- Medians over valid repeats. saturated: on the far side of the knee, as this system has it; measured_saturated: as measured; NULL: its
+-- Medians over valid repeats. saturated: this system is on the far side of the knee; measured_saturated: the engine is; NULL: its
 -- runs are too short to tell. max_num_seqs to tensor_parallel: as the engine resolved its configuration.
--- capacity: requests/s that it serves when saturated (see `saturation`); else NULL: below the knee it is above request_rate.
+-- capacity: requests/s that it serves when saturated (see `saturation`); NULL below the knee, where it is above request_rate.
 CREATE VIEW knees AS
 WITH ran AS (
     SELECT run_id, run_id AS measured_run_id, system, NULL AS track FROM runs WHERE kind = 'measured' AND valid
@@ -137,8 +137,8 @@ LEFT JOIN saturation ON saturation.run_id = ran.run_id LEFT JOIN saturation AS m
 GROUP BY m.study, m.cell, m.system, m.model, m.hardware, m.workload, ran.system, ran.track;
 
 -- Where each system saturates, requests/s, per engine, its configuration (of all its settings, a hash; those that it resolved are columns)
--- and workload. capacity: median over the cells in which it is saturated, and how many those are; unsaturated_up_to: the highest rate
--- offered at which it is not, which its capacity is above when it is never saturated.
+-- and workload. capacity: median over the saturated_cells, those in which it is saturated. unsaturated_up_to: the highest offered rate at
+-- which it is not saturated; a system that never is has a capacity above that.
 CREATE VIEW capacities AS
 SELECT
     study, engine, model, hardware, workload, configuration,
@@ -148,7 +148,7 @@ SELECT
 FROM knees
 GROUP BY study, engine, model, hardware, workload, configuration, system, track;
 
--- The waterfall of a cell: means over its valid repeats, so that the parts still add up; a part that a repeat lacks is 0 there.
+-- The waterfall of a cell: means over its valid repeats, so that the parts still add up; where a repeat lacks a part, the part counts as 0.
 CREATE VIEW cell_attribution AS
 WITH falls AS (
     SELECT study, cell, attribution.*
@@ -167,13 +167,15 @@ FROM falls JOIN ends ON ends.study IS NOT DISTINCT FROM falls.study AND ends.cel
     AND ends.track = falls.track AND ends.metric = falls.metric AND ends.stat = falls.stat
 GROUP BY ends.study, ends.cell, ends.system, ends.track, ends.metric, ends.stat, position, part;
 
--- Little's law, L = lambda W, from the first sending to the last token: exact there when L and W are of the same records, so L is taken
--- from elsewhere: the engine's own gauges of running and waiting requests, looked at about once a second. expected_in_system: what
--- the records say at the same instants. ratio: mean_in_system / (arrival_rate * mean_e2e, from sending on), sampling error in it.
+-- Little's law, L = lambda W, from the first sending to the last token. It holds exactly when L and W are of the same records, and would
+-- then show nothing; so L is taken from the engine's own gauges of running and waiting requests, read about once a second.
+-- expected_in_system: what the records say at the same instants. ratio: mean_in_system / (arrival_rate * mean_e2e); E2E is from sending
+-- on, and the ratio has a sampling error.
 -- A gauge is one or two steps old, so it misses the newest requests: lag is twice the step that an arrival finds under way on average
 -- (sum of squares over sum of the steps that decode, from the engine's step log), in s; 0 without a log.
--- ok: mean_in_system is below expected_in_system by no more than arrival_rate * lag, 5 % of it (time outside the engine) and two standard
--- errors, and above it by no more than the latter two. NULL without at least 5 looks, or with requests whose end is unknown.
+-- ok: mean_in_system is at most the tolerance above expected_in_system, and at most the tolerance and arrival_rate * lag below it. The
+-- tolerance is 5 % of expected_in_system (time outside the engine) and two standard errors. NULL with fewer than 5 looks, or with requests
+-- whose end is unknown.
 CREATE VIEW littles_law AS
 WITH totals AS (
     SELECT
@@ -233,7 +235,8 @@ SELECT run_id, metric, value, cume_dist() OVER (PARTITION BY run_id, metric ORDE
 FROM (UNPIVOT (SELECT run_id, ttft, tpot, e2e FROM request_metrics WHERE in_window AND NOT failed)
     ON ttft, tpot, e2e INTO NAME metric VALUE value);
 
--- A request's life as stretches of time: the Gantt chart. Where nothing tells when it was scheduled (vLLM's API), 'queued or prefill'.
+-- A request's life as stretches of time: the Gantt chart. Without a time at which it was scheduled (vLLM's
+-- API), the phase is 'queued or prefill'.
 CREATE VIEW phases AS
 SELECT run_id, request_id, phase, start, stop
 FROM (

@@ -1,4 +1,4 @@
-"""What of one run's metrics is shown to people."""
+"""One run's metrics as tables for people."""
 
 import duckdb
 from rich.table import Table
@@ -7,7 +7,7 @@ STATS = ("mean", "p50", "p90", "p95", "p99")
 
 
 def tables(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[Table, Table]:
-    """Latencies (ms) and rates of a run in this database. A run that is not there has none: empty tables."""
+    """Latencies (ms) and rates of a run in this database; empty tables for a run that is not there."""
     rows = connection.execute("SELECT metric, stat, value FROM run_metrics WHERE run_id = $run_id", {"run_id": run_id}).fetchall()
     values = {(metric, stat): value for metric, stat, value in rows}
     latencies, rates = Table("latency (ms)", *STATS), Table("rate", "")
@@ -20,7 +20,7 @@ def tables(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[Table, T
 
 
 def text(value: object) -> str:
-    """A value as a cell: four digits that count of a number, a dash for unknown."""
+    """A value as a cell: four significant digits of a number, a dash for unknown."""
     if value is None:
         return "-"
     if isinstance(value, float):

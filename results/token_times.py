@@ -1,4 +1,4 @@
-"""TokenTimes: when each token of many requests came, without a number for each: a batch's requests get theirs at the same times."""
+"""TokenTimes: when each token of many requests came. All requests of a batch get a token at the same time, so that time is held once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 class TokenTimes:
     """Token times of records 0 to n - 1, as runs: `length` consecutive times of `clock` from `start`, and `shift` seconds later.
 
-    records: n. record: whose each run is, ascending, a record's runs in order of time.
+    records: n. record: the record of each run, ascending; a record's runs are in order of time.
     """
 
     records: int
@@ -31,7 +31,7 @@ class TokenTimes:
 
     @classmethod
     def of(cls, records: Sequence[RequestRecord]) -> "TokenTimes":
-        """Those of records that hold them themselves."""
+        """The token times of records that hold their own."""
         counts = np.array([len(r.token_times or ()) for r in records], dtype=np.int64)
         times = chain.from_iterable(r.token_times or () for r in records)
         return cls(
@@ -44,7 +44,7 @@ class TokenTimes:
 
     @classmethod
     def merged(cls, parts: Sequence["TokenTimes"], places: Sequence[Integers]) -> "TokenTimes":
-        """Those of several sets of records, which come to these places among all; none is shifted."""
+        """The token times of several sets of records as one; places: of each set, where its records come. No set may be shifted."""
         before = np.cumsum([0, *(len(part.clock) for part in parts)])
         record = np.concatenate([place[part.record] for part, place in zip(parts, places, strict=True)])
         order = np.argsort(record, kind="stable")

@@ -1,4 +1,4 @@
-"""What a simulator says when it cannot: an error of its own, or that it cannot be had here."""
+"""The errors of simulators: one failed, or cannot be had here."""
 
 from results import record
 

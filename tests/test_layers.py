@@ -1,31 +1,155 @@
-"""Who may import whom: workloads <- results <- {harness, simulators}; analysis imports results and workloads only."""
+"""Who may import whom: packages, the folders (wings) inside a package, and no circle anywhere."""
 
-import ast
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from tests.source import PACKAGES, import_graph, imports_of, module_of, product_files, product_folders
 
-MAY_IMPORT = {
-    "workloads": set[str](),
+# workloads <- results <- {harness, simulators}; analysis imports results and workloads only
+MAY_IMPORT: Mapping[str, Set[str]] = {
+    "workloads": set(),
     "results": {"workloads"},
     "harness": {"workloads", "results"},
     "simulators": {"workloads", "results"},
     "analysis": {"workloads", "results"},
 }
 
+ROOT_FILES = ""  # the package's own files, which stand beside its wings
+A_FOREIGN_SIMULATOR = {"errors", "inputs", "simulator", "foreign"}  # never another simulator, and never our own
 
-def imported_packages(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    modules += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return {module.split(".")[0] for module in modules} & {*MAY_IMPORT, "tests"}
+# Each package's wings, and what of the package each may import besides itself: other wings, and files that stand beside them.
+WINGS: Mapping[str, Mapping[str, Set[str]]] = {
+    "harness": {
+        ROOT_FILES: {"engines", "grid", "microbench", "monitor", "probing", "replay"},
+        "replay": {"engine"},
+        "monitor": {"engine"},
+        "engines": {"engine", "environment", "monitor"},
+        "probing": {"engine", "protocols", "monitor", "replay"},
+        "microbench": {"engine", "environment", "engines"},
+        # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
+        # their settings) and simulates runs (simulate, simulation)
+        "grid": {"engine", "environment", "console", "launchers", "cell", "cli", "simulate", "simulation", "engines", "microbench"},
+    },
+    "simulators": {
+        ROOT_FILES: set(),
+        "foreign": {"errors", "simulator"},
+        "aisimulate": A_FOREIGN_SIMULATOR,
+        "distserve": A_FOREIGN_SIMULATOR,
+        "splitwise": A_FOREIGN_SIMULATOR,
+        "vidur": A_FOREIGN_SIMULATOR,
+        "native": {"errors", "inputs", "simulator"},
+        # native: a profile is composed from a model's sizes (latency/shape.py), or fitted to requests by serving them on our own engine
+        "calibration": {"errors", "inputs", "foreign", "native"},
+    },
+    "simulators.native": {
+        ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast"},
+        "kv": {"sequence"},
+        "scheduling": {"sequence", "kv"},
+        "latency": {"sequence"},
+        "effects": {"sequence", "latency", "scheduling"},
+        "fast": {"engine", "served", "kv", "latency", "scheduling"},
+        # serve: an arrangement whose engines do not look at each other is one engine served several times
+        "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling"},
+        "planning": {"predictor", "resolve", "served", "cluster", "effects", "latency", "scheduling"},
+    },
+    "results": {
+        ROOT_FILES: {"recordings", "storage"},
+        "storage": {"operations", "record", "record_table"},
+        "recordings": {"project", "record"},
+    },
+    "analysis": {
+        ROOT_FILES: {"page", "scoring", "study"},
+        "scoring": {"data", "requests", "stats"},
+        "page": {"data", "names", "plots", "tables"},
+        "study": {"data", "names", "plots", "stats", "page", "scoring"},
+    },
+}
+
+GRAPH = import_graph(product_files())
+
+
+def room(module: str, package: str) -> str | None:
+    """The file or folder of a package that a module is or lies in; None when it is elsewhere, or the package's __init__.py."""
+    return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else None
+
+
+def imported_rooms(package: str) -> dict[str, dict[str, set[str]]]:
+    """wing -> the wings and files of its package that it imports -> the modules that do."""
+    wings = WINGS[package].keys()
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for module, imported in GRAPH.items():
+        if (mine := room(module, package)) is None:
+            continue
+        wing = mine if mine in wings else ROOT_FILES
+        others = {other for target in imported if (other := room(target, package)) not in (None, mine)}
+        for other in others:
+            if wing != ROOT_FILES or other in wings:  # among themselves the files beside the wings may, but for circles
+                found[wing][str(other)].add(module)
+    return found
+
+
+def circle(graph: Mapping[str, Set[str]]) -> str:
+    """A circle, as `a <- b <- a`; empty when there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return " <- ".join(error.args[1])
+    return ""
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
-    files = sorted((ROOT / package).rglob("*.py"))
+    files = [path for path in product_files() if path.parts[0] == package]
     assert files
-    wrong = {str(p.relative_to(ROOT)): sorted(imported_packages(p) - MAY_IMPORT[package] - {package}) for p in files}
-    assert {name: packages for name, packages in wrong.items() if packages} == {}
+    ours = {*PACKAGES, "tests"} - MAY_IMPORT[package] - {package}
+    imported = {str(path): {name.split(".")[0] for name in imports_of(path)} for path in files}
+    assert {path: wrong for path, packages in imported.items() if (wrong := packages & ours)} == {}
+
+
+@pytest.mark.parametrize("package", WINGS)
+def test_every_folder_of_a_package_is_a_wing_with_rules(package: str) -> None:
+    folder = Path(*package.split("."))
+    assert {path.name for path in product_folders() if path.parent == folder} == WINGS[package].keys() - {ROOT_FILES}
+
+
+@pytest.mark.parametrize("package", WINGS)
+def test_a_wing_imports_only_what_its_row_says(package: str) -> None:
+    wrong = {
+        f"{wing or 'files beside the wings'} -> {other}": sorted(modules)
+        for wing, others in imported_rooms(package).items()
+        for other, modules in others.items()
+        if other not in WINGS[package][wing]
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("package", WINGS)
+def test_no_row_allows_a_wing_that_nobody_imports(package: str) -> None:
+    found, wings = imported_rooms(package), WINGS[package].keys()
+    assert [f"{wing} -> {other}" for wing in wings for other in WINGS[package][wing] if other in wings and other not in found[wing]] == []
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    assert circle(GRAPH) == ""
+
+
+@pytest.mark.parametrize("folder", [Path(), *product_folders()], ids=str)
+def test_no_two_rooms_of_a_folder_import_each_other(folder: Path) -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    package = ".".join(folder.parts)
+    for module, imported in GRAPH.items():
+        mine = room(module, package) if package else module.split(".")[0]
+        for target in imported:
+            other = room(target, package) if package else target.split(".")[0]
+            if mine is not None and other is not None and mine != other:
+                graph[mine].add(other)
+    assert circle(graph) == ""
+
+
+def test_the_files_that_are_read_are_those_that_python_imports() -> None:
+    assert {module_of(path) for path in product_files()} == GRAPH.keys()
+    assert GRAPH["results.database"] >= {"results.storage.store"} and "results.profile" in GRAPH["simulators.native.adapter"]

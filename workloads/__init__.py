@@ -1,10 +1,6 @@
-"""Workloads: what is asked of an engine or a simulator.
+"""What is asked of an engine or a simulator: requests, their lengths and their arrivals.
 
-Read first: `trace.py` (Request, Trace). Two classes make traces: `datasets.py` (from files, whose formats are in `sources.py`) and
+Read first: `trace.py` (Request, Trace). Two files make traces: `datasets.py` (from real ones, whose formats are in `sources.py`) and
 `synthetic.py` (from laws: `arrivals.py`, `lengths.py`). `prompts.py` makes a request's token ids, `files.py` writes and reads a Trace,
-`rows.py` turns a file's lines into one.
+`rows.py` turns a file's lines into one. `columns.py` and `arrow.py` hold long traces as arrays.
 """
-
-from workloads.trace import Request, Trace, TraceError
-
-__all__ = ["Request", "Trace", "TraceError"]

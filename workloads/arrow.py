@@ -10,13 +10,13 @@ TYPES = {"int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
 
 
 def arrow(values: NDArray[Any], *, null: NDArray[np.bool_] | None = None) -> pa.Array:
-    """int32, int64 or float64 values, of which those are NULL where `null` is true."""
+    """An array of int32, int64 or float64 values; NULL where `null` is true."""
     validity = None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
     return pa.Array.from_buffers(TYPES[values.dtype.name], len(values), [validity, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def word(text: str) -> pa.Array:
-    """This one string."""
+    """An array of this one string."""
     told = text.encode()
     return pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, len(told)], dtype=np.int32)), pa.py_buffer(told))
 

@@ -1,4 +1,4 @@
-"""Columns: a trace's requests as arrays, and back: for traces of a million requests, which are slow to hold as objects."""
+"""A trace's requests as arrays, and back. Traces of a million requests are slow to hold as objects."""
 
 from collections.abc import Iterator, Sequence
 from typing import overload
@@ -12,7 +12,7 @@ HASHED = np.dtype([(name, "<f8" if name == "arrival" else "<i8") for name in (*C
 
 
 def columns_of(trace: Trace) -> Columns:
-    """Its requests, without the blocks."""
+    """The trace's requests as arrays, without their blocks."""
     if isinstance(trace.requests, RequestColumns):
         return trace.requests.columns
     n = len(trace)
@@ -39,7 +39,7 @@ def well_formed(columns: Columns) -> bool:
 
 
 class RequestColumns(Requests):
-    """Well-formed columns as requests, which share no blocks. Raises ValueError for others (who has their file can say which row)."""
+    """Well-formed columns as requests that share no blocks. Raises ValueError for other columns; the reader of a file says which row."""
 
     def __init__(self, columns: Columns) -> None:
         if not well_formed(columns):

@@ -1,4 +1,4 @@
-"""A workload from a real trace: a slice of its rows, its lengths scaled, at its own times or at a process's."""
+"""A workload from a real trace: a slice of its rows, with scaled lengths, at its own arrival times or those of an arrival process."""
 
 import logging
 import math
@@ -22,30 +22,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Requests of a file.
+    """Requests of a file. What was dropped or scaled is counted in the trace's name and logged."""
 
-    source: the file and its format. start, length: take rows that arrive in [start, start + length) seconds of the file, re-based so
-    that `start` is second 0 (length None: to its end). scale_input, scale_output: factors on the token counts, for a smaller engine;
-    shared blocks shrink by scale_input too. arrivals: 'own', the file's times (stretched to the asked rate, if one is asked), or a
-    process of workloads.arrivals, which needs a rate. burstiness: of the gamma process. spread: seconds of the file's clock tick, to
-    draw each own time uniformly within its tick (None: ticks are kept). num_requests: the first so many of the slice (None: all).
-    empty: what becomes of rows with no input or no output tokens, 'error' or 'drop'. too_long: of requests longer than the
-    engine's max_model_len, 'error', 'drop', or 'scale' (input and output by one factor, just to fit). What was dropped or scaled is
-    counted in the trace's name and logged.
-    """
-
-    name: str
-    source: Source
-    start: float = 0.0
-    length: float | None = None
-    scale_input: float = 1.0
-    scale_output: float = 1.0
+    name: str  # of the workload, as runs carry it
+    source: Source  # the file and its format
+    start: float = 0.0  # s of the file that become second 0: rows that arrive earlier are left out
+    length: float | None = None  # s: rows that arrive later than this after `start` are left out; None: to the file's end
+    scale_input: float = 1.0  # factor on the prompts' tokens, and on their shared blocks, for a smaller engine
+    scale_output: float = 1.0  # factor on the output tokens
+    # own: the file's times (stretched to the rate, where one is asked); else a process of workloads.arrivals, which needs a rate
     arrivals: Literal["own", "poisson", "gamma", "constant"] = "own"
-    burstiness: float = 1.0
-    spread: float | None = None
-    rate: float | None = None
-    num_requests: int | None = None
-    empty: Literal["error", "drop"] = "error"
+    burstiness: float = 1.0  # of the gamma process
+    spread: float | None = None  # s of the file's clock tick: each own time is drawn uniformly within its tick; None: ticks are kept
+    rate: float | None = None  # requests/s, where a run asks for none; None: the file's own
+    num_requests: int | None = None  # the first so many of the slice; None: all
+    empty: Literal["error", "drop"] = "error"  # what becomes of rows with no input or no output tokens
+    # of requests longer than the engine's max_model_len; scale: input and output by one factor, just to fit
     too_long: Literal["error", "drop", "scale"] = "error"
 
     def __post_init__(self) -> None:

@@ -70,7 +70,7 @@ class Lognormal:
         mu, sigma = self.parameters()
         low, high = self._range()
         x = np.exp(mu + sigma * ndtri(low + (high - low) * rng.random(n)))
-        # the inverse may round onto the interval's very edge: the bounds below move a draw by 1e-16, they cut nothing off
+        # the inverse may round onto the edge of the interval; the bounds below move such a draw by 1e-16 and cut nothing off
         return np.clip(np.floor(x + 0.5), 1, self.most).astype(np.int64)
 
     def _range(self) -> tuple[float, float]:
@@ -82,7 +82,7 @@ class Lognormal:
 
 @dataclass(frozen=True, kw_only=True)
 class Empirical:
-    """Draws with replacement from `values`, those above `most` left out beforehand (most: all when None)."""
+    """Draws with replacement from the `values` that are at most `most` (None: from all)."""
 
     values: Sequence[int]
     most: int | None = None

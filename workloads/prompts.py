@@ -1,8 +1,8 @@
 """A request's prompt as token ids: two prompts share exactly the leading blocks that the trace says they share.
 
-Each prompt is a path in a tree: from the root through its blocks, then its own tail. What parts at a node must differ at once, or a
-prefix cache would hit by accident: so siblings are numbered, and a segment begins with its number among its siblings, written in
-tokens. The other tokens are a hash of (seed, block id) or (seed, request id), and of the position.
+Each prompt is a path in a tree: from the root through its blocks, then its own tail. Two paths that part at a node must differ in their
+next token, or a prefix cache would hit by accident. So siblings are numbered, and a segment begins with its number, written in tokens. The
+other tokens are a hash of (seed, block id) or (seed, request id), and of the position.
 """
 
 import numpy as np

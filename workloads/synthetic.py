@@ -44,23 +44,22 @@ class Synthetic:
 class Conversations:
     """Turns of conversations, as a chat service sees them: each prompt is the system prompt, all earlier turns, and a new message.
 
-    Arrivals follow the process whatever the conversations do. Each arrival begins a new one with probability 1/turns, else continues
-    one of those begun, each equally likely; one whose next turn would pass `most` tokens (prompt and answer) ends, and a new one
-    begins in its place. message, output: laws of a turn's new tokens and of its answer's. system_tokens: shared by all prompts, a
-    multiple of block_size. Two turns of one conversation share the whole prompt of the earlier one, two conversations the system prompt.
+    Arrivals follow the process whatever the conversations do. Each arrival begins a new conversation with probability 1/turns; else it
+    continues one of those begun, each equally likely. A conversation whose next turn would pass `most` tokens ends, and a new one begins in
+    its place. Two turns of one conversation share the whole prompt of the earlier one; two conversations share the system prompt.
     """
 
-    name: str
-    message: Lengths
-    output: Lengths
-    turns: float
-    most: int
-    system_tokens: int
-    block_size: int = 16
-    arrivals: Process = "poisson"
-    burstiness: float = 1.0
-    rate: float | None = None
-    num_requests: int = 200
+    name: str  # of the workload, as runs carry it
+    message: Lengths  # law of a turn's new tokens
+    output: Lengths  # law of the tokens of its answer
+    turns: float  # of a conversation, on average
+    most: int  # tokens of one request, prompt and answer
+    system_tokens: int  # shared by all prompts; a multiple of block_size
+    block_size: int = 16  # tokens of a block that prompts can share
+    arrivals: Process = "poisson"  # the arrival process
+    burstiness: float = 1.0  # of the gamma process
+    rate: float | None = None  # requests/s, where a run asks for none
+    num_requests: int = 200  # where a run asks for no number
 
     def __post_init__(self) -> None:
         _check(self.arrivals, self.burstiness, self.rate, self.num_requests)

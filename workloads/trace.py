@@ -56,7 +56,7 @@ class Columns(NamedTuple):
 
 
 class Requests(Sequence[Request]):
-    """Requests that are not held as objects, but made when asked for (columns.py): without blocks, else as `check_requests` asks."""
+    """Requests that are not held as objects, but made when asked for (columns.py). They have no blocks, and pass `check_requests`."""
 
     @property
     @abstractmethod
@@ -69,7 +69,7 @@ class Requests(Sequence[Request]):
 
 
 def check_requests(requests: Sequence[Request], block_size: int | None, where: Callable[[int], str]) -> None:
-    """Hold requests to what a Trace promises of them together; `where(index)` says in the error where that request came from.
+    """Check what a Trace promises of its requests; `where(index)` says in the error where a request came from.
 
     Raises TraceError for decreasing or wall-clock arrivals, a repeated id, and blocks that do not fit the prompt.
     """

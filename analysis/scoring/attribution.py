@@ -1,19 +1,19 @@
 """Why a simulator errs: a waterfall of signed seconds from its mean latency to the measured one.
 
-Each part is the difference between two runs of one simulator on the same requests that differ in one thing, or a fixed cost that was
-measured apart; what is left has a name of its own, so that the parts always add up to the whole:
+A part is the difference between two runs of one simulator on the same requests that differ in one thing, or a fixed cost that was
+measured by itself. What is left is a part too, so that the parts always add up to the whole:
 
 - kv_capacity: matched less shipped: the engine's KV capacity and limits in place of the simulator's own.
-- step_times: calibrated less matched: measured step times in place of its own; and oracle less calibrated, where there is an oracle: those
-  of the very run in place of the profile's.
-- frontend: the cost per request outside the steps (HTTP, tokenising, hand-over). Where the simulator leaves it out, the profile's
-  (`Profile.frontend`), which is part of TTFT and of E2E; where it adds it, that is what calibrating added, and no step time.
-  On top of that, of an oracle, what the requests that met nobody in the measured system miss at the median: no queue, no batch, so
-  scheduling cannot be it.
-- scheduling: what is left of an oracle: its step times and fixed costs are the run's own, so it orders or batches otherwise than the
-  engine. Only where the oracle's step times fit the run's own steps to FIT at the median, and in size an upper bound: what scatters
-  within the fit is in it.
-- unexplained: what is left of all others, and what two tracks differ in when the one between them is missing.
+- step_times: calibrated less matched: measured step times in place of its own. Where there is an oracle, also oracle less calibrated: the
+  step times of the very run in place of the profile's.
+- frontend: the cost per request outside the steps (HTTP, tokenising, hand-over). Where the simulator leaves this cost out, it is the
+  profile's (`Profile.frontend`), which is part of TTFT and of E2E. Where the simulator adds it, it is what calibrating added beside step
+  times. Where there is an oracle, its median error over requests that arrived in an empty system comes on top: they had no queue and no
+  batch, so their error cannot be scheduling.
+- scheduling: what is left of an oracle's error. Its step times and fixed costs are the run's own, so it must order or batch otherwise than
+  the engine. Given only where the oracle's step times fit the run's own steps to FIT at the median. Its size is an upper bound: it
+  includes what scatters within the fit.
+- unexplained: what is left of the error of every other track, and the difference of two tracks when the one between them is missing.
 
 'Measured less simulated' in each: positive parts say that the simulator is too fast. Means, as medians do not add up.
 """
@@ -27,15 +27,15 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow
-from analysis.requests import RequestColumns
+from analysis.requests import RunRequests
 from analysis.stats import Values
 from results.profile import Profile
 
 PARTS = ("kv_capacity", "step_times", "frontend", "scheduling", "unexplained")
 CHAIN = ("shipped", "matched", "calibrated", "oracle")
 METRICS = ("ttft", "tpot", "e2e")
-FIT = 0.1  # of a step's time, median size of the oracle's residuals
-LONELY = 10  # requests that met nobody, at least, for their median to be a fixed cost
+FIT = 0.1  # relative: the largest median residual of the oracle's step times
+FEWEST_IDLE = 10  # requests that arrived in an empty system: from so many on, their median error is a fixed cost
 
 Metrics = Mapping[str, Mapping[Key, float | None]]
 
@@ -44,19 +44,19 @@ Metrics = Mapping[str, Mapping[Key, float | None]]
 class ErrorPart:
     """A row of the table `attribution`: seconds that `part` adds on the way from `simulated` to `measured`."""
 
-    measured_run_id: str
-    system: str
-    track: str
-    metric: str
-    stat: str
-    position: int
-    part: str
-    value: float
-    simulated: float
-    measured: float
+    measured_run_id: str  # the run that is explained
+    system: str  # the simulator
+    track: str  # of the simulated run
+    metric: str  # ttft, tpot or e2e
+    stat: str  # mean: medians do not add up
+    position: int  # place of the part in the waterfall, from 1
+    part: str  # what is to blame, one of PARTS
+    value: float  # s that the part adds
+    simulated: float  # s at the waterfall's beginning
+    measured: float  # s at its end
 
 
-def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RequestColumns], metrics: Metrics) -> Iterator[ErrorPart]:
+def attributions(runs: Mapping[str, RunRow], requests: Mapping[str, RunRequests], metrics: Metrics) -> Iterator[ErrorPart]:
     """The waterfalls of every measured run and every simulator held against it, from each of its tracks (the oracle is none)."""
     held: dict[tuple[str, str], dict[str, RunRow]] = {}
     for run in runs.values():
@@ -80,7 +80,7 @@ class _Waterfall:
     measured: RunRow
     tracks: Mapping[str, RunRow]
     frontend: float | None
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     metrics: Metrics
 
     def parts(self, system: str, track: str, metric: str) -> Iterator[ErrorPart]:
@@ -109,7 +109,10 @@ class _Waterfall:
             )
 
     def _values(self, chain: Sequence[str], means: Mapping[str, float], truth: float, metric: str) -> dict[str, float]:
-        """What each part adds; of 'scheduling' and 'unexplained' the one that takes what is left is in it, its value to be computed."""
+        """What each part adds.
+
+        Of 'scheduling' and 'unexplained', the one that takes what is left is there with a value still to be computed.
+        """
         values: dict[str, float] = {}
 
         def add(part: str, value: float) -> None:
@@ -122,13 +125,13 @@ class _Waterfall:
                 add("frontend", fixed)
             if (one, other) == ("shipped", "matched"):
                 add("kv_capacity", difference - fixed)
-            elif one == "shipped":  # limits and step times at once: which of them cannot be told
+            elif one == "shipped":  # the tracks differ in limits and step times: which of the two makes the difference is unknown
                 add("unexplained", difference - fixed)
             else:
                 add("step_times", difference - fixed)
         last = chain[-1]
         if metric != "tpot":
-            missing = self._lonely() if last == "oracle" else self.frontend if not self._fixed(last, metric) else None
+            missing = self._idle_error() if last == "oracle" else self.frontend if not self._fixed(last, metric) else None
             if missing is not None:
                 add("frontend", missing)
         values.setdefault("scheduling" if last == "oracle" and self._fits() and "unexplained" not in values else "unexplained", 0.0)
@@ -153,17 +156,17 @@ class _Waterfall:
         error = ((told.get("residuals") or {}).get("fitted") or {}).get("median_abs_error")
         return error is not None and error <= FIT
 
-    def _lonely(self) -> float | None:
+    def _idle_error(self) -> float | None:
         """Median of measured less oracle TTFT over the requests that arrived when the measured system was empty; None: too few."""
         one = self.requests[self.measured.run_id]
         other = self.requests[self.tracks["oracle"].run_id].in_order_of(one)
-        missing = (one["ttft"] - other["ttft"])[met_nobody(one["arrival"], one["finished"]) & one.inside]
+        missing = (one["ttft"] - other["ttft"])[found_idle(one["arrival"], one["finished"]) & one.inside]
         missing = missing[np.isfinite(missing)]
-        return float(np.median(missing)) if len(missing) >= LONELY else None
+        return float(np.median(missing)) if len(missing) >= FEWEST_IDLE else None
 
 
-def met_nobody(arrivals: Values, finished: Values) -> npt.NDArray[np.bool_]:
-    """Which requests arrived when all before them had finished. arrivals: ascending. One whose end is unknown never leaves."""
+def found_idle(arrivals: Values, finished: Values) -> npt.NDArray[np.bool_]:
+    """Which requests arrived when all before them had finished. arrivals: ascending. A request whose end is unknown never finishes."""
     ends = np.where(np.isfinite(finished), finished, np.inf)
     latest = np.concatenate([[-np.inf], np.maximum.accumulate(ends)[:-1]])
     alone: npt.NDArray[np.bool_] = latest <= arrivals

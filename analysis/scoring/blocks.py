@@ -2,7 +2,7 @@
 
 Near saturation a request's latency is much like its neighbours': they stood in the same queue. Then n requests tell no more than
 n / (correlation time) independent ones would. A short run often does not show how much alike its requests are: it may have seen no busy
-stretch at all. So its load says it too, where that is known.
+stretch at all. So the correlation time is also computed from the run's load, where that is known.
 """
 
 import math
@@ -11,13 +11,13 @@ import numpy as np
 
 from analysis.stats import QUANTILES, Values
 
-BLOCKS = 8  # of a run, each as long as an eighth of it
+BLOCKS = 8  # in a run, each as long as an eighth of it
 HIDDEN = 1 / 6  # of the variance that blocks show, at most, they may hide: blocks are three correlation times long, or there is no interval
 BEYOND = 3  # independent requests at least beyond a quantile: of fewer, in one run of 20 (exp(-3)) none is, and nothing bounds it
 
 
 def time_at(load: float | None) -> float:
-    """How many requests are alike in a queue at this load (offered / capacity), whatever a run shows; at least 1, which it is for None.
+    """The correlation time of a queue at this load (offered / capacity), in requests, whatever a run shows; 1 for None, and at least 1.
 
     2 rho (1 + rho) / (1 - rho)^2: the integrated autocorrelation time of the number of requests in an M/M/1 queue, in arrivals (its
     asymptotic variance over its variance; Whitt 1989, Planning queueing simulations, doi:10.1287/mnsc.35.11.1341). Infinite from load 1
@@ -37,12 +37,12 @@ def enough(n: int, load: float | None) -> list[bool]:
 
 
 def fewest(q: float, load: float | None) -> float:
-    """Of how many requests at this load, at least, quantile q can have an interval."""
+    """The fewest requests at this load for which quantile q can have an interval."""
     return round(BEYOND * time_at(load) / min(q, 1 - q), 6)
 
 
 def correlation_time(series: Values) -> float:
-    """How many values of a series, which is in order of time, tell as much about its mean as one independent value does; at least 1.
+    """How many values of a series, in order of time, say as much about its mean as one independent value does; at least 1.
 
     tau = 1 + 2 (r(1) + r(2) + ...), the integrated autocorrelation time, r the autocorrelation. The sum ends by Geyer's initial monotone
     sequence (Geyer 1992, Practical Markov chain Monte Carlo, doi:10.1214/ss/1177011137, section 3.3): lags are taken in pairs, r(2k) +
@@ -61,7 +61,7 @@ def correlation_time(series: Values) -> float:
 
 
 def hidden(time: float, block: float) -> float:
-    """How much variance of a mean blocks do not show, over what they do: what is alike across their ends.
+    """The variance of a mean that blocks do not show, over the variance that they show: values are alike across the ends of blocks, too.
 
     time: the series' correlation time. block: mean length of the stationary bootstrap's blocks. They weigh lag k by (1 - 1 / block)^k
     (Politis and Romano 1994, section 3), so of a correlation that fades exponentially they show 1 / (1 + (time - 1) / (2 block)).
@@ -73,18 +73,18 @@ def error_series(measured: Values, simulated: Values) -> Values:
     """By request, what the error of a mean or a sum varies with: simulated - R * measured, R = sum(simulated) / sum(measured).
 
     To first order the error, R - 1, varies as the mean of this series does (the ratio estimator; Cochran 1977, Sampling Techniques, ch. 6).
-    So a simulator that follows the measured queue has errors that are less alike than the latencies are. NaN where one of both is.
+    So a simulator that follows the measured queue has errors that are less alike than the latencies are. NaN where one of the two is NaN.
     """
     both = np.isfinite(measured) & np.isfinite(simulated)
     total = float(measured[both].sum())
     scaled = measured * (float(simulated[both].sum()) / total if total > 0 else 0.0)
     series = simulated - scaled
-    series[np.abs(series) <= 1e-9 * np.abs(scaled)] = 0.0  # what rounding left
+    series[np.abs(series) <= 1e-9 * np.abs(scaled)] = 0.0  # no more than rounding errors
     return series
 
 
 def _autocovariance(values: Values) -> Values:
-    """Of all lags from 0, divided by n each."""
+    """The autocovariance at all lags from 0, each sum divided by n."""
     centred = values - values.mean()
     n = len(centred)
     spectrum = np.fft.rfft(centred, 2 ** (2 * n - 1).bit_length())

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import data
 from analysis.data import Key, PartScore, RunRow, Score
-from analysis.requests import RequestColumns, read_requests, read_tokens
+from analysis.requests import RunRequests, read_requests, read_tokens
 from analysis.scoring.attribution import attributions
 from analysis.scoring.pairs import KEYS, Scorer, scores_of
 from analysis.scoring.rankings import rankings
@@ -74,17 +74,20 @@ def score(database: Path, bootstrap: Bootstrap = Bootstrap()) -> dict[str, str]:
 
 
 def _code() -> str:
-    """Digest of what computes scores: those made by other code are not these. What draws and words them is no part of it."""
+    """Digest of the code that computes scores: a database scored by other code is scored again.
+
+    Code that draws or words them does not count.
+    """
     return hashlib.sha256(b"".join(path.read_bytes() for path in SCORING)).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Study:
-    """All that scoring reads."""
+    """What scoring reads of a database."""
 
     connection: duckdb.DuckDBPyConnection
     runs: Mapping[str, RunRow]
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     metrics: Metrics
     saturations: Mapping[str, Saturation]
     scorer: Scorer
@@ -183,7 +186,7 @@ class _Study:
         order, found = self.requests[measured.run_id], []
         for run in (measured, simulated):
             tokens = read_tokens(self.connection, run.run_id, *window)
-            found.append(RequestColumns(run.run_id, self.requests[run.run_id].ids, {"tokens": tokens}).in_order_of(order)["tokens"])
+            found.append(RunRequests(run.run_id, self.requests[run.run_id].ids, {"tokens": tokens}).in_order_of(order)["tokens"])
         return found
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow, Score
-from analysis.requests import LATENCIES, RATES, RequestColumns, read_gaps
+from analysis.requests import LATENCIES, RATES, RunRequests, read_gaps
 from analysis.scoring.resampling import Described, Resamples, ValuePool
 from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
 METRICS = (*LATENCIES, "itl")
-THROUGHPUT = ("output_throughput", "request_rate")  # what comes in or, above capacity, what the engine can: no queue changes it
+THROUGHPUT = ("output_throughput", "request_rate")  # it is what comes in or, above capacity, what the engine can serve: no queue changes it
 KEYS: tuple[Key, ...] = (*((metric, stat) for metric in METRICS for stat in STATS), *((rate, None) for rate in RATES))
 T = TypeVar("T")
 Mask = npt.NDArray[np.bool_]
@@ -26,22 +26,22 @@ class Scorer:
     """Scores pairs. requests: of all runs; loads: of measured runs, offered / capacity, where known; with_tokens: those that show token
     times; bootstrap: how intervals are made.
 
-    What a measured run gives is kept for its next simulator.
+    What was computed of a measured run is kept for its next simulator.
     """
 
     connection: duckdb.DuckDBPyConnection
-    requests: Mapping[str, RequestColumns]
+    requests: Mapping[str, RunRequests]
     loads: Mapping[str, float | None]
     with_tokens: Container[str]
     bootstrap: Bootstrap
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def resamples(self, measured: str) -> Resamples:
-        """Resamples of all requests, for what depends on the load: all but throughput."""
+        """Resamples of all requests, for statistics that depend on the load: all but throughput."""
         return Resamples(len(self.requests[measured]), self.bootstrap, self.loads.get(measured))
 
     def error_of_sums(self, measured: Values, simulated: Values) -> Estimate:
-        """The error of a sum over requests, of which those without any part in it are left out of the resamples."""
+        """The error of a sum over requests. Requests that add nothing to it are left out of the resamples."""
         counted = (np.nan_to_num(measured) != 0) | (np.nan_to_num(simulated) != 0)
         one, other = measured[counted], simulated[counted]
         resamples = Resamples(len(one), self.bootstrap)
@@ -121,7 +121,7 @@ class Scorer:
 
 
 def scores_of(measured: RunRow, simulated: RunRow) -> Any:
-    """A Score of this pair, but for what is scored."""
+    """A function that makes a Score of this pair from what is scored."""
     return partial(
         Score,
         measured_run_id=measured.run_id,

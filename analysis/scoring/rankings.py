@@ -1,14 +1,15 @@
 """What choosing a configuration by a simulator costs: Kendall's tau and regret, axis by axis.
 
-Cells that differ in one setting only (max_num_batched_tokens, tensor_parallel, ...) are options to choose from, at the same workload and
-the same rate, to three digits: at the same rho each would have a load of its own, and that is no choice. Engines have settings of their
-own, and what one calls max_num_batched_tokens is not quite what another does: there, each configuration of an engine is an option, named
-by what tells it from that engine's others. An option is one cell, worth the median over its valid repeats, measured and simulated.
+Cells that differ in one setting only (max_num_batched_tokens, tensor_parallel, ...) are options to choose from. They have the same
+workload and the same rate, to three digits: at the same rho each would have a rate of its own, and there would be no choice to make.
+Engines have settings of their own, and max_num_batched_tokens does not mean quite the same in all of them. So between engines each
+configuration of an engine is an option, named by the settings in which it differs from that engine's other ones. An option is one cell,
+and its value the median over its valid repeats, measured and simulated.
 
 - Kendall's tau-b (Kendall 1945, doi:10.1093/biomet/33.3.239; scipy.stats.kendalltau) of the two orders of the options: 1 the same,
   -1 reversed.
-- Regret: how much worse the option that the simulator ranks first measures than the one that measures best, relative to the latter;
-  0 when it is the best. Options that the simulator holds for equally good are drawn by lot: their mean.
+- Regret: how much worse the option that the simulator ranks first is than the best one, both as measured, relative to the best one's
+  value; 0 when it is the best. Where the simulator ranks several options first, the mean of theirs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,8 @@ from results.cells import settings_of
 
 SETTINGS = ("max_num_batched_tokens", "max_num_seqs", "chunked_prefill", "prefix_caching")  # an engine's own
 COMMON = ("workload", "rate", "model", "hardware", "tensor_parallel", "replicas")
-SHOWN = (*COMMON, "engine", *SETTINGS)  # of what cells have in common; other facts only where they tell rankings apart
-SAID = (  # by a cell's rate, or by what the engine resolved its settings to
+SHOWN = (*COMMON, "engine", *SETTINGS)  # of the facts that cells have in common; other facts only where rankings differ in nothing else
+SAID = (  # settings that a cell's rate says already, or the limits that the engine resolved
     "system",
     *("load.rho", "load.rate", "load.capacity"),
     *("engine.max_num_batched_tokens", "engine.max_num_seqs", "engine.enable_chunked_prefill", "engine.enable_prefix_caching"),
@@ -47,24 +48,24 @@ Metrics = Mapping[str, Mapping[Key, float | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """A row of the table `rankings`; schema.sql says what the columns mean."""
+    """A row of the table `rankings`: what choosing a setting by a simulator costs."""
 
-    study: str | None
-    system: str
-    track: str
-    axis: str
-    setting: str
-    metric: str
-    stat: str | None
-    cells: int
-    kendall_tau: float | None
-    regret: float | None
-    measured_best: str
-    simulated_best: str
+    study: str | None  # the study whose cells are compared; None: of no study
+    system: str  # the simulator
+    track: str  # of its runs
+    axis: str  # what differs between the cells that are ordered
+    setting: str  # what they have in common, in words
+    metric: str  # by which they are ordered
+    stat: str | None  # of that metric; None: it is a rate
+    cells: int  # how many are ordered
+    kendall_tau: float | None  # of the simulated order and the measured one; None: one of the orders is all ties
+    regret: float | None  # share of the best measured value that is lost by choosing as the simulator does
+    measured_best: str  # the cell that is best as measured
+    simulated_best: str  # the cell that is best as simulated
 
 
 def rankings(runs: Mapping[str, RunRow], metrics: Metrics) -> Iterator[Ranking]:
-    """All rankings that the runs allow: of at least two values on an axis that a simulator was run on and both sides have a number for."""
+    """All rankings that the runs allow: a simulator was run at two values of an axis or more, and both sides have a number there."""
     measured = [(run, _facts(run)) for run in runs.values() if run.kind == "measured" and run.valid]
     simulators = sorted({(run.system, str(run.track)) for run in runs.values() if run.kind == "simulated" and run.track in TRACKS})
     predictions = _predictions(runs)
@@ -98,7 +99,7 @@ def kendall_tau(measured: list[float], simulated: list[float]) -> float | None:
 
 
 def best(values: Mapping[str, float], *, higher_is_better: bool) -> list[str]:
-    """The best options, several when they are equal."""
+    """The best options; several when they are equally good."""
     top = max(values.values()) if higher_is_better else min(values.values())
     return [name for name, value in values.items() if value == top]
 
@@ -114,7 +115,7 @@ def regret(measured: Mapping[str, float], simulated: Mapping[str, float], *, hig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Option:
-    """One cell to choose. value: on the axis. name: the value, with what tells it from other cells of that value, where there are some."""
+    """One cell to choose. value: on the axis. name: the value, and what distinguishes the cell from others of that value, if any."""
 
     value: str
     name: str
@@ -167,7 +168,7 @@ def _is_engines(name: str) -> bool:
 
 
 def _facts(run: RunRow) -> _Facts:
-    """All that makes a cell what it is (results/cells.py), with the rate in place of what it follows from."""
+    """All settings that identify a cell (results/cells.py), with the rate in place of the settings from which it follows."""
     told = settings_of(
         {
             **{name: getattr(run, name) for name in ("system", "version", "model", "hardware", "workload", "config")},
@@ -181,12 +182,12 @@ def _facts(run: RunRow) -> _Facts:
         "rate": rate,
         "replicas": told.get("engine.replicas"),
     }
-    # a list without ", ", which parts one fact from the next
+    # a list is written without ", ", which separates one fact from the next
     return {name: None if value is None else str(value).replace(", ", ",") for name, value in told.items()}
 
 
 def _predictions(runs: Mapping[str, RunRow]) -> dict[tuple[str, str, str], str]:
-    """(measured run, system, track) to the simulated run, where it holds the same requests."""
+    """(measured run, system, track) to the simulated run, where both hold the same requests."""
     found = {}
     for run in runs.values():
         measured = runs.get(str(run.measured_run_id))

@@ -2,16 +2,16 @@
 
 Two runs hold the same requests, so all resampling is paired: a resample draws requests, and both runs get the same ones. It draws
 blocks of requests in order of arrival (the stationary bootstrap of Politis and Romano 1994, doi:10.1080/01621459.1994.10476870: blocks
-begin anywhere, their lengths are geometric, the last request is followed by the first), so that what neighbours share is kept. There are
-few blocks, BLOCKS of a run, as long as can be, and the interval pays for it by Student's t (Schmeiser 1982, Batch size effects in the
-analysis of simulation output, doi:10.1287/opre.30.3.556): lengths chosen from the autocorrelation are too short whenever a short run hides
+begin anywhere, their lengths are geometric, the last request is followed by the first), so that what neighbours share is kept. Blocks are
+long, and a run has only BLOCKS of them; Student's t makes the interval wider for that (Schmeiser 1982, Batch size effects in the analysis
+of simulation output, doi:10.1287/opre.30.3.556). Lengths chosen from the autocorrelation would be too short whenever a short run hides
 how much alike its requests are. Where the errors are alike over more than a third of a block (blocks.py), the interval is unknown.
 
 An interval covers the choice of requests; it does not cover what differs when the same run is repeated: that is the noise floor
 (`stats.relative_spread`).
 
-A short run near saturation that happened to be calm shows neither a long correlation nor the busy stretches that make its errors. So it
-takes as many requests as its load asks for (`blocks.enough`), where that is known.
+A short run near saturation that happened to be calm shows neither a long correlation nor the busy stretches that make its errors. So an
+interval is given only for as many requests as the run's load asks for (`blocks.enough`), where the load is known.
 
 How often a given 95 % interval holds the true error, measured on engines simulated twice (tests/perf/test_intervals.py: two engines, two
 wrong simulators, three latencies, 150 runs each; medians over these, the least in brackets). Quantiles: 93 to 100 % (78 %), at 30 % load
@@ -51,7 +51,7 @@ class Described:
 class Resamples:
     """The resamples of n requests, as often as each is drawn, in order of arrival. weights: shape (resamples, n).
 
-    load: of the run, offered / capacity, for what depends on it; None: unknown, or no matter.
+    load: of the run, offered / capacity; None: it is unknown, or the statistics do not depend on it.
     """
 
     def __init__(self, n: int, bootstrap: Bootstrap, load: float | None = None) -> None:
@@ -81,7 +81,7 @@ class Resamples:
         return _totals(self.weights, np.stack(columns).astype(np.float64))
 
     def describe_pool(self, pool: "ValuePool") -> Described:
-        """Mean and QUANTILES of values of which a request has many: whole requests are drawn, with all their values."""
+        """Mean and QUANTILES of values of which a request has many: a resample draws whole requests, with all their values."""
         everyone = np.ones((1, len(pool.sizes)), dtype=np.uint16)
         return Described(pool.describe(everyone)[:, 0], pool.describe(self.weights), pool.sums)
 
@@ -95,8 +95,11 @@ class Resamples:
         return self.estimates(Described(point, draws, error_series(measured.series, simulated.series)))
 
     def estimates(self, described: Described) -> list[Estimate]:
-        """Each statistic with its interval. None: undefined, in the run or in some resample; no interval for a single request, nor
-        where requests are so much alike that blocks hide more than HIDDEN of the variance, nor of too few at this load (`enough`)."""
+        """Each statistic with its interval. None: it is undefined, in the run or in some resample.
+
+        There is no interval for a single request, for too few requests at this load (`enough`), and where requests are so much alike that
+        blocks hide more than HIDDEN of the variance.
+        """
         low, high = np.full((2, len(described.point)), np.nan)
         more = hidden(correlation_time(described.series), self._block)
         if len(self.weights[0]) > 1 and more <= HIDDEN:

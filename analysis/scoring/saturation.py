@@ -1,4 +1,4 @@
-"""On which side of the knee a run is, from where on, and what it serves there: one rule for engines and simulators, from records alone.
+"""Whether a run is saturated, from when on, and what it then serves: one rule for engines and simulators, from records alone.
 
 The number of requests that wait for their first token, Q(t), fluctuates about a level as long as the engine keeps up, and grows where it
 does not. (The number in the system grows with the batch long before that: it was tried and called every third run at 60 % of capacity
@@ -48,7 +48,7 @@ class Saturation:
 def saturation(arrivals: Values, first_tokens: Values) -> Saturation:
     """Find the saturated part of a run. arrivals: of its requests, ascending, s; first_tokens: of each, NaN where it failed (left out).
 
-    Of fewer than 2 * LEAST requests that got a first token, or of requests that arrive all at once, nothing can be told: saturated is None.
+    It is unknown (saturated is None) for fewer than 2 * LEAST requests with a first token, and for requests that arrive all at once.
     """
     begun = np.isfinite(first_tokens)
     times = arrivals[begun]

@@ -19,7 +19,7 @@ HEADLINES: tuple[Key, ...] = (
     ("output_throughput", None),
     ("goodput", None),
 )
-# $1: the study; NULL: all of them. Two studies may have a cell of the same name, so of all of them a cell is called STUDY/CELL.
+# $1: the study; NULL: all studies. Two studies may have a cell of the same name, so with all studies a cell is called STUDY/CELL.
 OF = "($1::VARCHAR IS NULL OR study = $1)"
 CELL = "concat_ws('/', nullif(study, $1::VARCHAR), cell) AS cell"
 CELLS = f"""
@@ -43,24 +43,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyData:
-    """One study, read from a scored database; frames and rows have the columns of their views.
+    """One study, read from a scored database; frames and rows have the columns of their views."""
 
-    cells: in the order in which people read them, `version` added. scores: cell_fidelity. runs: measured and simulated, by id.
-    coverage: a row per simulator. littles_law: by run. simulators: those held against any of the cells. chosen: cell to the measured run
-    that stands for it where single requests are shown, its first valid repeat.
-    """
-
-    name: str | None
-    cells: pd.DataFrame
-    scores: pd.DataFrame
-    knees: pd.DataFrame
-    attribution: pd.DataFrame
-    rankings: Sequence[Row]
-    coverage: Sequence[Row]
-    littles_law: Mapping[str, Row]
-    runs: Mapping[str, RunRow]
-    simulators: Sequence[Simulator]
-    chosen: Mapping[str, str]
+    name: str | None  # of the study; None: all runs
+    cells: pd.DataFrame  # in the order in which people read them, `version` added
+    scores: pd.DataFrame  # the view cell_fidelity
+    knees: pd.DataFrame  # the view of that name
+    attribution: pd.DataFrame  # the view cell_attribution
+    rankings: Sequence[Row]  # the table of that name
+    coverage: Sequence[Row]  # a row per simulator
+    littles_law: Mapping[str, Row]  # run_id to its row
+    runs: Mapping[str, RunRow]  # measured and simulated, by run_id
+    simulators: Sequence[Simulator]  # those held against any of the cells
+    chosen: Mapping[str, str]  # cell to the measured run that stands for it where single requests are shown, its first valid repeat
 
     @property
     def valid_cells(self) -> pd.DataFrame:
@@ -74,7 +69,7 @@ class StudyData:
         return self.scores[self.scores["metric"].eq(metric) & same_stat & self.scores["error"].notna()]
 
     def simulated(self, cell: str) -> list[RunRow]:
-        """The simulated runs held against the measured run that stands for a cell."""
+        """The runs that simulate the measured run chosen for a cell."""
         chosen = self.chosen.get(cell)
         return [run for run in self.runs.values() if run.measured_run_id == chosen] if chosen else []
 
@@ -119,7 +114,10 @@ def check_name(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
 
 
 def _runs(connection: duckdb.DuckDBPyConnection, name: str | None) -> dict[str, RunRow]:
-    """The runs of the study's cells, but for the oracle's. A simulated run belongs where its measured one does, whatever its own label."""
+    """The runs of the study's cells, without the oracle's.
+
+    A simulated run belongs to the study of its measured run, whatever its own label.
+    """
     known = data.runs(connection)
     found = {}
     for run_id, run in known.items():

@@ -1,4 +1,4 @@
-"""The numbers behind the figures, once, as compact as they can be: what the page's script draws from and filters.
+"""The numbers that the page's script draws and filters: each of them once, in a compact form.
 
 Cells, simulators, runs and metrics are named by their place in the lists of those names. Latencies in milliseconds, other times in
 seconds, four significant digits. samples.py has what is shown of single requests.
@@ -81,7 +81,7 @@ def _metric(metric: str, stat: str | None) -> dict[str, Any]:
 
 
 def _cells(study: StudyData) -> list[dict[str, Any]]:
-    """Each cell with its scenario in words: all that it is but for the load, as far as cells of the study differ in it."""
+    """Each cell with its scenario in words: all settings but the load in which cells of the study differ."""
     varied = [name for name in ("model", "hardware", "study") if study.cells[name].nunique(dropna=False) > 1]
     settings = _settings(study)
     found = []

@@ -29,7 +29,7 @@ NEAR = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A statement, where it takes more than a sentence with a list, and the SQL that gives the numbers in it."""
+    """A statement, with a list where one sentence is not enough, and the SQL that gives the numbers in it."""
 
     text: str
     query: str
@@ -81,7 +81,7 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _calibration(study: StudyData) -> Iterator[Finding]:
-    """What each track's knowledge of the engine is worth: over the cells that all tracks of a simulator cover."""
+    """How much each track's knowledge of the engine lowers the error, over the cells that all tracks of a simulator cover."""
     scored = study.scored(HEADLINE)
     items = []
     for system, mine in scored[scored["failed"].le(LOST)].groupby("system", sort=True):
@@ -121,7 +121,7 @@ def _sides(study: StudyData) -> Iterator[Finding]:
 
 
 def _causes(study: StudyData) -> Iterator[Finding]:
-    """The part with the largest share of all that was moved, per simulator."""
+    """The part with the largest share of the seconds in all waterfalls, per simulator."""
     rows = study.attribution[study.attribution["metric"].eq("ttft")]
     items = []
     for (system, track), mine in rows.groupby(["system", "track"], sort=True):

@@ -1,7 +1,7 @@
 """The colours of the simulators in a study's figures, on light and on dark; what is measured has the colour of the text.
 
-Okabe and Ito's hues (jfly.uni-koeln.de/color, 2008), on light ones as deep as lines on white have to be (contrast 3, WCAG 2.2, 1.4.11) and
-as far apart as they can then be with any colour vision. Tracks differ in dash and mark, so colour is never alone.
+Okabe and Ito's hues (jfly.uni-koeln.de/color, 2008). On a light page they are deep enough for lines on white (contrast 3, WCAG 2.2,
+1.4.11), and as far apart as they can then be with any colour vision. Tracks differ in dash and mark, so colour is never alone.
 """
 
 from analysis.plots import OTHER

@@ -49,12 +49,12 @@ class StudyReport:
         it is whole.
         """
         with open_database(Path(self.database)) as connection:
-            check_name(connection, Path(self.database), name)  # before the minutes that scoring may take
+            check_name(connection, Path(self.database), name)  # checked before scoring, which may take minutes
         refused = score(Path(self.database), self.bootstrap)
         return self.write_scored(name, refused=len(refused))
 
     def write_scored(self, name: str | None = None, *, refused: int = 0) -> StudySummary:
-        """The same from a database that has been scored already. refused: how many simulated runs could not be."""
+        """The same for a database that has been scored already. refused: how many simulated runs were refused."""
         database, out = Path(self.database), Path(self.out)
         with open_database(database) as connection:
             study = read_study(connection, database, name)
@@ -99,7 +99,7 @@ def _context(study: StudyData, refused: int) -> str:
 
 
 def _answers(answers: list[Answer]) -> str:
-    """The verdict's table: for each statistic and part of the cells whom to trust, and how far it is off."""
+    """The verdict's table: for each statistic and part of the cells which simulator to trust, and how far it is off."""
     if not answers:
         return '<p class="empty">No valid cell, so nothing to trust or to distrust.</p>'
     body = []

@@ -31,7 +31,7 @@ def digits(values: Iterable[float] | Values, significant: int = 4) -> Values:
 
 
 def distributions(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Mapping[str, int], simulators: Places) -> list[Any]:
-    """Per run that is shown: its place and QUANTILES quantiles of each latency, in ms."""
+    """For each run that is shown: its place, and QUANTILES quantiles of each latency, ms."""
     found = []
     values = connection.execute(
         "SELECT run_id, metric, value FROM latency_cdf WHERE run_id IN (SELECT unnest(?)) ORDER BY run_id, metric, value", [_shown(study)]
@@ -106,7 +106,7 @@ def stretches(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Ma
 
 
 def _longest_wait(measured: pd.DataFrame) -> Values:
-    """The ids of STRETCH requests that arrived one after the other and waited longest for their first tokens, all together."""
+    """The ids of the STRETCH consecutive requests that waited longest for their first tokens, in sum."""
     waits = np.nan_to_num((measured["first_token"] - measured["arrival"]).to_numpy(dtype=float))
     length = min(STRETCH, len(waits))
     sums = np.convolve(waits, np.ones(length), mode="valid")

@@ -2,10 +2,11 @@
 
 An error is simulated / measured - 1 of one cell. A simulator's errors over cells are summed up by three numbers: the typical one (the
 median of |error|), the bound (what 9 of 10 cells stay within, their intervals included; of fewer than ten cells all), the worst one.
-An error is small and its interval wide where there are few requests, or where repeats differ: then nothing is proven either way. Nor is
-it where the interval is unknown, or where the simulator refused or lost requests: there is no bound then.
+With few requests, or repeats that differ, an error may be small and its interval wide: then nothing is proven either way. Where the
+interval is unknown, or the simulator refused or lost requests, there is no bound, and nothing is proven either.
 
-Simulators are compared on the same cells only: who ran on the easy ones alone would come nearest. page/study/tables.js has the same rules.
+Simulators are compared on the same cells only: one that ran on the easy cells alone would come nearest. page/study/tables.js has the same
+rules.
 """
 
 import math
@@ -19,7 +20,7 @@ from analysis.data import LOST, Key
 from analysis.stats import Values
 from analysis.study.data import Simulator, StudyData
 
-TRUST, CARE = 0.10, 0.25  # a bound up to which a simulator is trusted, and used with care; beyond, not
+TRUST, CARE = 0.10, 0.25  # the largest bounds with which a simulator is trusted, and used with care
 MOST = 0.9  # of the cells lie within the bound
 MANY = 10  # cells from which on MOST of them is fewer than all
 SHARE = 0.5  # of the cells that a simulator must cover to be compared with others
@@ -29,33 +30,27 @@ GRADES = ("trust", "care", "unproven", "not")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One simulator's errors of one statistic over `cells` of the `asked` cells.
+    """One simulator's errors of one statistic over the cells that it covers. An error is simulated / measured - 1."""
 
-    lean: the median signed error. size: as `bound`, without intervals. bound: infinite where too many cells have none: in `lost` cells
-    requests were refused or lost, in `blank` ones the interval is unknown. distance: the median of |ln(simulated / measured)| over the
-    `shared` cells that all those compared cover, or over its own where it is not compared (shared = 0). multiple: the median of the error
-    in multiples of the noise floor over `noisy` cells, those with repeats; None without any.
-    """
-
-    simulator: Simulator
-    key: Key
-    cells: int
-    asked: int
-    lost: int
-    blank: int
-    shared: int
-    typical: float
-    lean: float
-    size: float
-    bound: float
-    worst: float
-    distance: float
-    multiple: float | None
-    noisy: int
+    simulator: Simulator  # (system, track)
+    key: Key  # (metric, stat)
+    cells: int  # that it covers
+    asked: int  # cells that there are
+    lost: int  # cells in which it refused or lost requests
+    blank: int  # cells in which the error's interval is unknown
+    shared: int  # cells that all compared simulators cover; 0: this one is not compared
+    typical: float  # median of |error|
+    lean: float  # median of the signed error
+    size: float  # the least |error| that MOST of the cells do not exceed
+    bound: float  # the same with the intervals included; infinite where too many cells are lost or blank
+    worst: float  # the largest |error|
+    distance: float  # median of |ln(simulated / measured)| over the shared cells, or over its own where it is not compared
+    multiple: float | None  # median of |error| in multiples of the noise floor, over the noisy cells; None: there are none
+    noisy: int  # cells that were repeated, so that their noise floor is known
 
     @property
     def grade(self) -> str:
-        """One of GRADES, by the bound; 'unproven' when only the intervals reach beyond. One that covers few cells is not trusted."""
+        """One of GRADES, by the bound; 'unproven' when the errors lie within it and their intervals do not. Few cells: not trusted."""
         beyond = "unproven" if self.size <= CARE else "not"
         grade = "trust" if self.bound <= TRUST else "care" if self.bound <= CARE else beyond
         return "care" if grade == "trust" and not self.covers else grade
@@ -92,8 +87,9 @@ def records(study: StudyData, key: Key, cells: pd.DataFrame | None = None) -> li
 
 
 def in_common(covered: Mapping[Simulator, Set[str]], asked: int) -> tuple[Sequence[Simulator], Set[str]]:
-    """Those that can be compared, and the cells that all of them cover: at least SHARE of those asked. Until that many are common,
-    whoever covers least (the last of several) is left out.
+    """The simulators that can be compared, and the cells that all of them cover: at least SHARE of those asked.
+
+    Until that many cells are common, the simulator that covers fewest (the last of several) is left out.
     """
     compared = list(covered)
     while compared:
@@ -144,7 +140,7 @@ def _record(simulator: Simulator, key: Key, rows: pd.DataFrame, asked: int, comm
 
 
 def _most(sizes: Values) -> float:
-    """The least size that MOST of the cells do not exceed: that of a cell, for between two cells there is none."""
+    """The least size that MOST of the cells do not exceed. It is the size of a cell: there is no interpolation between cells."""
     return float(np.sort(sizes)[math.ceil(MOST * len(sizes)) - 1])
 
 

@@ -14,7 +14,7 @@ from analysis.study.trust import CARE, MANY, TRUST, Nearest, Record, nearest, re
 OVERALL: tuple[Key, ...] = (("ttft", "p50"), ("tpot", "p50"), ("output_throughput", None))
 LATENCIES: tuple[Key, ...] = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"), ("e2e", "p50"))
 QUESTIONS: tuple[Key, ...] = (*LATENCIES, ("output_throughput", None), ("goodput", None))
-ECHO: Key = ("output_throughput", None)  # below saturation it is what is offered, and no test of a simulator
+ECHO: Key = ("output_throughput", None)  # below saturation it equals the offered load, which tests no simulator
 SATURATED = "saturated"
 LEADS = (
     ("trust", "trust it for", "and"),
@@ -34,7 +34,7 @@ RULE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Whom to trust for one statistic in one part of the cells. grade: as trust.Record has it, 'unknown' when nothing was scored.
+    """The simulator to trust for one statistic in one part of the cells. grade: as trust.Record has it, 'unknown' when nothing was scored.
 
     nearest: the simulator's record, None when there is none; others: the next one and the furthest of those compared with it, in words.
     """
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The answer in one sentence, and what it rests on in a few more."""
+    """The answer in one sentence, and the reasons in a few more."""
 
     headline: str
     reasons: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def verdict(study: StudyData) -> Verdict:
 
 
 def parts(study: StudyData) -> list[tuple[str, pd.DataFrame]]:
-    """The valid cells below saturation, and the saturated ones; those of which it is unknown apart. No part is empty."""
+    """The valid cells in parts: below saturation, saturated, unknown. Empty parts are left out."""
     valid = study.valid_cells
     saturated = valid["saturated"].astype("boolean")
     found = (("below saturation", saturated.eq(False)), (SATURATED, saturated.eq(True)), ("saturation unknown", saturated.isna()))
@@ -100,14 +100,14 @@ def answers(study: StudyData) -> list[Answer]:
 
 
 def side(record: Record) -> str:
-    """Whether it leans: too high or too low, when the median signed error is nearly as large as the typical one."""
+    """On which side the errors lie: 'too high' or 'too low' when the median signed error is nearly as large as the typical one."""
     if record.typical == 0 or abs(record.lean) < 0.8 * record.typical:
         return "to either side" if record.cells > 1 and record.typical > 0 else ""
     return "too high" if record.lean > 0 else "too low"
 
 
 def unbounded(record: Record) -> str:
-    """Why nothing bounds its errors: in how many cells requests are missing, or the interval; empty where it has a bound."""
+    """Why the errors have no bound: in how many cells requests or intervals are missing; empty where there is a bound."""
     if math.isfinite(record.bound):
         return ""
     missing = {"requests lost": record.lost, "no interval": record.blank}
@@ -119,7 +119,7 @@ def _tests(key: Key, part: str) -> bool:
 
 
 def _among(study: StudyData, best: Nearest) -> str:
-    """That it is the nearest, and of how many; on which cells, where those are not all."""
+    """That this simulator is the nearest, among how many, and on which cells where not on all."""
     if len(study.simulators) == 1:
         return "is the only simulator"
     if len(best.among) == 1:
@@ -137,7 +137,7 @@ def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) ->
 
 
 def _each(records: Sequence[Record], word: str, unknown: bool) -> str:
-    """Statistics with how far they are off; what several of them all lack is said once."""
+    """The statistics, each with its error; what all of them lack is said once."""
     lacks = {unbounded(one) if one.grade == "unproven" else "" for one in records}
     together = len(records) > 1 and len(lacks) == 1 and lacks != {""}
     said = [f"{_said(one.key)} ({_typical(one, unknown)}{'' if together else _worst(one)}{_few(one)})" for one in records]
@@ -155,7 +155,7 @@ def _grades(study: StudyData, part: str, cells: pd.DataFrame, simulator: Simulat
 
 
 def _not_trusted(study: StudyData) -> tuple[str, ...]:
-    """Simulators that are beyond use for every latency, over all cells."""
+    """The simulators that are graded 'not' for every latency, over all cells."""
     grades: dict[Simulator, set[str]] = {}
     for key in LATENCIES:
         for record in records(study, key):
@@ -165,7 +165,7 @@ def _not_trusted(study: StudyData) -> tuple[str, ...]:
 
 
 def _refused(study: StudyData) -> tuple[str, ...]:
-    """Simulators that did not serve all requests: there they are held against those that they did serve."""
+    """The simulators that did not serve all requests; they are scored on the requests that they served."""
     lost = study.scores[study.scores["failed"] > LOST]
     said = [
         f"{names.system(*simulator)} up to {_size(mine['failed'].max())} in {_count(mine['cell'].nunique(), 'cell')}"

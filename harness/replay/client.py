@@ -24,7 +24,7 @@ from harness.replay.session import Progress, Session
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
-_SWITCH_INTERVAL = 1e-4  # s; Python's 5 ms would let any other thread hold the loop up for that long
+_SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could hold the loop up for that long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +46,16 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Replays traces against an OpenAI-compatible server's /v1/completions. All times in seconds.
+    """Replays traces against an OpenAI-compatible server's /v1/completions."""
 
-    request_timeout: from sending to the last byte. drain_timeout: from the last arrival to the end of the replay. connect_timeout: per
-    connection. connections: idle ones kept ready ahead of need. keep_alive: a connection idle for longer is not reused. spin: how long
-    before a deadline the clock is watched rather than slept on. count_tokens: ask the server for a running token count in each event
-    (exact token times; vLLM and SGLang have it). api_key_env: environment variable with the server's key (the key itself is never in a
-    configuration, so it is never recorded).
-    """
-
-    request_timeout: float
-    drain_timeout: float
-    connect_timeout: float
-    connections: int
-    keep_alive: float
-    spin: float
-    count_tokens: bool
+    request_timeout: float  # s from sending to the last byte
+    drain_timeout: float  # s from the last arrival to the end of the replay
+    connect_timeout: float  # s per connection
+    connections: int  # idle ones kept ready ahead of need
+    keep_alive: float  # s; a connection idle for longer is not reused
+    spin: float  # s before a deadline from which the clock is watched rather than slept on
+    count_tokens: bool  # ask for a running token count in each event (exact token times; vLLM and SGLang have it)
+    # environment variable with the server's key; the key itself is in no configuration, so it is never recorded
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._fd: int | None = None
         self._now = 0.0
         self._exchange: Exchange | None = None
-        self.idle_since: float | None = None  # None until it has carried an exchange
+        self.idle_since: float | None = None  # None until the connection has carried an exchange
 
     @property
     def usable(self) -> bool:
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is one in all but name
         if transport.get_extra_info("sslcontext") is None:
             self._fd = transport.get_extra_info("socket").fileno()
 
@@ -161,7 +161,7 @@ class ConnectionPool:
 
     async def fill(self, count: int) -> None:
         """Have `count` idle connections, or as many as the server takes."""
-        wanted = 1  # one alone first: when nobody listens, that is one refusal
+        wanted = 1  # a single one first: when nobody listens, that is one refusal only
         while len(self._idle) < count:
             before = len(self._idle)
             await asyncio.gather(*(self._connect() for _ in range(wanted)))
@@ -180,7 +180,7 @@ class ConnectionPool:
             self._spawn()
 
     def top_up(self) -> None:
-        """Start opening one more connection when fewer than `reserve` are idle or on their way."""
+        """Start opening one more connection when fewer than `reserve` are idle or being opened."""
         if len(self._idle) + len(self._connecting) < self._reserve:
             self._spawn()
 
@@ -207,7 +207,7 @@ class ConnectionPool:
             self._settled(exchange)
 
     def release(self, connection: Connection) -> None:
-        """It is free: whoever waits longest gets it."""
+        """A connection is free: the exchange that has waited longest gets it."""
         while self._waiting:
             exchange = self._waiting.popleft()
             if not exchange.settled:
@@ -216,7 +216,7 @@ class ConnectionPool:
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """Its socket is closed."""
+        """A connection's socket is closed."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -251,7 +251,7 @@ class ConnectionPool:
         self.release(connection)
 
     def _not_connected(self, error: OSError) -> None:
-        """The longest waiting request pays for it; when there is no server any more, `refused` says so."""
+        """A connection did not open: the exchange that has waited longest fails. When there is no server any more, `refused` says so."""
         reason = f"could not connect to {self._address.host}:{self._address.port}: {error.strerror or error or 'timed out'}"
         while self._waiting:
             exchange = self._waiting.popleft()

@@ -51,7 +51,7 @@ class Session:
             refused=self._refused,
         )
         self._schedule: Schedule | None = None
-        self._oldest = 0  # all before it are settled
+        self._oldest = 0  # index of the first exchange that may not be settled
         self._done = 0
         self._ended = asyncio.Event()
         self._gone: str | None = None
@@ -101,7 +101,7 @@ class Session:
             self._ended.set()
 
     def _refused(self, reason: str) -> None:
-        """Nobody listens any more: what was not sent yet never will be."""
+        """Nobody listens any more: the exchanges that were not sent are cancelled."""
         self._gone = reason
         if self._schedule is not None:
             self._schedule.stop()
@@ -120,7 +120,7 @@ class Session:
             now = time.monotonic()
             if now - self.epoch > drained:
                 assert self._schedule is not None
-                self._schedule.run()  # what is due and not yet sent, where this process stood still: it is not lost to the limit
+                self._schedule.run()  # this process may have stood still: what is due is sent before the limit ends the replay
                 self._cancel_all(f"not finished {self._drain_timeout:g} s after the last arrival (client.drain_timeout)")
             self._time_out(now - self._request_timeout)
             self._pool.top_up()

@@ -22,27 +22,22 @@ Read = tuple[float, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One streamed completion. Times are those of the reads in which an event's last byte came.
+    """One streamed completion. Times are those of the reads in which an event's last byte came."""
 
-    token_times: one per output token, ascending; tokens of one chunk share its time; None when the stream does not show them.
-    first_content, last_content: the first and the last event that brought a token or text. input_tokens, output_tokens, cached_tokens:
-    the server's usage figures. finish_reason: as sent. done: `[DONE]` was seen. error: what the server, or the stream's form, got wrong.
-    contents: number of events with content.
-    """
-
+    # one per output token, ascending; tokens of one chunk share its time; None: the stream does not show them
     token_times: tuple[float, ...] | None
-    first_content: float | None
-    last_content: float | None
-    contents: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int | None
-    finish_reason: str | None
-    done: bool
-    error: str | None
+    first_content: float | None  # time of the first event that brought a token or text
+    last_content: float | None  # time of the last such event
+    contents: int  # number of such events
+    input_tokens: int | None  # the server's usage figure
+    output_tokens: int | None  # the server's usage figure
+    cached_tokens: int | None  # the server's usage figure
+    finish_reason: str | None  # as sent
+    done: bool  # whether `[DONE]` was seen
+    error: str | None  # what the server, or the stream's form, got wrong
 
 
-# One event with a choice in it: its time, how many tokens it brings (None: it does not say), whether it has text.
+# An event that has a choice: its time, how many tokens it brings (None: it does not say), whether it has text.
 _Chunk = tuple[float, int | None, bool]
 
 

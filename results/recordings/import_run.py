@@ -23,22 +23,22 @@ LONG_WAIT = 1.0  # s in the queue: what counts as the first sign of saturation
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line says. model, hardware, slo: choices of conf/; about: the sidecar of the plain form; prompts: see shared_blocks.
+    """What the command line says. None: as the recording says, or all of it.
 
-    kv_tokens: the engine's KV capacity, where the one who imports knows it. first, last, window: the part that is scored, by number of
-    requests or seconds: the trace stays whole, because what a request meets depends on all the others. At most one of them.
+    At most one of first, last and window: the part that is scored. The trace stays whole, because what a request meets depends on all the
+    others.
     """
 
-    about: Path | None = None
-    model: str | None = None
-    hardware: str | None = None
-    slo: str | None = None
-    run_id: str | None = None
-    prompts: Path | None = None
-    kv_tokens: int | None = None
-    first: int | None = None
-    last: int | None = None
-    window: tuple[float, float] | None = None
+    about: Path | None = None  # the sidecar of the plain form
+    model: str | None = None  # a choice of conf/model
+    hardware: str | None = None  # a choice of conf/hardware
+    slo: str | None = None  # a choice of conf/slo
+    run_id: str | None = None  # name of the run folder
+    prompts: Path | None = None  # token ids of the prompts; see shared_blocks.py
+    kv_tokens: int | None = None  # the engine's KV capacity, where the one who imports knows it
+    first: int | None = None  # score the first so many requests
+    last: int | None = None  # score the last so many requests
+    window: tuple[float, float] | None = None  # score what arrives between these seconds
 
     def __post_init__(self) -> None:
         if self.kv_tokens is not None and self.kv_tokens < 1:
@@ -166,7 +166,7 @@ def _provenance(recording: Recording, trace: Trace, records: tuple[RequestRecord
 
 
 def _kv_held(records: tuple[RequestRecord, ...]) -> dict[str, Any]:
-    """How many tokens the requests between first and last token came to at the busiest moment: an estimate of the KV they held."""
+    """An estimate of the most KV held at one moment: the tokens of all requests that were between their first and last token."""
     running = [
         (r.first_token, r.finished, r.input_tokens, r.output_tokens)
         for r in records

@@ -26,38 +26,33 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One measured run of someone else's.
+    """One measured run of someone else's. None: not said."""
 
-    path: the file of the requests. requests: what was asked (times in seconds since the run's start) and what came of it, in order of
-    arrival. form: which form it was read from, in words. model: its name and config.json. hardware: as in conf/hardware. engine: its
-    arguments and what it said of itself. assumed: by name, what nobody recorded and where the value is from. not_recorded: the rest that
-    is unknown, in words. files: sha256 of what was read. Other fields as in Run; None: not said.
-    """
-
-    path: Path
+    path: Path  # the file of the requests
+    # what was asked, and what came of it, in order of arrival; times in s since the run's start
     requests: tuple[tuple[Row, RequestRecord], ...]
-    form: str
-    system: str
-    version: str | None
-    workload: Mapping[str, Any]
-    model: str
-    model_config: Mapping[str, Any]
-    hardware: Mapping[str, Any]
-    limits: EngineLimits
-    started_at: str
-    files: Mapping[str, str]
-    run_id: str | None = None
-    slo: SLO | None = None
-    rate: float | None = None
-    rho: float | None = None
-    repeat: int = 0
-    seed: int | None = None
-    invalid_reason: str | None = None
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    assumed: Mapping[str, str] = field(default_factory=dict)
-    not_recorded: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    telemetry: pd.DataFrame | None = None
+    form: str  # which form it was read from, in words
+    system: str  # vllm, sglang, ...
+    version: str | None  # the system's own
+    workload: Mapping[str, Any]  # its name, and what else is known of it
+    model: str  # its name
+    model_config: Mapping[str, Any]  # its config.json
+    hardware: Mapping[str, Any]  # as in conf/hardware
+    limits: EngineLimits  # what the engine resolved its configuration to
+    started_at: str  # UTC, ISO 8601
+    files: Mapping[str, str]  # name to sha256 of what was read
+    run_id: str | None = None  # as in Run
+    slo: SLO | None = None  # limits of a good request
+    rate: float | None = None  # offered requests/s
+    rho: float | None = None  # offered load as a fraction of measured capacity
+    repeat: int = 0  # as in Run
+    seed: int | None = None  # of the workload's draws
+    invalid_reason: str | None = None  # why it is no measurement; None: it is one
+    engine: Mapping[str, Any] = field(default_factory=dict)  # the engine's arguments, and what it said of itself
+    assumed: Mapping[str, str] = field(default_factory=dict)  # by name, what nobody recorded and where the value is from
+    not_recorded: tuple[str, ...] = ()  # the rest that is unknown, in words
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # what else the recording says of itself
+    telemetry: pd.DataFrame | None = None  # as in Run
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -80,7 +75,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def object_rows(path: Path, *, required: Sequence[str], known: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, {name: value}) of each row of a .jsonl file, or of a CSV with a header (an empty cell is None there).
 
-    Raises RecordingError or TraceError for what is not a row, a missing name, and a name that is not known (None: all are).
+    Raises RecordingError or TraceError for what is not a row, for a missing name, and for a name not in `known` (None: any will do).
     """
     if path.suffix != ".jsonl":
         for line, cells in csv_rows(path, required=required):
@@ -110,7 +105,7 @@ def _check_names(where: str, names: Mapping[str, Any], required: Sequence[str], 
 
 
 def refuse_unknown(where: str, names: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise RecordingError for the first name that is not known: a misspelt one would be lost in silence."""
+    """Raise RecordingError for the first name that is not known: a misspelt name would otherwise be ignored."""
     for name in names:
         if name not in known:
             near = get_close_matches(str(name), known, n=1)
@@ -124,7 +119,7 @@ def optional_number(where: str, row: Mapping[str, Any], name: str) -> float | No
 
 
 def check_order(where: str, moments: Mapping[str, float | None]) -> None:
-    """Raise RecordingError when a later moment (in the mapping's order) has an earlier time; None is passed over."""
+    """Raise RecordingError when the times, in the mapping's order, do not ascend; None is skipped."""
     before, earliest = "", -math.inf
     for name, time in moments.items():
         if time is None:
@@ -143,7 +138,7 @@ def chosen(group: str, name: str) -> dict[str, Any]:
 
 
 def named_like(group: str, said: str, option: str) -> str:
-    """The choice of conf/<group>/ whose letters and digits are those of `said`. Raises RecordingError that asks for `option`."""
+    """The choice of conf/<group>/ that has the letters and digits of `said`. Raises a RecordingError that asks for `option`."""
     for choice in _choices(group):
         if _letters(choice) == _letters(said):
             return choice

@@ -1,17 +1,14 @@
 """The form of LLMServingSim's `bench`: vLLM's own RequestStateStats of every request, in process (casys-kaist/LLMServingSim, MIT).
 
 A folder of requests.jsonl, meta.json (the engine's arguments; newer ones also what it resolved them to), config.json (the hardware) and
-timeseries.csv. Arrivals are on the wall clock, everything else on the engine's monotonic clock; `Clock` puts them on one.
+timeseries.csv. Its three clocks are put on one in servingsim_clock.py.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from results.record import EngineLimits, RequestRecord
@@ -27,6 +24,7 @@ from results.recordings.recording import (
     sha256,
     started,
 )
+from results.recordings.servingsim_clock import ClockOffset, Stamped, start_of_ticks
 from workloads.rows import Row, csv_rows, integer, number
 
 STAMPS = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
@@ -40,60 +38,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 IN_SCHEDULER = {"chunked_prefill": "enable_chunked_prefill", "async_scheduling": "async_scheduling"}
 IN_CACHE = {"block_size": "block_size", "prefix_caching": "enable_prefix_caching"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamped:
-    """One line as it is written. queued, scheduled, first_token, last_token: engine's clock; None where vLLM had set none (0.0)."""
-
-    line: int
-    request_id: int
-    arrival: float
-    input_tokens: int
-    output_tokens: int
-    queued: float | None
-    scheduled: float | None
-    first_token: float | None
-    last_token: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockOffset:
-    """The engine's monotonic clock against the wall clock of the arrivals; nobody recorded their difference.
-
-    A request is queued in the engine after it arrived, so monotonic - wall <= queued - arrival for every one of them. The smallest of
-    these is taken: the fastest request then spends 0 s between arrival and queue, and every latency from arrival is too short
-    by the same unknown time, that of the fastest request.
-    """
-
-    arrival: float  # of the first request, on the wall clock: the run's second 0
-    reference_arrival: float  # of the request with the smallest difference
-    reference_queued: float
-
-    @classmethod
-    def of(cls, path: Path, rows: Sequence[Stamped]) -> "ClockOffset":
-        """Raises RecordingError when no request was queued."""
-        queued = [(row.queued, row.arrival) for row in rows if row.queued is not None]
-        if not queued:
-            raise RecordingError(f"{path}: no request has a queued_ts, so the engine's clock cannot be set against the arrivals'")
-        stamp, arrival = min(queued, key=lambda pair: pair[0] - pair[1])
-        return cls(arrival=min(row.arrival for row in rows), reference_arrival=arrival, reference_queued=stamp)
-
-    def seconds(self, stamp: float | None) -> float | None:
-        """Seconds since the run's start of a moment on the engine's clock."""
-        return None if stamp is None else (stamp - self.reference_queued) + (self.reference_arrival - self.arrival)
-
-    def describe(self, last: float | None, finished_at: float | None) -> dict[str, Any]:
-        """For the run's provenance. last: seconds of the last token; finished_at: when the recorder was done, on the wall clock."""
-        at_most = None if last is None or finished_at is None else finished_at - self.arrival - last
-        return {
-            "arrivals": "wall clock",
-            "engine": "monotonic clock; the offset was not recorded",
-            "offset_s": self.reference_queued - self.reference_arrival,
-            "offset_is": "monotonic - wall = min(queued - arrival): the most it can be",
-            "latencies_too_short_by": "the same for every request: what the fastest one spent between arrival and queue",
-            "too_short_by_at_most_s": at_most,  # the last token came before the recorder was done
-        }
 
 
 def is_servingsim(folder: Path) -> bool:
@@ -155,7 +99,7 @@ def _rows(path: Path) -> Iterable[Stamped]:
         where = f"{path}:{line}"
         if fields["arrival_time"] is None:
             raise RecordingError(f"{where}: arrival_time is null: vLLM told nothing of this request; delete the line to import the others")
-        stamps = {name: optional_number(where, fields, name) or None for name in STAMPS}  # vLLM's 0.0: not yet
+        stamps = {name: optional_number(where, fields, name) or None for name in STAMPS}  # 0.0: vLLM had not set it yet
         check_order(where, stamps)
         digits = re.search(r"\d+$", str(fields["request_id"]))
         yield Stamped(
@@ -189,7 +133,9 @@ def _record(path: Path, row: Stamped, clock: ClockOffset) -> tuple[Row, RequestR
 def _limits(
     about: Path, meta: Mapping[str, Any], arguments: Mapping[str, Any], model: Mapping[str, Any]
 ) -> tuple[EngineLimits, dict[str, tuple[Any, str]]]:
-    """The engine's limits, and what of its settings is assumed: name to (value, why). Read back goes before asked, asked before assumed."""
+    """The engine's limits, and the settings that are assumed: name to (value, why). A value read back is preferred to one that was asked
+    for, and that to an assumed one.
+    """
     resolved = _sections(meta.get("resolved_config"))
     scheduler = resolved.get("scheduler_config", {})
     cache = resolved.get("cache_config", {}) | dict(meta.get("kv_cache") or {})
@@ -213,7 +159,7 @@ def _limits(
 
 
 def _account(meta: Mapping[str, Any], assumed: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    """vLLM's configuration as it was read back (where it was), with the scheduling that is assumed (Recording.assumed says what)."""
+    """vLLM's configuration: what was read back of it, and the scheduling that is assumed (Recording.assumed says what)."""
     account = _sections(meta.get("resolved_config"))
     scheduler = {IN_SCHEDULER[name]: value for name, (value, _) in assumed.items() if name in IN_SCHEDULER}
     return account | ({"scheduler_config": account.get("scheduler_config", {}) | scheduler} if scheduler else {})
@@ -225,7 +171,7 @@ def _sections(resolved: Any) -> dict[str, dict[str, Any]]:
 
 
 def _hardware(path: Path, choice: str | None) -> dict[str, Any]:
-    """The choice of conf/hardware named like that of config.json, with the memory and bandwidth that config.json gives."""
+    """The choice of conf/hardware that has the name in config.json, with the memory and bandwidth that config.json gives."""
     if choice is not None or not path.is_file():
         if choice is None:
             raise RecordingError(f"{path}: no such file, so nothing says what it ran on; give --hardware, a name from conf/hardware/")
@@ -249,7 +195,7 @@ def _telemetry(path: Path, rows: Sequence[Stamped], clock: ClockOffset) -> tuple
     if not cells:
         return None, "none recorded"
     ticks = pd.DataFrame([values for _, values in cells])
-    span = _start_of_ticks(ticks, rows)
+    span = start_of_ticks(ticks, rows)
     if span is None:
         return None, "left out: its prompt tokens per tick fit the requests' first tokens at no time, so nothing says when its ticks were"
     start = clock.seconds((span[0] + span[1]) / 2)
@@ -263,25 +209,3 @@ def _telemetry(path: Path, rows: Sequence[Stamped], clock: ClockOffset) -> tuple
         series["kv_cache_usage_perc"] = ticks["kv_cache_pct"] / 100
     frames = [pd.DataFrame({"time": start + ticks["t"], "name": name, "value": values}) for name, values in series.items()]
     return pd.concat(frames, ignore_index=True), words
-
-
-def _start_of_ticks(ticks: pd.DataFrame, rows: Sequence[Stamped]) -> tuple[float, float] | None:
-    """Between which two moments (engine's clock) the ticks' clock was 0; None when there is no such moment.
-
-    vLLM counts a prompt's tokens when its first token comes, so after each tick the sum of prompt tokens says which requests had theirs.
-    """
-    done = sorted((row.first_token, row.input_tokens) for row in rows if row.first_token is not None)
-    stamps, sums = [stamp for stamp, _ in done], list(accumulate(tokens for _, tokens in done))
-    length = ticks["t"].diff().median() if len(ticks) > 1 else 1.0
-    counted = (ticks["prompt_throughput"] * length).cumsum().round()
-    low, high = -np.inf, np.inf
-    for end, tokens in zip(ticks["t"], counted, strict=True):
-        if tokens == 0:
-            continue
-        place = int(np.searchsorted(sums, tokens))
-        if place == len(sums) or sums[place] != tokens:
-            return None
-        low = max(low, stamps[place] - end)
-        if place + 1 < len(stamps):
-            high = min(high, stamps[place + 1] - end)
-    return (float(low), float(high)) if -np.inf < low <= high < np.inf else None

@@ -1,4 +1,4 @@
-"""Which prompt blocks recorded requests share, from their prompts' token ids (what workloads.prompts does, the other way round)."""
+"""Which prompt blocks recorded requests share, found from their prompts' token ids (the inverse of workloads.prompts)."""
 
 import dataclasses
 from collections import Counter
@@ -38,7 +38,7 @@ def with_blocks(recording: Recording, prompts: Path) -> Recording:
 
 
 def shared_blocks(prompts: Sequence[Sequence[int]], size: int) -> list[tuple[int, ...]]:
-    """Of each prompt the ids of its leading whole blocks of `size` tokens that another prompt starts with as well; often ()."""
+    """For each prompt, the ids of its leading whole blocks of `size` tokens that another prompt starts with as well; often none."""
     ids: dict[tuple[int, tuple[int, ...]], int] = {}  # (id of the block before, its own tokens) to id: equal only after equal beginnings
     chains: list[list[int]] = []
     for prompt in prompts:
@@ -48,7 +48,8 @@ def shared_blocks(prompts: Sequence[Sequence[int]], size: int) -> list[tuple[int
             chain.append(ids.setdefault(key, len(ids)))
         chains.append(chain)
     uses = Counter(block for chain in chains for block in chain)
-    return [tuple(block for block in chain if uses[block] > 1) for chain in chains]  # once alone, alone to the end
+    # a block that no other prompt has is followed by none that another has
+    return [tuple(block for block in chain if uses[block] > 1) for chain in chains]
 
 
 def _tokens(where: str, value: Any) -> list[int]:

@@ -1,7 +1,6 @@
-"""Run folders on their way from one machine to another: one compressed tar a piece, and back into a folder of runs.
+"""Run folders on their way from one machine to another: each becomes one compressed tar, and is unpacked into a folder of runs.
 
-A measuring machine may give back a few files only, none of them large or deep: a run folder has seven. An archive appears whole or not
-at all.
+Some measuring machines give back only a few files, none of them large or in deep folders. An archive appears whole or not at all.
 """
 
 import filecmp
@@ -48,7 +47,7 @@ def extract(archive: Path, folder: Path) -> Path:
 def unpack_runs(archives: Iterable[Path], root: Path) -> list[Path]:
     """Put the runs of `archives` into root/<run_id>, times of single operations into root/operations/<id>; return the folders that are new.
 
-    Archives without either (of a capacity, a profile; empty ones) add nothing, what is there already is left as it is. Everything is
+    Archives without either (of a capacity, of a profile, empty) add nothing. What is there already is left as it is. Everything is
     read before it appears. Raises StoreError for a damaged one, or for another run of the same id.
     """
     new = []

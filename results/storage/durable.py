@@ -12,7 +12,7 @@ from results.storage.place import Address, Place
 
 @contextmanager
 def appearing(folder: Path, *, replace: bool) -> Iterator[Path]:
-    """A hidden folder beside `folder` that becomes it when the block ends well, and is gone when it does not."""
+    """A hidden folder, renamed to `folder` when the block ends well, and removed when it does not."""
     hidden = f".{folder.name}.{uuid.uuid4().hex[:8]}"
     scratch, old = folder.with_name(f"{hidden}.tmp"), folder.with_name(f"{hidden}.old")
     scratch.mkdir()

@@ -16,7 +16,7 @@ from typing import Any
 from pyarrow import fs
 
 SCHEME = "s3://"
-CONNECT, ANSWER, ATTEMPTS = 5.0, 30.0, 2  # s, s: an address that nobody answers at must be told soon
+CONNECT, ANSWER, ATTEMPTS = 5.0, 30.0, 2  # s, s: an address at which nobody answers must be reported soon
 
 
 class PlaceError(RuntimeError):
@@ -34,12 +34,12 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the address."""
         return PurePosixPath(self.key).name
 
     @property
     def parent(self) -> "Address":
-        """Without the last part."""
+        """The address without its last part."""
         return Address(str(PurePosixPath(self.key).parent))
 
     def __truediv__(self, name: str) -> "Address":
@@ -133,7 +133,7 @@ def storage() -> fs.S3FileSystem:
 
 
 def upload(folder: Path, address: Address, last: str) -> None:
-    """Put a folder's files at `address`, the file `last` last, so that whoever finds it finds all of them. Raises PlaceError."""
+    """Put a folder's files at `address`. The file `last` is written last, so that all are there once it is. Raises PlaceError."""
     (address / last).unlink(missing_ok=True)
     for path in sorted(folder.iterdir(), key=lambda p: (p.name == last, p.name)):
         (address / path.name).write_bytes(path.read_bytes())

@@ -62,7 +62,7 @@ def check_files(folder: Place, meta: Mapping[str, Any]) -> None:
 
 
 def tables_of(folder: Path, run: Run, records: RecordTable) -> dict[str, pa.Table]:
-    """All but the tokens."""
+    """All tables of a run but the tokens."""
     columns = {f.name: records.columns[f.name].combine_chunks() for f in COLUMNS}
     parts: dict[str, Mapping[str, Any]] = {"requests": columns | {"num_token_times": records.num_token_times}}
     if run.telemetry is not None:

@@ -150,7 +150,7 @@ def run_folders(root: Path) -> list[Path]: ...
 @overload
 def run_folders(root: Address) -> list[Address]: ...
 def run_folders(root: Place) -> list[Path] | list[Address]:
-    """The run folders in `root`, by name: every folder that is not hidden (half-written ones are), nor that of operation times.
+    """The run folders in `root`, by name: every folder but hidden ones (a half-written run is hidden) and that of operation times.
 
     [] when there is no such root.
     In object storage a half-written one lacks its run.json. Raises PlaceError when that cannot be reached.

@@ -1,13 +1,13 @@
 """AISimulate (NVIDIA, Apache-2.0), unedited, from PyPI: `aisimulate predict` replays vLLM's scheduler over times of single steps.
 
 What its time model can express: a step as prefill of k prompts (new tokens, cached tokens) plus decode of b sequences at their mean
-context, from tables that it interpolates; tables.py has the formula, and what it cannot. The shipped and matched tracks use the
-operation times that it ships (AIConfigurator's measurements) and the engine's own config.json; the calibrated one a database of our
-own, given to it by the environment variable that its runtime has for that. Its replay has no cost outside the steps. Every engine is
-replayed by its vLLM scheduler, SGLang too.
+context, from tables that it interpolates. tables.py has the formula, and what the formula cannot express. The shipped and matched tracks
+use the operation times that it ships (AIConfigurator's measurements) and the engine's own config.json. The calibrated track uses a database
+of our own, named by an environment variable of its runtime. Its replay has no cost outside the steps. Every engine, SGLang too, is
+replayed by its vLLM scheduler.
 
 Tracks. shipped: its own defaults (8,192 tokens and 256 sequences a step, blocks of 64 tokens, prefix caching on, KV cache by its memory
-model at 0.9 of the device). matched: the engine's limits; its memory model stays where the engine did not say its KV capacity.
+model at 0.9 of the device). matched: the engine's limits; where the engine did not say its KV capacity, that of the memory model.
 calibrated: matched, with the step times of the profile.
 
 Read `AISimulate.simulate` top to bottom. What goes in and comes out: files.py; the calibrated database: tables.py.
@@ -32,23 +32,23 @@ from workloads.trace import Trace
 
 RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
-LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page): prefixes are then shared by two tokens, and a request holds at most one more
+LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page size), so 2 stand for it: a request then holds at most one token more
 ARCHITECTURE_FAULTS = ("unsupported model", "Unsupported", "PerfDataNotAvailable", "does not support")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AISimulate:
-    """conf/simulator/aisimulate.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/aisimulate.yaml says more of each setting, and the constructor only checks them."""
 
-    prefix_caching: bool | None
-    frontend: Literal["none", "offset"]
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    devices: Mapping[str, Mapping[str, str]]
-    nearest: Mapping[str, str]
-    limit: float
-    environment: str = SYSTEM
+    prefix_caching: bool | None  # None: as the engine's; in the shipped track its own default
+    frontend: Literal["none", "offset"]  # whether the profile's cost per request outside the steps is added to what comes out
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd
+    devices: Mapping[str, Mapping[str, str]]  # name in conf/hardware to its own system and version of operation times
+    nearest: Mapping[str, str]  # system and version for any other hardware
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = SYSTEM  # name under .envs/
 
     def __post_init__(self) -> None:
         if self.frontend not in ("none", "offset"):
@@ -95,7 +95,7 @@ class AISimulate:
         )
 
     def tracks(self) -> tuple[Track, ...]:
-        """All three."""
+        """See Simulator."""
         return ("shipped", "matched", "calibrated")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
@@ -232,7 +232,7 @@ def longest(trace: Trace) -> int:
 
 
 def _calibration(tables: AISimulateTables, profile: Profile) -> dict[str, Any]:
-    """How well the tables give the profile's own points, those held out of the fit apart."""
+    """How well the tables give the profile's own points; points that were held out of the fit are counted separately."""
     points = profile.points()
     steps = points[points["kind"] != "frontend"].reset_index(drop=True)
     predicted = tables.step(steps)

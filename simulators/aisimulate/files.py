@@ -23,26 +23,21 @@ TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AISimulateScenario:
-    """What is to be simulated. Of the engine's limits, those that are None are left to AISimulate's own defaults.
+    """What is to be simulated. Limits that are None are left to AISimulate's own defaults."""
 
-    model: folder of a config.json. hardware, version: of the operation times. blocks: KV cache blocks of block_size tokens (None: as many
-    as its own memory model finds room for). max_model_len: None: the model's. pools: None: one instance for both prefill and decode.
-    kv_bytes: of one token, as it is handed from a prefill to a decode instance.
-    """
-
-    trace: Trace
-    model: Path
-    hardware: str
-    version: str
-    tensor_parallel: int
-    prefix_caching: bool
-    block_size: int | None = None
-    blocks: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    max_model_len: int | None = None
-    pools: Pools | None = None
-    kv_bytes: int = 0
+    trace: Trace  # the requests
+    model: Path  # folder of a config.json
+    hardware: str  # its name of the system that has the operation times
+    version: str  # of the engine with which those were measured
+    tensor_parallel: int  # devices of an instance
+    prefix_caching: bool  # whether shared prefixes are computed once
+    block_size: int | None = None  # tokens of a block of the KV cache
+    blocks: int | None = None  # of the KV cache; None: as many as its own memory model finds room for
+    max_num_seqs: int | None = None  # sequences in one step
+    max_num_batched_tokens: int | None = None  # tokens in one step
+    max_model_len: int | None = None  # tokens of one request; None: the model's
+    pools: Pools | None = None  # None: one instance for both prefill and decode
+    kv_bytes: int = 0  # of one token, as it is handed from a prefill to a decode instance
 
     def settings(self, trace: Path) -> dict[str, Any]:
         """Its configuration file's content."""

@@ -14,15 +14,15 @@ from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import interpreter
 from simulators.native.latency.shape import Shape
 
-FRAMEWORKS = ("vllm", "sglang")  # that it has tables of
+FRAMEWORKS = ("vllm", "sglang")  # engines that it has tables of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aic:
     """conf/calibration/aic.yaml says what each setting means. The engine's own profile, where there is one, is put aside.
 
-    What it cannot know: the front-end's cost (its profile has none), the clocks and the links of the very machine, other kernels than
-    those it timed, and what of the host's work is not hidden behind the device's (`overheads.step`).
+    What such a profile cannot know: the front-end's cost (it has none), the clocks and the links of the very machine, kernels that were not
+    timed, and the host's work that is not hidden behind the device's (`overheads.step`).
     """
 
     devices: Mapping[str, str]

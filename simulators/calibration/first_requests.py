@@ -1,8 +1,8 @@
 """`calibration=first_requests`: step times of a stated law, scaled so that our own simulator meets the run's first requests.
 
 For hardware of which nothing else is known. Three numbers are fitted to the TTFT and TPOT of the first N requests: a factor on the time
-of prompts, one on that of decode steps, and a fixed front-end cost. What it is fitted to must not be scored: the run's window has to
-begin after those requests (`python -m results import ... --last`, docs/importing.md), else it is refused.
+of prompts, one on that of decode steps, and a fixed front-end cost. The requests that it is fitted to must not be scored: a run whose
+window does not begin after them (`python -m results import ... --last`, docs/importing.md) is refused.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ LOWEST, HIGHEST = (0.1, 0.1, 0.0), (10.0, 10.0, 1.0)  # of the two factors and t
 START = (1.0, 1.0, 1e-3)
 UNITS = (1.0, 1.0, 1e-2)  # in which steps towards the best are measured
 STEPS = (0.05, 0.05, 0.05)  # relative, of the finite differences: several engine steps must change their order for a TTFT to move smoothly
-PASSES = 2  # the second one weighs TTFT and TPOT by the spreads that the first one left
-OUTLIER = 2.0  # spreads; from here on an error counts less than its square
+PASSES = 2  # rounds: the second weighs TTFT and TPOT by the spreads that the first has left
+OUTLIER = 2.0  # spreads; a larger error counts less than its square
 LEAST_SPREAD = 1e-6
 
 
@@ -147,7 +147,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingFit:
-    """What the three numbers are judged by: our own simulator on the requests up to the last early one's end."""
+    """Judges the three numbers: our own simulator serves the requests up to the end of the last early one."""
 
     scaling: Scaling
     trace: Trace
@@ -155,7 +155,7 @@ class ScalingFit:
     early: list[RequestRecord]
 
     def best(self, iterations: int) -> Floats:
-        """The three numbers of least squares of log(simulated / measured), outliers counting less.
+        """The three numbers with the least squares of log(simulated / measured); outliers count less.
 
         Each metric is weighed by its own spread: a TPOT is known to 2 %, where a TTFT hangs on which step a prompt just caught.
         """
@@ -192,7 +192,7 @@ class ScalingFit:
         return ttft, tpot
 
     def told(self, factors: Floats) -> Mapping[str, Any]:
-        """For the provenance: the numbers, and how far off they leave the requests that they were fitted to."""
+        """For the provenance: the numbers, and the errors that remain on the requests that they were fitted to."""
         ttft, tpot = self.ratios(factors)
         return {
             "fitted": {"prompt_factor": float(factors[0]), "decode_factor": float(factors[1]), "frontend_s": float(factors[2])},
@@ -209,7 +209,7 @@ def _decode_parts(base: Profile, seconds: StepSeconds) -> Floats:
 
 
 def _until(measured: Run, end: float) -> Trace:
-    """The requests as sent, up to second `end`: what the early ones can have met."""
+    """The requests as sent, up to second `end`: those that the early ones can have met in the engine."""
     trace = measured.trace_as_sent()
     return replace(trace, requests=tuple(r for r in trace if r.arrival <= end))
 

@@ -37,11 +37,11 @@ class Overheads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernels:
-    """What a table of single operations does not tell of a step's kernels. None: it is not known, and left out.
+    """What a table of single operations does not say about a step's kernels. None: unknown, and left out.
 
-    query_tile: FlashAttention 2 computes so many rows of queries of one head at once. Where a step holds a prompt's chunk, it has one
-    kernel for all, which takes a whole tile for the one row of a decode and reads its context anew for each query head; in a step of
-    decodes alone the heads that share a KV head are the rows of one tile (vllm-project/flash-attention csrc/flash_attn: kBlockM of
+    query_tile: FlashAttention 2 computes so many rows of queries of one head at once. A step with a prompt's chunk has one kernel for all
+    its sequences: it takes a whole tile for the single row of a decode, and reads the context anew for each query head. In a step of
+    decodes alone, the heads that share a KV head are the rows of one tile (vllm-project/flash-attention csrc/flash_attn: kBlockM of
     run_mha_fwd_splitkv_dispatch, seqlenq_ngroups_swapped of mha_varlen_fwd). FlashAttention 3 packs them in either case: None.
     l2, l2_bandwidth: bytes of the device's last cache, and bytes/s from it: a kernel reads there what the one before has just written.
     """
@@ -107,12 +107,15 @@ class Steps:
         }
 
     def product(self, m: int, n: int, k: int) -> float:
-        """s of (m, k) by (k, n). Wider than the table: as equal column blocks one after another (same bytes, same FLOPs)."""
+        """s of (m, k) by (k, n).
+
+        A product wider than the table is taken as equal column blocks, one after another (same bytes, same FLOPs).
+        """
         blocks = math.ceil(n / float(self.tables.gemm.axes["n"][-1]))
         return blocks * self.tables.gemm.at(m=m, n=n / blocks, k=k)
 
     def prompt_attention(self, new: int, cached: int) -> float:
-        """s of one layer's attention of a chunk: of the whole prompt so far, the share of its query-key pairs that the chunk computes.
+        """s of one layer's attention of a chunk: that of the whole prompt so far, times the share of its query-key pairs in the chunk.
 
         The tables have whole prompts only; AIConfigurator takes the same share.
         """
@@ -128,7 +131,7 @@ class Steps:
     def tiles_attention(self, batch: int, context: int, tile: int) -> float:
         """s of one layer's attention of the last `tile` tokens of each of `batch` prompts, on `context` tokens before them.
 
-        From a table of batches of whole prompts, by the share of query-key pairs; of a batch that it does not reach, in equal parts.
+        From a table of batches of whole prompts, by the share of query-key pairs. A batch larger than the table is taken in equal parts.
         """
         table, total = self.tables.prompt_attention, context + tile
         share = 1 - (context / total) ** 2
@@ -144,7 +147,7 @@ class Steps:
         return sum(self.overheads.kernel + self.moving(self.shape.dtype_bytes * tokens * elements) for elements in (norm, norm, gate))
 
     def moving(self, moved: float) -> float:
-        """s of reading and writing so many bytes: what fits the last cache goes there, the rest to memory."""
+        """s of reading and writing so many bytes: those that fit the device's last cache go there, the others to memory."""
         memory, kernels = self.memory_bandwidth * self.overheads.bandwidth, self.kernels
         if not kernels.l2 or not kernels.l2_bandwidth:
             return moved / memory
@@ -153,6 +156,6 @@ class Steps:
 
 
 def _whole(grid: TableGrid, size: int) -> float:
-    """s of a message; one beyond the table's largest goes in equal parts one after another."""
+    """s of a message; one larger than the table's largest goes in equal parts, one after another."""
     parts = math.ceil(size / float(grid.axes["message_size"][-1]))
     return parts * grid.at(message_size=size / parts)

@@ -1,4 +1,4 @@
-"""Which steps a composed profile has, and the Profile made of them: every source of step times that are not measured goes through here."""
+"""The Profile made of step times that were not measured, and which steps it has: every such source goes through here."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ class Point:
 def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None, bends: Iterable[int] = ()) -> Iterator[Point]:
     """Steps of at most `tokens` tokens and `sequences` sequences, each of at most `longest` tokens, all in `kv_tokens` of KV cache.
 
-    bends: prompts of so many tokens, too, with nothing cached.
+    bends: numbers of tokens; prompts of each, with nothing cached, are added.
     """
     room = float("inf") if kv_tokens is None else kv_tokens
     prompts = {n: False for n in (*PROMPTS, tokens) if n <= tokens} | {n: True for n in HELD_OUT_PROMPTS if n < tokens}

@@ -1,4 +1,4 @@
-"""The seam: a measured run, and the profile of its engine where there is one, in; the profile to calibrate every simulator from out."""
+"""What a source of calibration is: it takes a measured run and its engine's profile (if any), and gives the profile for all simulators."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -8,7 +8,7 @@ from results.record import Run
 
 
 class Calibration(Protocol):
-    """One narrow seam. Hydra's conf/calibration/*.yaml name the classes."""
+    """A source of step times. The files conf/calibration/*.yaml name the classes."""
 
     @property
     def source(self) -> str:

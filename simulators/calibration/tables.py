@@ -1,7 +1,7 @@
 """The measured operation times of aiconfigurator-core (PyPI, Apache-2.0): Parquet tables read from its package, nothing of its code run.
 
 Where: aiconfigurator_core/systems/data/<device>/{gemm,attention,comm}/<framework>/<version>/*_perf.parquet. Latencies are in ms; message
-sizes are in 16-bit elements (NCCL's all-reduce over 8 H200 gives 460 GB/s of bus bandwidth then, as it should; half of it were they bytes).
+sizes are in 16-bit elements (NCCL's all-reduce over 8 H200 then gives 460 GB/s of bus bandwidth, as it should; as bytes it would be half).
 Between the points of a table times are interpolated linearly in the logarithms of all axes and of the time (exact for power laws, and a
 straight line in the plot that people look at). Outside of it there is no answer: OutsideTables.
 """
@@ -78,20 +78,16 @@ def _say(point: Mapping[str, float]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationTables:
-    """All tables of one device for one framework.
+    """All tables of one device for one framework."""
 
-    root: the folder of its data. version: of the engine; a table measured with it is taken, else the newest one. GPUs: of the collectives.
-    all_reduce: its kernel source ends so ('graph': in a captured CUDA graph).
-    """
-
-    root: Path
-    framework: str
-    version: str | None
-    heads: int
-    kv_heads: int
-    head_dim: int
-    gpus: int
-    all_reduce: str
+    root: Path  # the folder of the device's data
+    framework: str  # the engine that they were measured with
+    version: str | None  # of the engine; a table measured with it is taken, else the newest one
+    heads: int  # query heads on one device
+    kv_heads: int  # KV heads on one device
+    head_dim: int  # elements of a head
+    gpus: int  # of the collectives
+    all_reduce: str  # what its kernel source ends with ('graph': in a captured CUDA graph)
 
     @cached_property
     def gemm(self) -> TableGrid:
@@ -138,7 +134,7 @@ class OperationTables:
     def _read(
         self, family: str, file: str, *, need: Mapping[str, object] | None = None, framework: str | None = None
     ) -> tuple[pd.DataFrame, str]:
-        """The rows of the first version that has some as needed, and the table's name. Raises NotAvailable when there are none."""
+        """The rows that are needed, of the first version that has such rows, and the table's name. Raises NotAvailable when none has."""
         need, framework = need or {}, framework or self.framework
         folder = self.root / family / framework
         found = sorted(folder.glob(f"*/{file}.parquet"), key=lambda path: (path.parent.name == self.version, _order(path.parent.name)))

@@ -5,7 +5,7 @@ tokens + c * sequences, with two sets of coefficients for few and for many seque
 shape, chunks of a prompt (its driver has them, but the decodes beside a chunk cost nothing there; not used), steps with both prompts and
 decodes (they run one after the other, prompts first), prefix caching, any cost outside the steps.
 
-Read `DistServeSim.simulate` top to bottom. What goes in: times.py; what runs: driver.py.
+Read `DistServeSim.simulate` top to bottom. What goes in: times.py; what runs: driver.py; what comes out: records.py.
 """
 
 import json
@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 
 from results.profile import Profile
-from results.record import RequestRecord, Run, Track
+from results.record import Run, Track
+from simulators.distserve.records import count_cut, count_outside, to_records
 from simulators.distserve.times import fit_times
 from simulators.errors import SimulatorError
 from simulators.foreign.checkout import Repository, importing
 from simulators.foreign.program import (
     Usage,
-    check_finite,
-    check_rows,
     clean_environment,
     describe_log,
     foreign_run,
@@ -35,7 +34,6 @@ from simulators.foreign.step_points import fit, residuals, whole_points, wild
 from simulators.foreign.step_times import StepTimes
 from simulators.inputs import (
     Pools,
-    answered,
     handed_over,
     known_limits,
     kv_shape,
@@ -43,47 +41,46 @@ from simulators.inputs import (
     mean_decode_context,
     needed_profile,
     sent_trace,
-    tokens_per_request,
     transfer_rate,
 )
 from simulators.simulator import Coverage
-from workloads.trace import Request, Trace
+from workloads.trace import Trace
 
 NAME = "distserve_sim"
 DRIVER = Path(__file__).with_name("driver.py")
-SLOT = "facebook/opt-13b"  # it knows three models by name only; the engine's times take this one's place in its table
+SLOT = "facebook/opt-13b"  # it takes models by name only, and knows three; the engine's times replace those of this one
 SHIPPED = {"facebook/opt-13b": (1, 2, 4), "facebook/opt-66b": (2, 3, 4, 8)}  # its models and tensor parallelisms
 CANNOT_EXPRESS = "chunks on cached tokens, and mixed steps but as two, one after the other"
-DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; a request with more runs it for ever
+DECODE_TOKENS = 50_000  # cached tokens of one decode step, hard-coded; with a request of more it never ends
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistServeScenario:
-    """What is to be simulated. worker: settings of its workers, none for its own. table: step times in its format, None for its own."""
+    """What is to be simulated."""
 
-    trace: Trace
-    model: str
-    tensor_parallel: int
-    worker: dict[str, int | float]
-    table: dict[str, Any] | None = None
-    times: StepTimes | None = None
-    pools: Pools | None = None
+    trace: Trace  # the requests
+    model: str  # its name in the table of step times
+    tensor_parallel: int  # devices of an instance
+    worker: dict[str, int | float]  # settings of its workers; empty: its own
+    table: dict[str, Any] | None = None  # step times in its format; None: its own
+    times: StepTimes | None = None  # the engine's step times, from which the table was made; None: its own
+    pools: Pools | None = None  # None: one instance for both prefill and decode
     transfer: float = 0.0  # s that a prompt token's KV cache takes to the decode instance
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistServeSim:
-    """conf/simulator/distserve_sim.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/distserve_sim.yaml says more of each setting, and the constructor only checks them."""
 
-    repository: str
-    commit: str
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    shipped_model: str
-    shipped_tensor_parallel: int
-    limit: float
-    environment: str = NAME
+    repository: str  # a git address, a clone or a bare repository
+    commit: str  # what is fetched from it, all 40 digits
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd; it cannot share decodes out among more than one
+    shipped_model: str  # its own profile that comes nearest, for the shipped and matched tracks
+    shipped_tensor_parallel: int  # devices of that profile
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = NAME  # name under .envs/
 
     coverage: ClassVar[Coverage] = Coverage(
         chunked_prefill="no",
@@ -130,7 +127,7 @@ class DistServeSim:
         return labelled(NAME, self.topology)
 
     def tracks(self) -> tuple[Track, ...]:
-        """All three."""
+        """See Simulator."""
         return ("shipped", "matched", "calibrated")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
@@ -190,9 +187,9 @@ class DistServeSim:
         kv_tokens, sequences, budget = known_limits(self.system, measured, ("kv_tokens", "max_num_seqs", "max_num_batched_tokens"))
         worker: dict[str, int | float] = {
             "prefill_max_batch_size": sequences,
-            "prefill_max_tokens": max(budget, longest),  # it cuts no prompt, and one that fits no step waits for ever
-            "decode_max_tokens": sequences,  # so called, it bounds the number of sequences
-            # so called, it bounds the cached tokens beyond which no prompt starts; it has no bound on the requests that are let in
+            "prefill_max_tokens": max(budget, longest),  # it does not chunk prompts, and a prompt that fits no step waits for ever
+            "decode_max_tokens": sequences,  # bounds the number of sequences, in spite of its name
+            # in spite of its name, cached tokens beyond which no prompt starts; nothing bounds the requests that are let in
             "decode_max_batch_size": min(kv_tokens, round(sequences * mean_decode_context(trace))),
             "decode_back_pressure": 1.0,  # the share of it
         }
@@ -209,7 +206,7 @@ class DistServeSim:
         return replace(matched, model=SLOT, tensor_parallel=measured.limits.tensor_parallel, table=table, times=times)
 
     def _pools(self, measured: Run | None) -> Pools | None:
-        """measured: None for its own transfer, which takes no time."""
+        """The instances of each kind. measured: None for its own transfer, which takes no time."""
         if self.topology == "colocated":
             return None
         rate = transfer_rate(self.system, measured) if measured else None
@@ -242,7 +239,7 @@ class DistServeSim:
 
 
 def refuse_too_long(trace: Trace) -> None:
-    """Raise SimulatorError naming a request with more cached tokens than fit a decode step: it would run for ever."""
+    """Raise SimulatorError naming a request with more cached tokens than fit a decode step: the simulation would never end."""
     for request in trace:
         cached = request.input_tokens + request.output_tokens - 1
         if request.output_tokens > 1 and cached > DECODE_TOKENS:
@@ -250,42 +247,3 @@ def refuse_too_long(trace: Trace) -> None:
                 f"distserve_sim: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens does not fit into "
                 f"the {DECODE_TOKENS:,} tokens of a decode step, which are hard-coded; leave it out"
             )
-
-
-def to_records(requests: tuple[Request, ...], out: Any, log: Path, *, unseen: int) -> list[RequestRecord]:
-    """One record per request. unseen: how many of its first tokens no client sees (`handed_over`).
-
-    Raises SimulatorError when rows or tokens are missing, or time runs backwards.
-    """
-    places, scheduling = out["request"], out["scheduled"].tolist()
-    per_request = tokens_per_request(places, out["time"], len(requests))
-    check_rows("distserve_sim", [r.request_id for r in requests], [requests[place].request_id for place in np.unique(places).tolist()], log)
-    records = []
-    for request, tokens, scheduled in zip(requests, per_request, scheduling, strict=True):
-        check_finite("distserve_sim", request.request_id, {"scheduled": scheduled, "finished": tokens[-1]}, log)
-        if len(tokens) != request.output_tokens or not request.arrival - 1e-9 <= scheduled <= tokens[0]:
-            raise SimulatorError(
-                f"distserve_sim: request {request.request_id}, sent at {request.arrival} s, was scheduled at {scheduled} s and got "
-                f"{len(tokens)} of its {request.output_tokens} tokens, from {tokens[0]} s on; {describe_log(log)}"
-            )
-        records.append(answered(request, scheduled=max(request.arrival, scheduled), token_times=tokens[unseen:]))
-    return records
-
-
-def count_outside(times: StepTimes, out: Any) -> int:
-    """Steps whose composition the profile did not measure: more tokens, sequences or context than any of its points."""
-    steps = zip(out["prompt_tokens"].tolist(), out["decodes"].tolist(), out["context"].tolist(), strict=True)
-    return sum(
-        times.outside(tokens=int(prompt), prefill_context=0, batch=int(decodes), context=context / decodes if decodes else 0.0)
-        for prompt, decodes, context in steps
-    )
-
-
-def count_cut(records: list[RequestRecord], out: Any, most: int) -> int:
-    """Decode steps that left running requests out although there was room for more sequences: cut at the hard-coded 50,000 tokens."""
-    first = np.sort([r.first_token for r in records if r.output_tokens != 1])
-    finished = np.sort([r.finished for r in records if r.output_tokens != 1])
-    decoding = out["decodes"] > 0
-    start, decodes = out["start"][decoding] + 1e-9, out["decodes"][decoding]
-    running = np.searchsorted(first, start) - np.searchsorted(finished, start)
-    return int((decodes < np.minimum(running, most)).sum())

@@ -8,7 +8,7 @@ token's KV cache takes from one to the other); requests (columns arrival in s, p
 context}); out (folder). Writes out/tokens.npz: request, time (s) of every token; scheduled (s) of every request; and for every step its
 start (s), seconds, prompt_tokens, decodes, context (cached tokens of all decodes). Writes out/report.json: predicted (s per probe), worker,
 simulate_s (of the replay).
-Nothing of it is edited or replaced but the table.
+Nothing of the simulator is edited or replaced but the table.
 """
 
 import json
@@ -97,7 +97,7 @@ def replay(job: Mapping[str, Any], config: Any) -> tuple[Any, list[Any]]:
     asked = job["requests"]
     requests = []
     for index, (arrival, prompt, output) in enumerate(zip(asked["arrival"], asked["prompt"], asked["output"], strict=True)):
-        # prefill gives the first token, and as many decode steps follow as it is asked for
+        # prefill gives the first token, then come as many decode steps as the output length that it is given
         request = Request(env=env, req_id=index, prefill_length=prompt, output_lens=output - 1)
         env.process(put_request_at_time(env, cluster.scheduler, arrival * MS, request))
         requests.append(request)
@@ -127,7 +127,7 @@ def steps_of(worker: Any) -> list[tuple[float, float, int, int, int]]:
 
 
 def predict(worker: Any, probe: Mapping[str, float]) -> float:
-    """Seconds that it gives the prompt (if any) and the decodes (if any), one step after the other: it has no mixed steps."""
+    """Seconds that the simulator predicts for the prompt (if any) and the decodes (if any), in two steps: it has no mixed steps."""
     new, batch, context = int(probe["new_tokens"]), int(probe["batch"]), int(probe["context"])
     kind: dict[str, Any] = {"model_type": worker.model_type, "engine_type": worker.engine_type}
     total = 0.0

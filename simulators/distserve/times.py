@@ -3,8 +3,9 @@
     prefill = a + b * sum(prompt tokens) + c * sum(prompt tokens^2)
     decode  = a + b * sum(cached tokens + 1) + c * sequences, one set of a, b, c below a number of sequences and one from it on
 
-in ms, to which it adds 1 ms a prefill step (`PIPELINE_MS`) and 2 ms + 0.0001 ms per token a step (`RAY_MS`): constants of its own, which
-an engine's measured steps hold already. `table` takes them off, so that what it computes in the end is the fit.
+in ms. The simulator adds constants of its own to them: 1 ms a prefill step (`PIPELINE_MS`), and 2 ms + 0.0001 ms per token a step
+(`RAY_MS`). An engine's measured steps include such costs already. So `table` takes the constants off, and what the simulator computes is
+the fit.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from simulators.foreign.step_times import StepTimes
 PIPELINE_MS = 1.0  # a prefill step, per pipeline stage
 RAY_MS, RAY_TOKEN_MS = 2.0, 1e-4  # a step, and per prompt token (prefill) or cached token (decode) in it
 ONE_REGIME = 95  # sequences: its own threshold, of no effect where both sets are the same
-LEAST_POINTS, LEAST_BATCHES = 4, 2  # that a regime needs
-SPLIT_GAIN = 0.5  # of the error that two regimes must leave at most of what one leaves; noise alone makes two fit a bit better
+LEAST_POINTS, LEAST_BATCHES = 4, 2  # points that a regime needs
+SPLIT_GAIN = 0.5  # share of one regime's error that two may leave at most; noise alone makes two fit a bit better
 SECONDS_TO_MS = 1e3
 
 

@@ -1,4 +1,4 @@
-"""Native: our own simulator as the bench knows it. Read `simulate`; `serve.py` has the simulation itself."""
+"""Native: our own simulator as the bench sees it. Read `simulate`; `serve.py` has the simulation itself."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ NAME = "native"
 
 @dataclass(frozen=True, kw_only=True)
 class Native(Predictor):
-    """The predictor in its tracks, and on a measured run.
+    """The predictor, run on a measured run in four tracks. An arrangement of several engines gives each of them the engine's limits.
 
-    shipped: step times from the roofline, limits from the model and the device alone. matched: the roofline, and the engine's own limits.
-    calibrated: step times and front-end cost from the engine's profile, and its limits. An arrangement of
-    several engines gives each the measured limits, and is a system of its own.
+    shipped: step times from the roofline, limits from the model and the device alone.
+    matched: step times from the roofline, the engine's own limits.
+    calibrated: step times and front-end cost from the engine's profile, the engine's own limits.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
     """
 
@@ -48,7 +48,7 @@ class Native(Predictor):
 
     @property
     def system(self) -> str:
-        """Its name in the database: an arrangement of several engines is scored apart from the lone one."""
+        """Its name in the database: an arrangement of several engines is scored as a system of its own."""
         if self.arrangement.instances == 1:
             return NAME
         return labelled(NAME, "pd") if self.arrangement.kind == "distserve" else f"{NAME}_{self.arrangement.kind}"
@@ -85,7 +85,7 @@ class Native(Predictor):
         )
 
     def step_times(self, measured: Run, profile: Profile | None, track: Track, limits: Limits) -> tuple[Profile | None, dict[str, Any]]:
-        """The profile that the track takes (None: it computes step times from sizes), and what the run's own steps say, JSON-able.
+        """The profile that the track takes (None: it computes step times from sizes), and what the run's own steps say about it, JSON-able.
 
         Raises NotAvailable where a profile is needed and there is none.
         """

@@ -14,7 +14,7 @@ LIVELOCK = 100_000  # steps in which nobody gets a token: far more than the chun
 
 
 class Step(NamedTuple):
-    """A step as it was scheduled. Times in seconds: when the scheduler decided it, when the device began and when it will have ended."""
+    """A step as it was scheduled. Times in s: when the scheduler decided it, when the device begins it, and when it ends."""
 
     batch: Batch
     scheduled: float
@@ -24,21 +24,18 @@ class Step(NamedTuple):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class EngineModel:
-    """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`.
+    """A scheduler and the device that computes its steps, in two moves that a clock calls: `begin`, and `end` at the time `awaited`."""
 
-    in_flight: as of `run`. slowdown: factor on its steps (1: none). where: for an error, which of several engines it is. awaited: when the
-    oldest step under way ends, s; None: there is none.
-    """
-
-    scheduler: Scheduler
-    step_time: StepTime
-    in_flight: int = 1
-    slowdown: float = 1.0
-    where: str = ""
-    awaited: float | None = None
+    scheduler: Scheduler  # decides what the next step computes
+    step_time: StepTime  # how long the device takes for it
+    in_flight: int = 1  # steps scheduled before the first of them must have ended, as of `run`
+    slowdown: float = 1.0  # factor on its steps; 1: none
+    where: str = ""  # which of several engines it is, for an error
+    awaited: float | None = None  # s; when the oldest step under way ends; None: none is under way
+    # steps that are scheduled and have not ended, each with its end, s
     _under_way: deque[tuple[Batch, float]] = field(default_factory=deque)
-    _device_free: float = 0.0
-    _fruitless: int = 0
+    _device_free: float = 0.0  # s; when the device has computed all of them
+    _fruitless: int = 0  # steps in a row that give no sequence a token
 
     def begin(self, now: float) -> Iterator[Step]:
         """Schedule as many steps as may be under way, yielding each that computes or preempts something. Exhaust it."""
@@ -55,12 +52,12 @@ class EngineModel:
                 yield Step(batch, now, start, self._device_free)
             elif not self._under_way:
                 self.scheduler.finish(batch, now)
-                break  # nothing fits now
+                break  # nothing can be computed now
             self._under_way.append((batch, end))
         self.awaited = max(now, self._under_way[0][1]) if self._under_way else None
 
     def end(self) -> Batch:
-        """The oldest step under way has ended: hand its tokens back, and say which step it was."""
+        """The oldest step under way has ended: hand its tokens back; returns the step."""
         assert self.awaited is not None
         batch, _ = self._under_way.popleft()
         self.scheduler.finish(batch, self.awaited)
@@ -77,9 +74,9 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
     """Serve the sequences (in order of arrival), yielding each step that computes or preempts something, in the order of scheduling.
 
     in_flight: steps scheduled before the first of them must have ended. 1: schedule, run, hand back, and again. 2: the next step is
-    scheduled while one runs, so the device never waits for the scheduler, and who arrives meanwhile is one step later.
-    Sequences get their times while this runs: exhaust it. Raises SimulatorError when nothing goes on though sequences are unfinished
-    (some limits let requests preempt each other for ever, in vLLM too).
+    scheduled while one runs, so the device never waits for the scheduler, and a request that arrives meanwhile begins one step later.
+    Sequences get their times while this runs: exhaust it. Raises SimulatorError when unfinished sequences make no progress (some limits let
+    requests preempt each other for ever, in vLLM too).
     """
     engine = EngineModel(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
     arriving = iter(sequences)

@@ -1,6 +1,6 @@
-"""Predictor: our own simulator by itself. Limits, step times and a front-end from what is known of an engine, and a trace served on it.
+"""Predictor: our own simulator by itself. It makes limits, step times and a front-end of what is known of an engine, and serves a trace.
 
-Read `predict`; `serve.py` has the simulation itself. `adapter.py` puts it into the bench, `planning/` asks it what would be.
+Read `predict`; `serve.py` has the simulation itself. `adapter.py` runs it in the bench, `planning/` for a planner.
 """
 
 import dataclasses
@@ -135,7 +135,7 @@ class Prediction:
 
 
 def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:
-    """What Measured must know of the engine behind a profile."""
+    """What MeasuredStepTime must know of the engine behind a profile."""
     apart = policy == "sglang" and not limits.sglang.mixed_chunk
     return {"apart": apart, "recomputed": limits.sglang.recomputes_prefixes}
 

@@ -1,4 +1,4 @@
-"""From what an engine said of itself (or from sizes alone) to Limits without a gap."""
+"""The Limits of an engine, complete: from what it said of itself, or from sizes alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from simulators.native.latency.shape import Shape
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_options import SglangOptions
 
-NULL_BLOCKS = 1  # vLLM counts a block that no request can hold
+NULL_BLOCKS = 1  # vLLM counts one block that no request can hold
 SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/engines/sglang.py)
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 
@@ -69,8 +69,9 @@ class Defaults:
 def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limits:
     """The limits that an engine resolved its configuration to. Raises NotAvailable naming what it did not say.
 
-    config: of the run. What EngineLimits has no field for is taken from the engine's own account of its scheduler where that is in there,
-    else it is as vLLM has it by default. whose: for the error. An order of SGLang's queue that is not modelled is not available either.
+    config: of the run. Limits that EngineLimits has no field for are taken from the engine's own account of its scheduler, which may be in
+    `config`; otherwise they are vLLM's defaults. whose: for the error. Raises NotAvailable, too, when SGLang orders its queue in a way that
+    is not modelled.
     """
     missing = [name for name in NEEDED if getattr(said, name) is None]
     if missing:
@@ -96,7 +97,7 @@ def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limi
 
 
 def _sglang_limits(said: EngineLimits, server: Mapping[str, Any], whose: str) -> Limits:
-    """SGLang's, from its /server_info: its own names, resolved."""
+    """The limits of an SGLang, from its /server_info."""
     order = server.get("schedule_policy") or "fcfs"
     if order != "fcfs":
         raise NotAvailable(f"native: the engine of {whose} orders its queue by {order}; only fcfs is modelled")
@@ -121,7 +122,7 @@ def _sglang_limits(said: EngineLimits, server: Mapping[str, Any], whose: str) ->
 
 
 def told(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """What the engine's server told under these names (vLLM: its vllm_config, SGLang: its server_info); {} when it did not."""
+    """What the engine's server said under these names (vLLM: vllm_config, SGLang: server_info); {} when it said nothing."""
     found: Any = config
     for key in ("engine", "details", *path):
         found = found.get(key) if isinstance(found, Mapping) else None

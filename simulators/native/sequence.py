@@ -9,44 +9,33 @@ from typing import Any
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One request inside the engine. Counts are tokens; times are seconds since the trace's start.
+    """One request inside the engine. Counts are tokens; times are seconds since the trace's start."""
 
-    index: its place in the trace. arrival: when it reaches the scheduler. prompt, output: tokens asked for. priority: lower goes first.
-    shared_keys: the prefix-cache key of each full engine block that other prompts may share, from the first; own_key + i is the key of
-    block i after those (None: nothing is cached under a key).
+    index: int  # its place in the trace
+    arrival: float  # when it reaches the scheduler
+    prompt: int  # tokens asked for
+    output: int  # tokens asked for
+    priority: int = 0  # lower goes first
+    shared_keys: Many[int] = ()  # prefix-cache key of each full block that other prompts may share, from the first
+    own_key: int | None = None  # own_key + i is the key of block i after those; None: nothing is cached under a key
 
-    total: tokens known so far, prompt and generated. computed: of these and the promised ones, how many have their KV in the cache or in
-    a step under way. promised: tokens that steps under way will generate. end: total when it is complete. last: the step it was last
-    part of. blocks: its KV blocks; room: tokens that these hold; named: how many of them have been entered in the prefix cache;
-    next_name: computed tokens at which the next one may be. received: known tokens whose KV comes from another engine, so that its
-    first step here needs not compute them. held: its blocks stay when it is complete, until somebody has fetched them.
-    """
+    total: int = 0  # known so far, prompt and generated
+    computed: int = 0  # of these and the promised ones, those whose KV is in the cache or in a step under way
+    promised: int = 0  # that steps under way will generate
+    end: int = 0  # total when it is complete
+    blocks: list[int] = field(default_factory=list)  # its KV blocks
+    room: int = 0  # that its blocks hold
+    named: int = 0  # how many of its blocks have been entered in the prefix cache
+    next_name: int = 0  # computed at which the next block may be entered
+    running: bool = False  # whether it has been admitted, and is neither preempted nor complete
+    last: Batch | None = None  # the step that it was last part of
+    preemptions: int = 0  # how often it was preempted
+    received: int = 0  # known ones whose KV comes from another engine, so that its first step here needs not compute them
+    held: bool = False  # its blocks stay when it is complete, until somebody has fetched them
 
-    index: int
-    arrival: float
-    prompt: int
-    output: int
-    priority: int = 0
-    shared_keys: Many[int] = ()
-    own_key: int | None = None
-
-    total: int = 0
-    computed: int = 0
-    promised: int = 0
-    end: int = 0
-    blocks: list[int] = field(default_factory=list)
-    room: int = 0
-    named: int = 0
-    next_name: int = 0
-    running: bool = False
-    last: Batch | None = None
-    preemptions: int = 0
-    received: int = 0
-    held: bool = False
-
-    scheduled: float | None = None
-    cached: int | None = None
-    token_times: list[float] = field(default_factory=list)
+    scheduled: float | None = None  # when the first step that it was part of began
+    cached: int | None = None  # found in the prefix cache when it was first admitted
+    token_times: list[float] = field(default_factory=list)  # when each generated token was handed back
 
     def __post_init__(self) -> None:
         self.total = self.prompt
@@ -62,28 +51,21 @@ class Sequence:
 
 @dataclass(slots=True)
 class Batch:
-    """One step: which sequences compute how many new tokens, and in sum what the device has to do.
+    """One step: which sequences compute how many new tokens, and in sum what the device has to do."""
 
-    sequences, tokens: who is scheduled, and its new tokens, in the scheduler's order. samplers: those that generate a token when the
-    step ends. admitted: (sequence, tokens found in the prefix cache) of those that left the waiting queue. preempted: in their order.
-
-    prefill_tokens: new tokens of chunks (anything but one token on top of a context). prefill_context: tokens already cached under those
-    chunks. prefill_pairs: query-key pairs of their causal attention. decodes: sequences that compute one token on top of a context;
-    decode_context: the sum of those contexts, the new token left out. swapped: tokens whose KV goes to or comes from host memory.
-    """
-
-    sequences: list[Sequence] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    samplers: list[Sequence] = field(default_factory=list)
+    sequences: list[Sequence] = field(default_factory=list)  # who is scheduled, in the scheduler's order
+    tokens: list[int] = field(default_factory=list)  # new ones of each of these
+    samplers: list[Sequence] = field(default_factory=list)  # those that generate a token when the step ends
+    # those that left the waiting queue, with the tokens found in the prefix cache
     admitted: list[tuple[Sequence, int]] = field(default_factory=list)
-    preempted: list[Sequence] = field(default_factory=list)
-    prefill_tokens: int = 0
-    prefill_context: int = 0
-    prefill_pairs: float = 0.0
-    decodes: int = 0
-    decode_context: int = 0
-    swapped: int = 0
-    done: bool = False
+    preempted: list[Sequence] = field(default_factory=list)  # those that had to give way, in their order
+    prefill_tokens: int = 0  # new tokens of chunks (anything but one token on top of a context)
+    prefill_context: int = 0  # tokens that were cached already under those chunks
+    prefill_pairs: float = 0.0  # query-key pairs of their causal attention
+    decodes: int = 0  # sequences that compute one token on top of a context
+    decode_context: int = 0  # sum of those contexts, the new token left out
+    swapped: int = 0  # tokens whose KV goes to or comes from host memory
+    done: bool = False  # whether it has ended
 
     @property
     def new_tokens(self) -> int:

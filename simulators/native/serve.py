@@ -16,7 +16,7 @@ from simulators.native.served import Frontend, Served
 from workloads.columns import columns_of
 from workloads.trace import Request, Trace
 
-COMPILED_FROM = 20_000  # output tokens of a trace: the readable engine takes about as long for them as loading the compiled one
+COMPILED_FROM = 20_000  # output tokens of a trace; for so many the readable engine takes about as long as loading the compiled one does
 
 
 def serve(
@@ -31,7 +31,7 @@ def serve(
 ) -> Served:
     """Simulate the trace on one engine. Requests that the engine would turn away get a record with the reason as its error.
 
-    engine: the compiled one (fast/) gives the same to the last bit; any: that one for all but small traces, where it has what is asked for.
+    engine: 'compiled' (fast/) gives the same to the last bit; 'any' takes it for all but small traces, where it has what is asked for.
     token_times: whether records have them.
     Deterministic: the same input gives the same records, bit for bit. Raises SimulatorError, ValueError for what `compiled` cannot serve.
     """
@@ -67,7 +67,7 @@ def _serve_readable(trace: Trace, limits: Limits, step_time: StepTime, frontend:
 
 
 class Queue:
-    """A trace at an engine's door. accepted: the sequences that it serves, in the order in which they reach the scheduler."""
+    """A trace's requests before an engine. accepted: the sequences that it serves, in the order in which they reach the scheduler."""
 
     def __init__(self, trace: Trace, limits: Limits, frontend: Frontend) -> None:
         self._trace, self._frontend = trace, frontend
@@ -83,7 +83,7 @@ class Queue:
         return sum(s.preemptions for s in self._sequences)
 
     def records(self) -> tuple[RequestRecord, ...]:
-        """One per request of the trace, in its order; of served sequences, when they have been."""
+        """One per request of the trace, in its order. Ask when all accepted sequences have been served."""
         after = self._frontend.after
         return tuple(_record(r, s, after, self._refusals.get(s.index)) for r, s in zip(self._trace, self._sequences, strict=True))
 

@@ -1,4 +1,4 @@
-"""What stands before and after an engine: the front-end that a request passes, and what came of a trace."""
+"""What surrounds an engine: the front-end that a request passes before and after it, and the result of serving a trace."""
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
-    """Seconds that a request spends outside the steps: before it reaches the scheduler (fixed, and per prompt token), and after each
-    step until the client reads the token.
+    """Seconds that a request spends outside the steps.
+
+    before, before_per_token: until it reaches the scheduler, fixed and per prompt token. after: from the end of each step until the client
+    reads the token.
     """
 
     before: float = 0.0
@@ -30,16 +32,13 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What came of it. end: when the last step ended, s. peak_kv_blocks: held at once, at most. seconds: of computing this.
+    """The result of serving a trace."""
 
-    transfers, migrations: KV caches sent from one engine to another, and requests that moved while they ran (of a cluster).
-    """
-
-    records: Many[RequestRecord]
-    steps: int
-    preemptions: int
-    end: float
-    peak_kv_blocks: int
-    seconds: float = 0.0
-    transfers: int = 0
-    migrations: int = 0
+    records: Many[RequestRecord]  # one per request, in the trace's order
+    steps: int  # that computed or preempted something
+    preemptions: int  # in all
+    end: float  # s; when the last step ended
+    peak_kv_blocks: int  # held at once, at most
+    seconds: float = 0.0  # s that computing all this took
+    transfers: int = 0  # KV caches sent from one engine to another
+    migrations: int = 0  # requests that moved to another engine while they ran

@@ -2,10 +2,10 @@
 
 What its time model can express: the step of a batch of prompts as a function of their tokens in all, and a decode step as a function of
 the number of its sequences, both from a table, linear between its rows. What it cannot: the context (a decode step takes as long at 100
-cached tokens as at 100,000; the calibrated table holds the times at the requests' mean context), chunks of a prompt (it runs whole, one
-longer than the token budget alone; the table holds the sum of its chunks), one long prompt told from several short ones (instance=orca
-lets many into one step; beyond the budget its table holds prompts of typical length), prefix caching, pipeline stages, any cost outside
-the steps.
+cached tokens as at 100,000; the calibrated table holds the times at the requests' mean context), chunks of a prompt (a prompt
+runs whole, and by itself when it is longer than the token budget; the table holds the sum of its chunks), the difference between one long
+prompt and several short ones (instance=orca lets many into one step; beyond the budget its table holds prompts of typical length), prefix
+caching, pipeline stages, any cost outside the steps.
 A step with both prompts and decodes takes 1.1 times that of prompts of as many tokens, whatever was measured.
 
 Read `SplitwiseSim.simulate` top to bottom. What goes in: files.py; what runs: driver.py; what
@@ -44,30 +44,30 @@ from simulators.splitwise.records import LOCKED, read_results, to_records
 NAME = "splitwise_sim"
 DRIVER = Path(__file__).with_name("driver.py")
 SHIPPED = {  # its models and their tensor parallelisms
-    "llama2-70b": (4, 8),  # of 2, its rows at 32,768 tokens are corrupt (0.36 s a prompt; 2.4 s at half as many)
+    "llama2-70b": (4, 8),  # 2 is missing: its rows at 32,768 tokens are corrupt (0.36 s a prompt; 2.4 s at half as many)
     "bloom-176b": (8,),
 }
 CANNOT_EXPRESS = "decodes at other contexts than one, chunks on cached tokens, mixed steps but as 1.1 times that of prompts"
 HARDWARE = ("a100-80gb", "h100-80gb", "h100-80gb-pcap")
-NOTHING_FINISHED = "zero-size array to reduction"  # what it stops with when it ends so before any request has finished
+NOTHING_FINISHED = "zero-size array to reduction"  # its error when it locks up (records.LOCKED) before any request has finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitwiseSim:
-    """conf/simulator/splitwise_sim.yaml says what each setting means; the constructor only checks them."""
+    """The simulator; conf/simulator/splitwise_sim.yaml says more of each setting, and the constructor only checks them."""
 
-    repository: str
-    commit: str
-    instance: Literal["splitwise", "orca"]
-    max_preemptions: int
-    topology: Literal["colocated", "pd"]
-    prefill_instances: int
-    decode_instances: int
-    shipped_model: str
-    shipped_hardware: str
-    shipped_tensor_parallel: int
-    limit: float
-    environment: str = NAME
+    repository: str  # a git address, a clone or a bare repository
+    commit: str  # what is fetched from it, all 40 digits
+    instance: Literal["splitwise", "orca"]  # orca: first come, first served; splitwise: its own default, prompts first
+    max_preemptions: int  # times that arriving prompts may push a decode aside (splitwise only)
+    topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
+    prefill_instances: int  # of topology pd
+    decode_instances: int  # of topology pd
+    shipped_model: str  # model of its own profile that comes nearest, for the shipped and matched tracks
+    shipped_hardware: str  # hardware of that profile
+    shipped_tensor_parallel: int  # devices of that profile
+    limit: float  # s of wall-clock time for a simulation
+    environment: str = NAME  # name under .envs/
 
     def __post_init__(self) -> None:
         if self.instance not in ("splitwise", "orca"):
@@ -128,7 +128,7 @@ class SplitwiseSim:
         )
 
     def tracks(self) -> tuple[Track, ...]:
-        """All three."""
+        """See Simulator."""
         return ("shipped", "matched", "calibrated")
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
@@ -220,7 +220,7 @@ class SplitwiseSim:
 
 
 def refuse_too_large(scenario: SplitwiseScenario) -> None:
-    """Raise SimulatorError naming a request that would never fit: it and all after it would be missing from the output."""
+    """Raise SimulatorError naming a request that would never fit: that request and all after it would be missing from the output."""
     for request in scenario.trace:
         total = request.input_tokens + asked_tokens(request)
         if scenario.limits is not None and total > scenario.limits.kv_tokens:
@@ -237,7 +237,7 @@ def _probes(points: pd.DataFrame | None) -> list[dict[str, int]]:
 
 
 def _count_outside(scenario: SplitwiseScenario, out: Any) -> int:
-    """Steps whose composition the profile did not measure, where the step times are extended along their last slope."""
+    """Count steps outside of what the profile measured: there the step times go on along their last slope."""
     assert scenario.times is not None and scenario.limits is not None
     outside = 0
     for prompt, decodes, steps in zip(out["prompt_tokens"].tolist(), out["decodes"].tolist(), out["steps"].tolist(), strict=True):

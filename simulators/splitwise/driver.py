@@ -21,7 +21,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 JOB = json.loads(Path(sys.argv[1]).read_text())
-hydra.utils.get_original_cwd = lambda: JOB["checkout"]  # what its modules ask for when imported; else it would need Hydra's command line
+# its modules ask for this when they are imported; only Hydra's command line would answer them
+hydra.utils.get_original_cwd = lambda: JOB["checkout"]
 
 import run  # type: ignore[import-not-found]  # noqa: E402
 from instance import ORCAInstance  # type: ignore[import-not-found]  # noqa: E402
@@ -46,7 +47,7 @@ class Tokens:
     def __init__(self) -> None:
         self.tokens: list[tuple[int, float]] = []
         self.blocks: list[tuple[float, float, int, int, int]] = []
-        self.instance: Any = None  # one of them, no matter which
+        self.instance: Any = None  # any instance: all predict the same
 
     def watch(self, complete: Callable[[Any], None]) -> Callable[[Any], None]:
         """`complete_iteration`, with a look at the batch before it."""

@@ -14,7 +14,7 @@ from simulators.inputs import KVShape, Pools, mean_decode_context
 from workloads.trace import Request, Trace
 
 SHIFT = 1.0  # s added to every arrival: at 0 s its instances are not up yet
-JITTER = 1e-7  # s: at most so much later does a request arrive, each by another bit; one that arrives at the end of a step crashes it
+JITTER = 1e-7  # s: requests are moved later by at most this, each by another bit: one that arrives at the end of a step crashes it
 EVERY_ROW = 512  # tokens up to which the table has every row; beyond, about 1 % apart
 SECONDS_TO_MS = 1e3
 GIB = 2**30
@@ -42,7 +42,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitwiseLimits:
-    """Of one instance: KV cache and its tokens' shape, sequences and tokens of a step, and how often a decode may be pushed aside."""
+    """Limits of one instance.
+
+    kv_tokens, kv: capacity of the KV cache, and a token's shape in it. batch, budget: sequences and tokens of a step. preemptions: how
+    often a decode may be pushed aside.
+    """
 
     kv_tokens: int
     kv: KVShape
@@ -70,7 +74,7 @@ class SplitwiseScenario:
 
 
 def asked_tokens(request: Request) -> int:
-    """Output tokens that it is asked for, the first one included: it crashes on a single one, so that is asked as two, one thrown away."""
+    """Output tokens to ask the simulator for, the first one included. It crashes on one, so two are asked for and the second is dropped."""
     return max(2, request.output_tokens)
 
 
@@ -127,9 +131,10 @@ def time_table(
 ) -> pd.DataFrame:
     """Its table of step times: one row per number x, with the step of x prompt tokens and the decode step of x sequences (ms).
 
-    A row of more tokens than the budget holds the sum of the chunks: of one prompt, which such a step is where there is a budget; or of
-    several of the trace's prompts (`together`, where there is none), each token attending to as many before it as they do on average. The
-    latter also where a row has more tokens than the trace's longest prompt, and never less than that prompt's time.
+    A row of more tokens than the budget holds the sum of chunks. Where the simulator keeps a token budget, such a step is one prompt, and
+    the chunks are that prompt's. Where it keeps none (`together`), such a step is several of the trace's prompts, and each token attends to
+    as many before it as the trace's tokens do on average; the same holds for a row of more tokens than the trace's longest prompt, and no
+    row then takes less time than one of fewer tokens.
     """
     prompt = max(r.input_tokens for r in trace)
     longest = max(budget, prompt)
@@ -188,7 +193,7 @@ def write_job(scenario: SplitwiseScenario, scratch: Path) -> dict[str, Any]:
     instance: dict[str, Any] = {"tensor_parallelism": scenario.tensor_parallel}
     memory = None
     settings: dict[str, Any] = {
-        "end_time": 1e12,  # s: it crashes on arrivals after its own, a day
+        "end_time": 1e12,  # s: it crashes on arrivals after its end time, by default a day
         "trace": {"path": str(scratch / "trace.csv")},
         "hardware_repo": {"skus": str(scratch / "hardware" / "skus")},
     }

@@ -1,5 +1,6 @@
 """Several engines that serve one stream of requests: replicas behind a router, prefill and decode apart, live migration.
 
-Read first: `loop.py` (one clock for all). `instance.py` is one engine of it; `placement.py` says what an arrangement decides, and
-`routers.py`, `pools.py` and `llumnix.py` are arrangements; `link.py` is what KV caches travel over.
+Read first: `arrangement.py` (how many engines there are, and who decides), then `loop.py` (one clock for all). `instance.py` is one engine
+of a cluster. `placement.py` says what there is to decide; `routers.py`, `pools.py` and `llumnix.py` decide it. `link.py` is what KV caches
+travel over. `apart.py` serves replicas one by one where the router looks at none of them.
 """

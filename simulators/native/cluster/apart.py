@@ -1,4 +1,4 @@
-"""Replicas behind a router that looks at nothing: each one is an engine by itself, and can be served by itself (compiled, where it can)."""
+"""Replicas behind an oblivious router, one that looks at no engine: each replica is served by itself, compiled where that is possible."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -17,8 +17,8 @@ from workloads.trace import Columns, Requests, Trace
 
 
 @runtime_checkable
-class Blind(Protocol):
-    """A router that knows beforehand where everybody goes."""
+class ObliviousRouter(Protocol):
+    """A router that looks at no engine: where each request goes is known beforehand."""
 
     def places(self, requests: int, instances: int) -> NDArray[np.int64]:
         """The instance of each of so many requests, in the order in which they reach it."""
@@ -26,7 +26,15 @@ class Blind(Protocol):
 
 
 def serve_apart(
-    trace: Trace, instances: int, router: Blind, limits: Limits, step_time: StepTime, *, frontend: Frontend, policy: str, token_times: bool
+    trace: Trace,
+    instances: int,
+    router: ObliviousRouter,
+    limits: Limits,
+    step_time: StepTime,
+    *,
+    frontend: Frontend,
+    policy: str,
+    token_times: bool,
 ) -> Served:
     """See Arrangement.serve: the same results."""
     place = _places(trace, instances, router, adapted(policy, limits), frontend)
@@ -46,8 +54,8 @@ def serve_apart(
     )
 
 
-def _places(trace: Trace, instances: int, router: Blind, limits: Limits, frontend: Frontend) -> NDArray[np.int64]:
-    """The instance of each request, in the trace's order. Whom the engines turn away, the router does not see."""
+def _places(trace: Trace, instances: int, router: ObliviousRouter, limits: Limits, frontend: Frontend) -> NDArray[np.int64]:
+    """The instance of each request, in the trace's order. The router does not see requests that the engines turn away."""
     columns = columns_of(trace)
     ends, which = np.unique(columns.input_tokens + columns.output_tokens, return_inverse=True)
     accepted = np.array([limits.refusal(end) is None for end in ends.tolist()])[which]

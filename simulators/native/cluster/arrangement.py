@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from simulators.errors import NotAvailable
-from simulators.native.cluster.apart import Blind, serve_apart
+from simulators.native.cluster.apart import ObliviousRouter, serve_apart
 from simulators.native.cluster.instance import Instance
 from simulators.native.cluster.link import Link
 from simulators.native.cluster.llumnix import Llumnix
@@ -94,7 +94,7 @@ class Arrangement:
         begin = time.perf_counter()
         self._check(policy, limits)
         placement = self._placement()
-        if isinstance(placement, Blind):
+        if isinstance(placement, ObliviousRouter):
             served = serve_apart(
                 trace, self.instances, placement, limits, step_time, frontend=frontend, policy=policy, token_times=token_times
             )

@@ -1,4 +1,4 @@
-"""Instance: one engine of a cluster, and whom it serves."""
+"""Instance: one engine of a cluster, and the requests that it serves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from simulators.native.sequence import Sequence
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Instance:
-    """index: its place in the cluster. sequences: those here and unfinished, by index. peak_blocks: most KV blocks held at once."""
+    """index: its place in the cluster. sequences: the unfinished ones that are here, by index. peak_blocks: most KV blocks held at once."""
 
     index: int
     engine: EngineModel
@@ -20,7 +20,7 @@ class Instance:
 
     @property
     def scheduler(self) -> Scheduler:
-        """The engine's."""
+        """The engine's scheduler."""
         return self.engine.scheduler
 
     @property
@@ -39,7 +39,7 @@ class Instance:
         self.scheduler.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """It is no longer here: complete, or gone elsewhere."""
+        """The sequence is no longer here: it is complete, or has moved."""
         del self.sequences[sequence.index]
 
     def begin(self, now: float) -> Iterator[Step]:
@@ -49,7 +49,7 @@ class Instance:
 
 
 def paged(instance: Instance) -> KVCache:
-    """Its KV memory, of a scheduler whose blocks can be handed over."""
+    """The instance's KV memory, where its scheduler has blocks that can be handed over."""
     cache = instance.scheduler.cache
     assert isinstance(cache, KVCache)
     return cache

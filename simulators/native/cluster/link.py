@@ -16,7 +16,7 @@ class Link:
     latency: float = 0.0
     visible: float = 1.0
     transfers: int = 0
-    seconds: float = 0.0  # that ports were busy
+    seconds: float = 0.0  # s in which ports were busy
     _out: dict[int, float] = field(default_factory=dict)
     _in: dict[int, float] = field(default_factory=dict)
 

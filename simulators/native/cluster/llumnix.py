@@ -16,7 +16,7 @@ class Llumnix:
     """A new request goes to the freest instance; every `interval` seconds the least free below `low` sends to the freest above `high`.
 
     low, high: freeness, i.e. decode steps that the free memory lasts for.
-    Moved is the running request that holds the least, one a pair and look.
+    The running request that holds the least moves: one for each pair of instances at a time.
     """
 
     def __init__(self, interval: float = 0.2, low: float = 50.0, high: float = 150.0) -> None:
@@ -45,7 +45,7 @@ class Llumnix:
 
 
 def freeness(instance: Instance) -> float:
-    """Tokens of KV per running request that are free, less what waits; see above."""
+    """Free tokens of KV per running request, less what queued requests ask for; see above."""
     cache = paged(instance)
     running = [s for s in instance.sequences.values() if s.running]
     queued = sum(cache.blocks_for(s.total) for s in instance.sequences.values() if not s.running)

@@ -1,4 +1,4 @@
-"""What an arrangement of instances decides: where a request goes, where its output is generated, and who moves meanwhile."""
+"""What an arrangement of instances decides: where a request goes, where its output is generated, and which requests move meanwhile."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -23,7 +23,7 @@ class Move(NamedTuple):
 
 
 class Placement(Protocol):
-    """One narrow seam. interval: seconds between two looks at who should move (None: nobody ever does)."""
+    """Decides where requests go. interval: s between two calls of `rebalance`; None: requests never move."""
 
     interval: float | None
 
@@ -32,16 +32,16 @@ class Placement(Protocol):
         ...
 
     def target(self, prefilled: sequence.Sequence, instances: Sequence[Instance]) -> Instance:
-        """Where a request goes whose first token is there (only of a Place that moves)."""
+        """Where a request goes after its first token (asked only where Place.moves)."""
         ...
 
     def rebalance(self, instances: Sequence[Instance]) -> Iterable[Move]:
-        """Who should move now."""
+        """The requests that should move now."""
         ...
 
 
-class Stays:
-    """What placements that move nobody have in common."""
+class NoMigration:
+    """What placements share that move no request."""
 
     interval: float | None = None
 

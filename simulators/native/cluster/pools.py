@@ -35,9 +35,9 @@ class Disaggregated:
 
 
 class Splitwise(Disaggregated):
-    """Splitwise (Patel et al., ISCA 2024, section IV.A): as above, joining the shortest queue; but when the chosen prompt instance has more
-    than `most_pending` prompt tokens before it, the decode instance with the fewest takes the prompt too and keeps it: it is then in the
-    paper's mixed pool, and goes back to its own by itself when such prompts have left it.
+    """Splitwise (Patel et al., ISCA 2024, section IV.A): as above, joining the shortest queue, with one exception. When the chosen
+    prompt instance has more than `most_pending` prompt tokens before it, the decode instance with the fewest takes the prompt and keeps the
+    request. That instance is then in the paper's mixed pool, until such prompts have left it.
     """
 
     def __init__(self, prefill: int, most_pending: int = 8192) -> None:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from simulators.native import sequence
 from simulators.native.cluster.instance import Instance
-from simulators.native.cluster.placement import Place, Placement, Stays
+from simulators.native.cluster.placement import NoMigration, Place, Placement
 
 
-class Random(Stays):
-    """Any, with equal chances."""
+class Random(NoMigration):
+    """Any replica, with equal chances."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
@@ -21,12 +21,12 @@ class Random(Stays):
         return Place(instances[int(self._rng.integers(len(instances)))])
 
     def places(self, requests: int, instances: int) -> NDArray[np.int64]:
-        """See apart.Blind."""
+        """See apart.ObliviousRouter."""
         return self._rng.integers(instances, size=requests)
 
 
-class RoundRobin(Stays):
-    """Each in turn."""
+class RoundRobin(NoMigration):
+    """Each replica in turn."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -38,21 +38,25 @@ class RoundRobin(Stays):
         return Place(chosen)
 
     def places(self, requests: int, instances: int) -> NDArray[np.int64]:
-        """See apart.Blind."""
+        """See apart.ObliviousRouter."""
         return np.arange(self._next, self._next + requests) % instances
 
 
-class LeastOutstanding(Stays):
-    """The one with the fewest tokens still to be computed, prompts and outputs (whose lengths it is told); of equal ones the first."""
+class LeastOutstanding(NoMigration):
+    """The replica with the fewest tokens still to be computed, prompts and outputs (the router knows their lengths); of equal ones the
+    first.
+    """
 
     def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
         """See Placement."""
         return Place(least(instances))
 
 
-class PrefixAware(Stays):
-    """The one whose prefix cache holds most of the prompt; the least loaded one when that is less than `threshold` of it, or when the
-    loads (tokens outstanding) are out of balance: the largest more than `relative` times and `absolute` tokens above the smallest.
+class PrefixAware(NoMigration):
+    """The replica whose prefix cache holds most of the prompt.
+
+    The least loaded replica instead when that is less than `threshold` of the prompt, or when loads (tokens outstanding) are out of
+    balance: the largest is more than `relative` times the smallest, and more than `absolute` tokens above it.
 
     After SGLang's router (sgl-router, cache_aware policy; its thresholds count requests).
     """

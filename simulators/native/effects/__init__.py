@@ -2,5 +2,5 @@
 
 Read first: `effects.py` (the options, and how they apply). `formats.py` has weights and KV in fewer bits, `kernels.py` generations of
 attention kernels, `attended.py` caches that keep or read a part of the context, `traffic.py` what lies in host memory, `reuse.py`
-chunks computed before.
+chunks that were computed before.
 """

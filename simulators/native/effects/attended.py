@@ -10,10 +10,10 @@ from simulators.native.sequence import Batch
 
 
 class Attended(Wrapped):
-    """A StepTime: another one's, for batches in which no token attends to more than `most` tokens before it.
+    """A StepTime: that of another one, for batches in which no token attends to more than `most` tokens before it.
 
-    most: the window and its sinks (StreamingLLM, arXiv 2309.17453), or the budget of heavy hitters (H2O, arXiv 2306.14048). share: of what
-    is left of the context, in decode steps only, that is read (InfiniGen, OSDI 2024, fetches what its speculation finds to matter).
+    most: the window and its sinks (StreamingLLM, arXiv 2309.17453), or the budget of heavy hitters (H2O, arXiv 2306.14048). share: of the
+    context that is left, the part that a decode step reads (InfiniGen, OSDI 2024, fetches what its speculation finds to matter).
     """
 
     def __init__(self, inner: StepTime, *, most: int | None = None, share: float = 1.0) -> None:

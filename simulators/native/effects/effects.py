@@ -19,26 +19,19 @@ from workloads.trace import Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """All off by default. Sources are beside the numbers, in the modules of this folder.
+    """All off by default. Sources are beside the numbers, in the modules of this folder."""
 
-    weights, kv: formats in fewer bits (formats.py). attention: a generation of kernels (kernels.py). window, sinks: tokens of the latest
-    context and of its beginning that are kept (StreamingLLM; window alone: sliding-window attention). heavy_hitters: tokens of context
-    that are kept (H2O). fetched: share of the context, kept in host memory, that a decode step fetches and reads (InfiniGen).
-    weights_on_host, kv_on_host: shares that lie in host memory (FlexGen). overlap: whether fetching hides behind computing. recomputed:
-    share of known chunks of a prompt that is computed anew (CacheBlend).
-    """
-
-    weights: str | None = None
-    kv: str | None = None
-    attention: str | None = None
-    window: int | None = None
-    sinks: int = 0
-    heavy_hitters: int | None = None
-    fetched: float | None = None
-    weights_on_host: float = 0.0
-    kv_on_host: float = 0.0
-    overlap: bool = True
-    recomputed: float | None = None
+    weights: str | None = None  # their format in fewer bits (formats.py)
+    kv: str | None = None  # the KV cache's format in fewer bits (formats.py)
+    attention: str | None = None  # a generation of attention kernels (kernels.py)
+    window: int | None = None  # tokens of the latest context that are kept; alone: sliding-window attention
+    sinks: int = 0  # tokens of the context's beginning that are kept beside a window (StreamingLLM)
+    heavy_hitters: int | None = None  # tokens of context that are kept (H2O)
+    fetched: float | None = None  # share of the context, all of it in host memory, that a decode step fetches and reads (InfiniGen)
+    weights_on_host: float = 0.0  # share of the weights that lies in host memory (FlexGen)
+    kv_on_host: float = 0.0  # share of the KV cache that lies in host memory (FlexGen)
+    overlap: bool = True  # whether fetching hides behind computing
+    recomputed: float | None = None  # share of known chunks of a prompt that is computed anew (CacheBlend)
 
     def __post_init__(self) -> None:
         for name, known in (("weights", WEIGHTS), ("kv", KV), ("attention", SHARES)):
@@ -112,7 +105,10 @@ class Effects:
         return limits if kept is None else dataclasses.replace(limits, prefix_caching=False, kept_tokens=kept)
 
     def step_time(self, inner: StepTime, shape: Shape, device: Device, trace: Trace, tensor_parallel: int) -> StepTime:
-        """Another StepTime with all that a roofline of sizes does not show. Raises SimulatorError when the link to the host is unknown."""
+        """The StepTime, wrapped in the effects that a roofline of sizes does not show.
+
+        Raises SimulatorError when the link to the host is unknown.
+        """
         if self.kept_tokens is not None or self.fetched is not None:
             inner = Attended(inner, most=self.kept_tokens, share=1.0 if self.fetched is None else self.fetched)
         read_kv = self.fetched if self.fetched is not None else self.kv_on_host

@@ -10,7 +10,7 @@ from workloads.trace import Trace
 
 
 def reusable_shares(trace: Trace) -> list[float]:
-    """For each request the share of its prompt in blocks that an earlier request of the trace had too, at whatever place."""
+    """For each request, the share of its prompt in blocks that an earlier request of the trace had, at whatever place."""
     seen: set[int] = set()
     shares = []
     for request in trace:
@@ -21,10 +21,11 @@ def reusable_shares(trace: Trace) -> list[float]:
 
 
 class Reuse(Wrapped):
-    """A StepTime: another one's, for prompts of which a share need not be computed but for `recomputed` of it (the paper's ratio, 0.15).
+    """A StepTime: that of another one, for prompts of which a share was computed before. Of that share only `recomputed` is computed anew
+    (the paper's ratio is 0.15).
 
     shares: of each sequence's prompt, by its index (`reusable_shares`). load_token: seconds to load a token's KV, hidden behind the
-    computing of other layers as far as that lasts (section 5.1 there).
+    computing of other layers while that lasts (section 5.1 there).
     """
 
     def __init__(self, inner: StepTime, shares: list[float], *, recomputed: float, load_token: float) -> None:

@@ -9,7 +9,7 @@ from simulators.native.sequence import Batch
 
 
 class HostTraffic(Wrapped):
-    """A StepTime: another one's, beside the fetching of what lies in host memory (FlexGen, ICML 2023, sections 3 and 4).
+    """A StepTime: that of another one, with the fetching of what lies in host memory (FlexGen, ICML 2023, sections 3 and 4).
 
     weights: seconds a step (each weight is fetched once). kv_token: seconds a token of decode context. overlap: the next layer is fetched
     while one is computed, so a step takes the longer of both; else their sum.

@@ -1,6 +1,8 @@
-"""The compiled engine: what `vllm_v1` does on `engine.py`'s loop, with the same results to the last bit, some forty times faster.
+"""The compiled engine: what the scheduler `vllm_v1` does on the engine's loop, the same to the last bit, some forty times faster.
 
-Read the readable one first: the files here have its names (`engine.py`, `vllm_v1.py`, `kv_cache.py`, `block_pool.py`) and its functions,
-over arrays of plain records (`records.py`) instead of objects. `obstacle.py` says what it does not have, `serve.py` is the way in.
+Read first: `serve.py` (the way in), then `simulate.py` and `engine.py` (the loop). The readable engine explains what happens: the files
+`engine.py`, `vllm_v1.py`, `kv_cache.py` and `block_pool.py` have its names and its functions, over arrays of plain records
+(`records.py`, made by `allocate.py`) instead of objects. `obstacle.py` says what this engine does not have.
+
 Numba compiles it when it first runs (10 to 20 s) and keeps the machine code beside `engine.py`, in `__pycache__` (`compiled.py`).
 """

@@ -1,4 +1,4 @@
-"""A new engine's arrays."""
+"""The arrays of a new engine, before its first step."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from simulators.native.fast.records import (
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.scheduling.scheduler import Limits
 
-LOGGED = 1 << 14  # steps, and runs of tokens, between two looks at the logs
+LOGGED = 1 << 14  # steps, and runs of tokens, that the logs hold before they must be emptied
 
 
 def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw) -> EngineArrays:
@@ -76,7 +76,7 @@ def _limits(limits: Limits) -> Array:
 
 
 def _pool(size: int) -> BlockArrays:
-    """All free, in a ring with block number `size` as its two ends; room in the table for twice as many keys."""
+    """The blocks, all free, in a ring with block number `size` as its two ends, and a table for twice as many keys."""
     blocks = np.zeros(size + 1, BLOCK)
     blocks["next"] = np.roll(np.arange(size + 1), -1)
     blocks["previous"] = np.roll(np.arange(size + 1), 1)

@@ -73,7 +73,7 @@ def find(p: BlockArrays, key: int) -> int:
 
 @compiled
 def _leave(p: BlockArrays, block: int) -> None:
-    """Out of the free queue."""
+    """Take a block out of the free queue."""
     blocks = p.blocks
     before, after = blocks[block].previous, blocks[block].next
     blocks[before].next = after
@@ -99,7 +99,7 @@ def _forget(p: BlockArrays, block: int) -> None:
 
 @compiled
 def _row(found: Array, key: int) -> int:
-    """The key's row in the table, or the free one where it would go."""
+    """The key's row in the table, or the free row where it would go."""
     row = _home(found, key)
     while found[row].oldest != NONE and found[row].key != key:
         row = (row + 1) & (len(found) - 1)

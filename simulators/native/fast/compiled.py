@@ -1,8 +1,8 @@
 """How this folder's functions are compiled.
 
 A function that others call is compiled into them. The one that Python calls is kept on disk (`kept`), in the `__pycache__` beside its file,
-or in the user's cache folder when that cannot be written; so a fresh clone compiles once. Numba makes it anew when its own file changes,
-but looks at no other file; so the digest of SOURCES, which are compiled into it, is a part of what it is kept under.
+or in the user's cache folder when that cannot be written; so a fresh clone compiles once. Numba compiles it again when its own file
+changes, but looks at no other file. So the key under which it is kept includes a digest of SOURCES, the files that are compiled into it.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SOURCES = [HERE / f"{name}.py" for name in ("compiled", "records", "block_pool",
     HERE.parent / "latency" / "step_law.py"
 ]
 DIGEST = int.from_bytes(hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()[:7], "big")
-# No reference counts: nothing is made in there, and counting who holds 20 arrays at every call takes longer than all the rest
+# No reference counts: these functions make no objects, and counting the holders of 20 arrays at every call takes longer than the rest
 OPTIONS: dict[str, Any] = {"_nrt": False}
 
 

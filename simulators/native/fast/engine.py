@@ -32,7 +32,7 @@ def _schedule(e: EngineArrays) -> None:
 
 def _make(digest: int) -> Callable[[EngineArrays, float], int]:
     def advance(e: EngineArrays, until: float) -> int:
-        """Go on until second `until` (what happens then is left to the next call) or until a log is full; says why it stopped.
+        """Go on until second `until` (events at that second are left to the next call) or until a log is full; returns why it stopped.
 
         LIVELOCK: more steps than limits.livelock, one after the other, in which nobody got a token.
         """

@@ -10,7 +10,7 @@ NEVER = 2**31 - 1
 
 @compiled
 def key_of(e: EngineArrays, index: int, place: int) -> int:
-    """Sequence.key."""
+    """See Sequence.key."""
     s = e.sequences[index]
     if place < s.shared_count:
         shared: int = e.shared_keys[s.shared + place]
@@ -20,7 +20,7 @@ def key_of(e: EngineArrays, index: int, place: int) -> int:
 
 @compiled
 def find_prefix(e: EngineArrays, index: int) -> int:
-    """How many blocks of the sequence's beginning are still there; they are put down in the row of the next free slot.
+    """How many blocks of the sequence's beginning are still there; their numbers are written into the row of the next free slot.
 
     Never all of it: its last token must be computed to go on.
     """
@@ -90,7 +90,7 @@ def remember(e: EngineArrays, index: int, tokens: int) -> None:
 
 @compiled
 def release(e: EngineArrays, index: int, returning: bool) -> None:
-    """Take slot and blocks from a sequence, the last ones first. returning: it will ask for them again, so they are listed."""
+    """Take slot and blocks from a sequence, the last ones first. returning: it will ask for the blocks again, so they are listed."""
     s = e.sequences[index]
     if returning:
         for place in range(s.shared_count, s.named):

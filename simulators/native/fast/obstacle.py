@@ -5,7 +5,7 @@ import dataclasses
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits
 
-KNOWN = {  # of a Limits; anything else must be as by default, or of no account to vllm_v1
+KNOWN = {  # fields of Limits; any other must have its default, or not matter to vllm_v1
     "kv_blocks",
     "block_size",
     "max_num_seqs",
@@ -18,8 +18,8 @@ KNOWN = {  # of a Limits; anything else must be as by default, or of no account 
     "reserve_full_prompt",
     "in_flight",
 }
-ELSEWHERE = {"spare_tokens", "sglang"}  # in Limits.refusal, and of another policy
-LARGEST = 2**31 - 1  # of what it counts in 32 bits
+ELSEWHERE = {"spare_tokens", "sglang"}  # they matter in Limits.refusal, and to other policies
+LARGEST = 2**31 - 1  # the most that 32 bits can count
 
 
 def compiled_obstacle(limits: Limits, step_time: StepTime, policy: str) -> str | None:

@@ -75,8 +75,8 @@ LIMITS = np.dtype(
 )
 # Of the pool
 LEVEL = np.dtype([("free", np.int64)], align=True)
-# What changes all the time. steps: those scheduled so far, so the number of the next one; counted: of these, those that did something.
-# known: sequences that may arrive, of all in the array; following: the first of them that has not. logged, runs: rows filled.
+# The engine's state. steps: scheduled so far, so the number of the next one; counted: those of them that did something.
+# known: sequences in the array that may arrive; following: the first of them that has not arrived. logged, runs: rows filled.
 CLOCK = np.dtype(
     [
         ("now", np.float64),
@@ -111,7 +111,7 @@ class BlockArrays(NamedTuple):
 
 
 class EngineArrays(NamedTuple):
-    """One engine. The arrays of the last two lines are logs: who lets it go on takes what they hold and sets `logged` and `runs` to 0."""
+    """One engine. Who lets it go on takes what the logs `ends`, `works` and `runs` hold, and sets `logged` and `runs` of the clock to 0."""
 
     clock: Array  # CLOCK, one row
     limits: Array  # LIMITS, one row
@@ -119,21 +119,21 @@ class EngineArrays(NamedTuple):
     shared_keys: Array  # int64: keys of blocks that prompts share
     waiting: Array  # int64 ring: sequences
     running: Array  # int64: sequences, in the order of admission
-    free_slots: Array  # int64
+    free_slots: Array  # int64: rows of `blocks` that nobody has
     blocks: Array  # int32 (slot, place): the blocks of running sequences
-    pool: BlockArrays
+    pool: BlockArrays  # the KV cache's blocks
     batches: Array  # BATCH: steps under way
     samplers: Array  # int64 (row of batches, place): sequences that get a token
-    scheduled: Array  # int64: sequences of the step being made; tokens: of each
-    tokens: Array
-    linear: Array  # StepLaw, as arrays
-    pieces: Array
-    terms: Array
-    ends: Array  # float64: when each step ended; works: float64 (step, part of WORK), its work (0 sequences: it did nothing)
-    works: Array
-    runs: Array  # RUN
+    scheduled: Array  # int64: sequences of the step being made
+    tokens: Array  # int64: new tokens of each of those
+    linear: Array  # float64: of the StepLaw
+    pieces: Array  # float64: of the StepLaw, a row each
+    terms: Array  # float64: of the StepLaw, two rows each
+    ends: Array  # log, float64: when each step ended
+    works: Array  # log, float64 (step, part of WORK): what each step had to do; 0 sequences: it did nothing
+    runs: Array  # log, RUN: stretches of steps in which a sequence got a token at each end
 
 
 def no_work(rows: int) -> Array:
-    """Work of so many steps, zero."""
+    """Rows for the work of so many steps, all zero."""
     return np.zeros((rows, len(WORK)))

@@ -26,7 +26,7 @@ def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: 
     asked = columns_of(trace)
     reached = frontend.reached(asked.arrival, asked.input_tokens)
     refusals = _refusals(asked, limits)
-    order = np.argsort(reached, kind="stable")  # those that are served, as they reach the scheduler
+    order = np.argsort(reached, kind="stable")  # places of the requests that are served, in the order in which they reach the scheduler
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order
     sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order])
     keys = _give_keys(sequences, trace, limits, order) if trace.block_size and limits.prefix_caching else np.empty(0, np.int64)
@@ -44,14 +44,14 @@ def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: 
 
 
 def _refusals(asked: Columns, limits: Limits) -> dict[int, str]:
-    """Place in the trace to the reason, of those that the engine turns away."""
+    """Requests that the engine turns away: place in the trace to the reason."""
     end = asked.input_tokens + asked.output_tokens
     reasons = {tokens: reason for tokens in np.unique(end).tolist() if (reason := limits.refusal(tokens)) is not None}
     return {place: f"refused: {reasons[int(end[place])]}" for place in np.flatnonzero(np.isin(end, list(reasons))).tolist()}
 
 
 def _give_keys(sequences: Array, trace: Trace, limits: Limits, order: Integers) -> Integers:
-    """Tell the sequences where their shared keys are in the array that is returned."""
+    """Return an array of the shared keys, and write into each sequence where its keys are."""
     keys = list(shared_keys(trace, limits.block_size))
     counts = np.array([len(k) for k in keys])
     sequences["shared_count"] = counts[order]

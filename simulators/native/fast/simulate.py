@@ -1,4 +1,4 @@
-"""The way into the compiled engine: which simulations it can do, and doing one."""
+"""Runs the compiled engine: makes its arrays, lets it go on until all sequences are served, empties its logs."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from simulators.native.scheduling.scheduler import Limits
 class Finished:
     """All sequences, served. steps: that computed or preempted something; end: of the last of them, s.
 
-    ends: when each step ended, those that did nothing included. runs: RUN, by sequence and time.
+    ends: s; when each step ended, also those that did nothing. runs: RUN, by sequence and time.
     """
 
     sequences: Array
@@ -54,7 +54,7 @@ def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, s
 
 
 def _take_logs(engine: EngineArrays, step_time: StepTime, ends: list[NDArray[np.float64]], runs: list[Array]) -> None:
-    """Empty them, so that the engine can go on."""
+    """Empty the engine's logs, so that it can go on."""
     clock = engine.clock[0]
     ends.append(engine.ends[: clock["logged"]].copy())
     runs.append(engine.runs[: clock["runs"]].copy())

@@ -1,4 +1,4 @@
-"""BlockPool: the KV cache's blocks; which are free, in what order they are reused, and what the prefix cache still finds in them."""
+"""BlockPool: the KV cache's blocks: which are free, in what order they are reused, and what the prefix cache still finds in them."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 class BlockPool:
     """Blocks 0 .. size-1 with reference counts. A free block keeps its content, and its key, until it is reused.
 
-    The free ones form a queue from which blocks are taken at the front. A block given back with a key goes to the back (least recently
-    used content is lost first), one without goes to the front (its content can never be found again).
+    Free blocks form a queue, and are taken from its front. A block given back with a key goes to the back, so that least recently used
+    content is lost first. A block without a key goes to the front: its content can never be found again.
     """
 
     def __init__(self, size: int) -> None:

@@ -10,7 +10,7 @@ class KVCache:
     """num_blocks blocks of block_size tokens; with prefix_caching full blocks can be found again by what they hold.
 
     A block is entered in the prefix cache as soon as the step that fills it is scheduled, so that a request admitted in the same step
-    finds it (the device computes in order). kept_tokens: see Limits; older tokens' places are written over.
+    finds it (the device computes in order). kept_tokens: see Limits; places of older tokens are written over.
     """
 
     def __init__(self, *, num_blocks: int, block_size: int, prefix_caching: bool, kept_tokens: int | None = None) -> None:
@@ -29,7 +29,7 @@ class KVCache:
         return min(-(-tokens // self.block_size), self._most)
 
     def find_prefix(self, sequence: Sequence) -> list[int]:
-        """The blocks that already hold the sequence's beginning; never all of it: its last token must be computed to go on."""
+        """The blocks that already hold the sequence's beginning. They never hold all of it: its last token must be computed."""
         found: list[int] = []
         if self.prefix_caching:
             for i in range((sequence.total - 1) // self.block_size):
@@ -64,7 +64,7 @@ class KVCache:
     def extend(self, sequence: Sequence, tokens: int) -> bool:
         """Make room for `tokens` more of a running sequence; False, and nothing done, when there are too few free blocks.
 
-        Nothing would be done either while computed + tokens is within `room` and below `next_name`: callers may save the call.
+        There is nothing to do while computed + tokens is within `room` and below `next_name`: callers may save the call.
         """
         after = sequence.computed + tokens
         if after > sequence.room:
@@ -85,7 +85,7 @@ class KVCache:
             self._set_named(sequence, full)
 
     def release(self, sequence: Sequence) -> None:
-        """Take all its blocks from a sequence. The last ones first, so that a prefix is lost from its end."""
+        """Take all blocks from a sequence, the last ones first, so that a prefix is lost from its end."""
         self.pool.give_back(reversed(sequence.blocks))
         sequence.blocks = []
         sequence.room = 0

@@ -16,7 +16,7 @@ def make_sequences(trace: Trace, *, block_size: int, delay: float = 0.0) -> Iter
     """The trace's requests as sequences, in its order; each reaches the scheduler `delay` seconds after its arrival.
 
     Two sequences have equal keys for their block i exactly when their first (i + 1) * block_size tokens are the same by the trace:
-    within the prompts' common leading blocks. What comes after (the rest of the prompt, the output) is nobody else's.
+    within the prompts' common leading blocks. No other sequence has what comes after them (the rest of the prompt, the output).
     """
     for index, (request, keys) in enumerate(zip(trace, shared_keys(trace, block_size), strict=True)):
         yield Sequence(
@@ -30,7 +30,7 @@ def make_sequences(trace: Trace, *, block_size: int, delay: float = 0.0) -> Iter
 
 
 def shared_keys(trace: Trace, block_size: int) -> Iterator[NDArray[np.int64]]:
-    """Of each request the keys of the full blocks that other prompts may share, from its first block on; keys are above 0."""
+    """For each request, the keys of the full blocks that other prompts may share, from its first block on; keys are above 0."""
     owners: dict[tuple[int, int], int] = {}  # (owner of the prefix before, trace block) -> owner of the longer prefix; 0 is the empty one
     for request in trace:
         if not request.blocks or trace.block_size is None:

@@ -1,4 +1,4 @@
-"""RadixCache: SGLang's KV pool and prefix cache, as its scheduler sees them: pages that are free, that the tree keeps, that requests hold.
+"""RadixCache: SGLang's KV pool and prefix cache as its scheduler sees them: free pages, pages in the tree, pages that requests hold.
 
 Behaviour of sglang 0.5.23's UnifiedRadixCache with full attention (sglang/srt/mem_cache/unified_radix_cache.py,
 unified_cache/unified_tree_core.py and components/full.py, allocator/base.py), not its code.
@@ -35,7 +35,7 @@ class Node:
 class RadixCache:
     """`pages` pages of `page_size` tokens: free ones, ones in the tree, and ones that requests hold outside it.
 
-    A tree that is not `enabled` finds and keeps nothing. What nobody has locked can be evicted, least recently used leaves first.
+    A tree that is not `enabled` finds and keeps nothing. Nodes that nobody has locked can be evicted, least recently used leaves first.
     """
 
     def __init__(self, *, pages: int, page_size: int, enabled: bool) -> None:
@@ -44,7 +44,7 @@ class RadixCache:
         self.evictable = 0  # pages of the tree that nobody has locked
         self._clock = 0.0
         self._root = Node(None, None, 0, 0, self._tick())
-        self._leaves: set[Node] = set()  # those that can be evicted now
+        self._leaves: set[Node] = set()  # nodes that can be evicted now
 
     @property
     def used_blocks(self) -> int:
@@ -53,7 +53,7 @@ class RadixCache:
 
     @property
     def available(self) -> int:
-        """Tokens that can be had: free ones, and those that nobody has locked."""
+        """Tokens of memory that can be had: free ones, and those in nodes that nobody has locked."""
         return (self.free + self.evictable) * self.page_size
 
     def cached_tokens(self, sequence: Sequence) -> int:
@@ -123,7 +123,7 @@ class RadixCache:
                     self._leaves.add(held)
 
     def make_room(self, tokens: int) -> bool:
-        """Evict until `tokens` are free, or nothing can be evicted any more; whether they are."""
+        """Evict until `tokens` are free, or nothing can be evicted any more; returns whether they are free."""
         if self.free * self.page_size < tokens:
             heap = [(leaf.used, id(leaf), leaf) for leaf in self._leaves]
             heapq.heapify(heap)
@@ -160,7 +160,10 @@ class RadixCache:
 
     @staticmethod
     def _common(child: Node, sequence: Sequence, pages: int) -> int:
-        """Where the node and the sequence's first `pages` pages part: at most the node's end. Its first page is the same."""
+        """The page at which the node and the sequence's first `pages` pages begin to differ, at most the node's end.
+
+        Their first page is equal.
+        """
         assert child.sequence is not None
         end = min(child.end, pages)
         if child.sequence is sequence:

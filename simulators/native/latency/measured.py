@@ -4,12 +4,12 @@
               + r * prefill context + a * prefill query-key pairs
 
 m: attention of decodes beside a prompt's chunk takes other kernels than alone (measured on a CPU and on GPUs: docs/findings.md).
-g is continuous and piecewise linear (the matrix products: their cost a token changes with their size). Up to FEW tokens it goes through
-every profiled decode batch and may fall: kernels for few rows have favourite sizes (vLLM's CPU build: 2 rows take 14 ms, 4 rows 11.7 ms;
-CUDA graphs are padded to theirs). Beyond, it increases; its knots are those that a composed profile names (BENDS), else few, as
-measured points are noisy. All other coefficients are >= 0; least squares on relative errors, reweighted so
-that a few disturbed samples count little. So no step gets shorter by more context, and none of more than FEW tokens by more tokens; beyond
-the profile's range g goes on straight; such steps are counted.
+g is continuous and piecewise linear: it is the matrix products, whose cost per token changes with their size. Up to FEW tokens, g has a
+knot at every profiled decode batch and may fall: kernels are faster for some small numbers of rows than for others (vLLM's CPU build: 2
+rows take 14 ms, 4 rows 11.7 ms; CUDA graphs are padded to their sizes). Beyond FEW tokens, g increases. Its knots there are those that a
+composed profile names (BENDS), else few, because measured points are noisy. All other coefficients are >= 0. So no step gets shorter by
+more context, and no step of more than FEW tokens by more tokens. The fit is least squares on relative errors, reweighted so that a few
+disturbed samples count little. Beyond the profile's range g goes on straight, and such steps are counted.
 """
 
 from collections import Counter
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FEATURES = ("new_tokens", "sequences", "decode_context", "mixed_context", "prefill_context", "prefill_pairs")
-FEW = 64  # new tokens up to which g has a knot at every profiled decode batch, and may fall
-KNOT_RATIO = 4  # beyond, its knots lie at powers of this times the last of those
+FEW = 64  # new tokens; up to so many, g has a knot at every profiled decode batch, and may fall
+KNOT_RATIO = 4  # beyond FEW, the knots of g lie at the last of these times powers of this
 REWEIGHTINGS = 10
 HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
 
@@ -39,15 +39,15 @@ HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data 
 class MeasuredStepTime:
     """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind.
 
-    apart: the engine computes prompts and decodes in steps of their own: mixed points (one of each, one after the other) are left out.
-    recomputed: its attention over a chunk does that over the cached context's queries, too (Batch.count_prefill).
+    apart: the engine computes prompts and decodes in steps of their own. Mixed points (two steps, one after the other) are then left out.
+    recomputed: attention of a chunk is computed over the cached context's queries, too (Batch.count_prefill).
     """
 
     def __init__(self, profile: Profile, *, apart: bool = False, recomputed: bool = False) -> None:
         points = profile.points()
         points = points[~points["kind"].isin(["frontend", "mixed"] if apart else ["frontend"])]
         self._recomputed = recomputed
-        timed = points[points["time"] > 0]  # 0: lost in the noise of a difference
+        timed = points[points["time"] > 0]  # 0: the difference is lost in the noise
         fitted, held_out = timed[~timed["held_out"]], timed[timed["held_out"]]
         for kind in ("prefill", "decode"):
             if (fitted["kind"] == kind).sum() < 2:
@@ -177,7 +177,7 @@ def _few(points: "pd.DataFrame") -> list[float]:
 
 
 def _knots(tokens: Array, beyond: float | None, told: Sequence[float] = ()) -> list[float]:
-    """Ends of the pieces of g beyond so many tokens: those `told` that were profiled; else every piece has two numbers or more."""
+    """Ends of the pieces of g beyond so many tokens: those of `told` that were profiled; else as many as leave each piece two points."""
     seen = np.unique(tokens)
     if told:
         return sorted({float(m) for m in seen if m > (beyond or 0) and m in told} | {float(seen[-1])})
@@ -194,9 +194,9 @@ def _knots(tokens: Array, beyond: float | None, told: Sequence[float] = ()) -> l
 def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
     """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative.
 
-    That of a column of zeros is 0: a solver may give it any value, and what no point has cannot be told from them.
+    The coefficient of a column of zeros is 0: no point has that feature, so the points do not determine it.
     """
-    from scipy.optimize import lsq_linear  # here: it takes long to import, and who has no profile needs none
+    from scipy.optimize import lsq_linear  # imported here: scipy takes long to import, and is needed only where there is a profile
 
     scale = design.max(axis=0)
     told = scale > 0
@@ -218,7 +218,7 @@ def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
 
 
 def residual_lines(description: Mapping[str, Any]) -> list[str]:
-    """Lines for people: how well the fit does, on what it was fitted to and on what it was not."""
+    """Lines for people: how well the model fits the points that it was fitted to, and those that were held out."""
     lines = []
     for which, errors in description.get("residuals", {}).items():
         if errors:

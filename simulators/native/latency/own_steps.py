@@ -1,14 +1,16 @@
 """The step times of a measured run's own steps, as a profile: what the track `oracle` is fitted to.
 
-An engine's step log (telemetry rows step_*, harness/engines/step_log.py) tells each step's end and what was in it. How long it took is the
-time since the step before, where the engine had work all along: it decoded, or a request had been waiting since before. What the log leaves
-out comes from the records: the decoding sequences' contexts from their tokens so far; the cached tokens under a prompt's chunk from
-laying the prompts end to end in order of sending, as a scheduler that serves first come, first served computes them. Left out of the fit
-are steps with several prompts' chunks (a profile's point has one), and steps that a process that was held up logged at once, with the
-long one before them: only together do they say how long they took.
+An engine's step log (telemetry rows step_*, harness/engines/step_log.py) has the end of each step and what was in it. A step took the time
+since the end of the step before, where the engine had work all along: it decoded, or a request had been waiting since before. Two things
+that are not in the log come from the records. The contexts of decoding sequences are their tokens so far. The cached tokens under a
+prompt's chunk are found by laying the prompts end to end in order of sending: a scheduler that serves first come, first served computes
+them so.
 
-All times are multiplied by one number such that the fitted model gives all these steps the time that they took together. A fit of
-relative errors that lets go of outliers would give them less, as an engine is held up now and then.
+Two kinds of steps are left out of the fit: steps with chunks of several prompts, as a profile's point has one; and steps that a process
+logged all at once after it was held up, with the long step before them, as only their sum is known.
+
+All times are multiplied by one number such that the fitted model gives all these steps together the time that they took. The fit gives
+outliers little weight, so without that number it would give less: an engine is held up now and then.
 """
 
 import dataclasses
@@ -41,15 +43,15 @@ TOLD = ("step_times_multiplied_by", ON_STEPS)
 LEAST = 2  # points of a kind that a fit needs
 HANDOVER = 0.01  # s that a request may have been sent before it reaches the scheduler
 LOGGED = 1e-3  # s that a step may be logged after its tokens are read
-AT_ONCE = 0.3  # of the median decode step: a step logged sooner than that after the one before was logged with it
+AT_ONCE = 0.3  # of the median decode step: a step logged sooner than this after the one before was logged together with it
 SAME_WORK = 0.02  # by how much the prompts' tokens in the log and in the records may differ
 
 
 def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, recomputed: bool = False) -> Profile:
     """The run's own steps as samples, and the front-end cost of the engine's profile where there is one.
 
-    A kind of step of which the run has too few (prompts computed alone, in a busy run) is filled up with the profile's. apart, recomputed:
-    as the model that is fitted to it will be told (Measured). Its provenance says how the given profile does on these very steps (TOLD).
+    Where the run has too few steps of a kind (prompts computed alone, in a busy run), the profile's are added. apart, recomputed: as
+    MeasuredStepTime has them. The provenance of what is returned says how the given profile does on these very steps (TOLD).
     Raises NotAvailable when the run has no step log, or too little in it.
     """
     steps = logged_steps(measured)
@@ -92,7 +94,7 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
 def profile_on_steps(measured: Run, profile: Profile, *, apart: bool = False, recomputed: bool = False) -> dict[str, dict[str, float]]:
     """What a profile says of the run's own steps: by kind `steps`, `took_s` and `profile_s`; {} for a run without a log.
 
-    Where the two differ the machine was another one in the run than in the profile, or the profile is wrong: no scheduler's fault.
+    Where the two differ, the machine changed between the profile and the run, or the profile is wrong; no scheduler is to blame.
     """
     if measured.telemetry is None or (steps := logged_steps(measured)).empty:
         return {}
@@ -109,7 +111,7 @@ def logged_steps(measured: Run) -> pd.DataFrame:
 
 
 def _samples(measured: Run, steps: pd.DataFrame) -> pd.DataFrame:
-    """The steps of which it is known how long they took, as samples of a profile; `chunks`: of its prompts."""
+    """The steps whose duration is known, as samples of a profile. chunks: of the prompts in each step."""
     times, before = steps["time"].to_numpy(dtype=np.float64), steps["before"].to_numpy(dtype=np.float64)
     batch = steps["step_decode_batch"].to_numpy(dtype=np.float64)
     new = steps["step_prefill_new_tokens"].to_numpy(dtype=np.float64)
@@ -137,7 +139,7 @@ def _samples(measured: Run, steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def _apart(timed: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which steps say by themselves how long they took, and hold at most one prompt's chunk."""
+    """Which steps have a duration of their own in the log, and at most one prompt's chunk."""
     seconds = timed["time"].to_numpy(dtype=np.float64)
     decodes = seconds[(timed["kind"] == "decode").to_numpy()]
     at_once = seconds < AT_ONCE * np.median(decodes) if len(decodes) else np.zeros(len(seconds), dtype=bool)
@@ -145,7 +147,7 @@ def _apart(timed: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _token_times(record: RequestRecord) -> Array:
-    """When its tokens came; evenly spread where the run does not show it."""
+    """When the record's tokens came; evenly spread where the run does not show it."""
     if record.token_times:
         return np.asarray(record.token_times, dtype=np.float64)
     if record.first_token is None or record.finished is None:
@@ -190,7 +192,7 @@ def _chunks(records: Records, steps: pd.DataFrame) -> list[tuple[Chunk, ...]]:
         counts, under = (steps[f"step_prefill_{name}"].to_numpy(dtype=np.int64) for name in ("sequences", "cached_tokens"))
         return [((n // c, u // c),) * c if n else () for n, c, u in zip(new, np.maximum(counts, 1), under, strict=True)]
     found = []
-    which, done = 0, 0  # the prompt that is next, and how much of what it misses is computed
+    which, done = 0, 0  # the prompt that is next, and how many of its uncached tokens are computed
     for tokens in new:
         chunks = []
         while tokens > 0 and which < len(missing):
@@ -205,7 +207,7 @@ def _chunks(records: Records, steps: pd.DataFrame) -> list[tuple[Chunk, ...]]:
 
 
 def _waited(records: Records, before: Array, times: Array) -> NDArray[np.bool_]:
-    """Whether some request was at the engine without a first token from before one moment until the other."""
+    """Whether some request was at the engine, without a first token, from before the first moment until the second."""
     waits = sorted((r.sent, r.first_token) for r in records if r.sent is not None and r.first_token is not None)
     if not waits:
         return np.zeros(len(times), dtype=bool)
@@ -215,7 +217,7 @@ def _waited(records: Records, before: Array, times: Array) -> NDArray[np.bool_]:
 
 
 def _with_their_time(profile: Profile, timed: pd.DataFrame, predicted: Array) -> Profile:
-    """The profile with its times multiplied by what the model fitted to it makes too little of all timed steps together."""
+    """The profile with its times multiplied by one number: the time that all timed steps took over what the fitted model gives them."""
     samples, total = profile.samples, float(predicted.sum())
     factor = float(timed["time"].sum()) / total if total > 0 else 1.0
     scaled = samples.assign(time=samples["time"].where(samples["kind"] == "frontend", samples["time"] * factor))
@@ -232,7 +234,7 @@ def _held_against(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool
 
 
 def _predicted(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool) -> Array:
-    """What a model says of each step, s."""
+    """The seconds that a model gives each step."""
     steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
     return np.array([model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps])
 
@@ -243,7 +245,7 @@ def _batch(chunks: tuple[Chunk, ...], decodes: int, context: int, recomputed: bo
     for number, (tokens, under) in enumerate([*chunks, *[(1, context or 1)] * decodes]):
         batch.sequences.append(
             sequence.Sequence(index=len(batch.sequences), arrival=0.0, prompt=tokens, output=1)
-        )  # which one: nothing asks
+        )  # any sequence will do: nothing asks which it is
         if recomputed and number < len(chunks):
             batch.count_prefill(tokens, under, recomputed=True)
         else:

@@ -20,22 +20,18 @@ from simulators.native.sequence import Batch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Peak rates of one device: FLOP/s of dense 16-bit matrix products, bytes/s of its memory and of its link to the others.
+    """Peak rates of one device."""
 
-    fp8_flops, int8_flops: of products in these formats, None: it has no such units. gemm_flops: of the model's own products (None: 16-bit).
-    host_memory, host_bandwidth: bytes of the host's memory for it, bytes/s of one direction of the link to that.
-    """
-
-    name: str
-    flops: float
-    memory_bandwidth: float
-    memory: float
-    link_bandwidth: float | None
-    fp8_flops: float | None = None
-    int8_flops: float | None = None
-    gemm_flops: float | None = None
-    host_memory: float | None = None
-    host_bandwidth: float | None = None
+    name: str  # as in conf/hardware
+    flops: float  # FLOP/s of dense 16-bit matrix products
+    memory_bandwidth: float  # bytes/s
+    memory: float  # bytes
+    link_bandwidth: float | None  # bytes/s of its link to the other devices; None: it has none
+    fp8_flops: float | None = None  # FLOP/s of matrix products in FP8; None: it has no such units
+    int8_flops: float | None = None  # FLOP/s of matrix products in INT8; None: it has no such units
+    gemm_flops: float | None = None  # FLOP/s of the model's own matrix products; None: those of 16 bit
+    host_memory: float | None = None  # bytes of the host's memory for this device
+    host_bandwidth: float | None = None  # bytes/s of one direction of its link to the host
 
     @classmethod
     def from_hardware(cls, hardware: Mapping[str, Any]) -> "Device":
@@ -61,16 +57,16 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
-    """Shares of the peaks that real kernels reach, and fixed costs in seconds. conf/simulator/native.yaml says where they are from."""
+    """Shares of the peaks that real kernels reach, and fixed costs. conf/simulator/native.yaml says where they are from."""
 
-    gemm_flops: float
-    gemm_bytes: float
-    attention_flops: float
-    attention_bytes: float
-    link: float
-    step: float
-    layer: float
-    all_reduce: float
+    gemm_flops: float  # share of the peak FLOP/s in matrix products
+    gemm_bytes: float  # share of the memory bandwidth in matrix products
+    attention_flops: float  # share of the peak FLOP/s in attention
+    attention_bytes: float  # share of the memory bandwidth in attention
+    link: float  # share of the link's bandwidth in an all-reduce
+    step: float  # s of every step
+    layer: float  # s of every layer of a step
+    all_reduce: float  # s of every all-reduce
 
     def __post_init__(self) -> None:
         for name in ("gemm_flops", "gemm_bytes", "attention_flops", "attention_bytes", "link"):
@@ -103,7 +99,7 @@ class Roofline:
             terms=(
                 *(self._layer_product(inputs, outputs) for inputs, outputs in shape.layer_matrices),
                 self._attention(shape.prefill_pair_flops, {"prefill_pairs"}, {"prefill_context", "prefill_tokens"}),
-                # reads all its context, itself included
+                # a chunk reads all its context, itself included
                 self._attention(shape.decode_pair_flops, {"decode_context", "decodes"}, {"decode_context", "decodes"}),
                 self._product("sequences", shape.hidden, shape.vocab, device.flops, shape.dtype_bytes),
             ),
@@ -126,7 +122,7 @@ class Roofline:
             "efficiency": asdict(self.efficiency),
             "device": asdict(self.device),
             "tensor_parallel": self.tensor_parallel,
-            "uncertainty": None,  # never held against measured steps
+            "uncertainty": None,  # these step times were never compared with measured ones
             "steps": self._steps,
         }
 
@@ -152,7 +148,8 @@ class Roofline:
     def _attention(self, pair: int, pairs: set[str], read: set[str]) -> tuple[Row, Row]:
         """(arithmetic, traffic) of all layers' attention.
 
-        pair: FLOPs of a query and a key. pairs: what a step has of those. read: tokens whose keys and values are.
+        pair: FLOPs of a query and a key. pairs: the parts of a step's work that are such pairs. read: the parts that are tokens whose keys
+        and values are read.
         """
         shape, device, share = self.shape, self.device, self.efficiency
         flops = shape.layers * pair / self.tensor_parallel

@@ -30,22 +30,20 @@ class Latent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A dense decoder. Sizes in elements; dtype_bytes: bytes of one activation, and of one weight and one element of the KV cache where
-    weight_element and kv_element do not say otherwise. latent: its attention, when that is not grouped-query.
-    """
+    """A dense decoder. Sizes in elements."""
 
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    dtype_bytes: int
-    tied_embeddings: bool = False
-    weight_element: float | None = None
-    kv_element: float | None = None
-    latent: Latent | None = None
+    hidden: int  # of the residual stream
+    intermediate: int  # of the MLP
+    layers: int  # of the decoder
+    heads: int  # of the queries
+    kv_heads: int  # of the keys and values
+    head_dim: int  # of one head
+    vocab: int  # tokens
+    dtype_bytes: int  # bytes of one activation, and of a weight and an element of the KV cache where the next two do not say otherwise
+    tied_embeddings: bool = False  # whether the output layer has the embeddings' weights
+    weight_element: float | None = None  # bytes of one weight of the layers' matrices
+    kv_element: float | None = None  # bytes of one element of the KV cache
+    latent: Latent | None = None  # its attention, when that is not grouped-query
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
@@ -118,7 +116,7 @@ class Shape:
 
     @property
     def bytes_per_weight(self) -> float:
-        """Of the layers' matrices."""
+        """Bytes of one weight of the layers' matrices."""
         return self.dtype_bytes if self.weight_element is None else self.weight_element
 
     @property
@@ -129,7 +127,10 @@ class Shape:
         return self.layers * width * element
 
     def kv_bytes_per_device(self, tensor_parallel: int) -> float:
-        """Bytes of one token on each of so many devices, which have different heads, as far as there are any; a latent cannot be split."""
+        """Bytes of one token on each of so many devices.
+
+        The KV heads are split over the devices, as far as they go; a latent cannot be split.
+        """
         return self.kv_bytes_per_token / (1 if self.latent is not None else min(tensor_parallel, self.kv_heads))
 
 

@@ -11,7 +11,7 @@ from simulators.native.sequence import Batch
 
 
 class StepTime(Protocol):
-    """One narrow seam. `measured.py` fits one to a profile, `roofline.py` computes one from the model's and the hardware's numbers."""
+    """A model of step times. `measured.py` fits one to a profile, `roofline.py` computes one from numbers of model and hardware."""
 
     def seconds(self, batch: Batch) -> float:
         """How long the device takes for a batch that is not empty."""
@@ -19,11 +19,11 @@ class StepTime(Protocol):
 
     @property
     def law(self) -> StepLaw | None:
-        """The same as numbers, for the compiled engine; None when a batch's sums do not tell its time."""
+        """The same as numbers, for the compiled engine; None when a batch's sums do not determine its time."""
         ...
 
     def note(self, works: NDArray[np.float64]) -> None:
-        """Steps were timed by `law`: their work, one row each, columns as in step_law.WORK. For `describe`."""
+        """Count steps that were timed by `law`, for `describe`. works: a row per step, columns as in step_law.WORK."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

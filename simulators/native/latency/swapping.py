@@ -9,7 +9,7 @@ from simulators.native.sequence import Batch
 
 
 class Swapping(Wrapped):
-    """A StepTime: another one's, and behind it the step's swapped tokens over the link (vLLM 0.4 blocks the step on its copies).
+    """A StepTime: that of another one, plus the time of the step's swapped tokens over the link (vLLM 0.4 blocks the step on its copies).
 
     seconds_per_token: bytes of a token's KV over the bytes/s of one direction of the link to the host.
     """

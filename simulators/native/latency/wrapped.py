@@ -1,4 +1,4 @@
-"""Wrapped: what StepTimes have in common that change another one's."""
+"""Wrapped: what StepTimes share that change the times of another one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,9 @@ from simulators.native.latency.step_time import StepTime
 
 
 class Wrapped:
-    """Most of a StepTime around `inner`; a wrapper adds `seconds` and `describe`. law: None, as sums alone do not tell a batch's time."""
+    """Most of a StepTime around `inner`; a wrapper adds `seconds` and `describe`. law: None, because a batch's sums alone do not determine
+    its time.
+    """
 
     law: StepLaw | None = None
 

@@ -1,4 +1,4 @@
-"""compare: the settings of engines against each other: the highest rate each sustains within an SLO, and which of them no other beats."""
+"""Compares settings of engines: the highest rate that each sustains within an SLO, and which of them no other beats."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Candidate:
 
 
 def candidate(label: str, deployment: Deployment, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Candidate:
-    """What this deployment sustains, and how it feels at that rate. Raises SimulatorError and ValueError."""
+    """The rate that this deployment sustains, and its latencies there. Raises SimulatorError and ValueError."""
     highest = deployment.capacity(trace_at, slo, attainment)
     if highest.rate == 0:
         return Candidate(label=label, devices=deployment.devices)

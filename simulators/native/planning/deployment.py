@@ -1,4 +1,4 @@
-"""Deployment: engines that exist on paper only, of a model on some hardware. What a planner asks of them."""
+"""Deployment: engines of a model on some hardware, none of which need exist, and what a planner asks of them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,28 +22,26 @@ from simulators.native.scheduling.scheduler import Limits
 from simulators.native.served import Frontend
 from workloads.trace import Trace
 
-LASTS = 10.0  # times the mean E2E that a trace must last for a capacity
+LASTS = 10.0  # a trace must last so many times the mean E2E for a capacity to be found
 
 Metrics = dict[tuple[str, str | None], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """native: efficiencies, default limits, policy and arrangement. model, hardware: as in a run's configuration. tensor_parallel: devices
-    of an engine.
+    """Engines of a model on some hardware.
 
-    changes: fields of Limits, instead of what the model and the device give. profile: a measured one, whose step times, front-end cost and
-    limits then count; effects are about computed step times, so the two exclude each other.
+    A profile has measured step times, and effects change computed ones: the two exclude each other.
     """
 
-    native: Predictor
-    model: Mapping[str, Any]
-    hardware: Mapping[str, Any]
-    tensor_parallel: int = 1
-    max_model_len: int | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    effects: Effects = field(default_factory=Effects)
-    profile: Profile | None = None
+    native: Predictor  # efficiencies, default limits, policy and arrangement
+    model: Mapping[str, Any]  # its config.json
+    hardware: Mapping[str, Any]  # as in conf/hardware
+    tensor_parallel: int = 1  # devices of an engine
+    max_model_len: int | None = None  # tokens of one request; None: the longest of the trace
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of Limits, instead of what the model and the device give
+    effects: Effects = field(default_factory=Effects)  # changes to the model and its KV cache
+    profile: Profile | None = None  # a measured one, whose step times, front-end cost and limits then count
 
     def __post_init__(self) -> None:
         if self.profile is not None and self.effects != Effects():
@@ -51,16 +49,16 @@ class Deployment:
 
     @property
     def devices(self) -> int:
-        """Of all engines together."""
+        """Devices of all engines together."""
         return self.engine_devices * self.native.arrangement.instances
 
     @property
     def engine_devices(self) -> int:
-        """Of one engine."""
+        """Devices of one engine."""
         return self.tensor_parallel if self.profile is None else self.profile.limits.tensor_parallel
 
     def limits(self, trace: Trace) -> Limits:
-        """Of each engine, serving this trace. Raises SimulatorError when the model does not fit the memory, and says by how much."""
+        """Limits of each engine, serving this trace. Raises SimulatorError when the model does not fit the memory, and says by how much."""
         if self.profile is not None:
             found = limits_of(self.profile.limits, {}, f"profile {self.profile.profile_id}")
         else:
@@ -77,7 +75,8 @@ class Deployment:
     def serve(self, trace: Trace, *, token_times: bool = True) -> Prediction:
         """Simulate it. token_times: False: records need not have them.
 
-        Raises SimulatorError, and ValueError for settings that do not go together."""
+        Raises SimulatorError, and ValueError for settings that do not go together.
+        """
         limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
         if self.profile is not None:
             frontend = self.native.frontend(self.profile)
@@ -99,7 +98,7 @@ class Deployment:
     def capacity(self, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Highest:
         """The highest rate, requests/s, at which this share of the requests meets the SLO, within 2 %. trace_at: the requests at a rate.
 
-        Raises ValueError for an SLO without a limit, and for a trace that is over before its queue tells: one that lasts less than LASTS
+        Raises ValueError for an SLO without a limit, and for a trace that ends before a queue can build up: one that lasts less than LASTS
         times what its requests take on average.
         """
         if slo == SLO():

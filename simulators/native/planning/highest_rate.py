@@ -1,4 +1,4 @@
-"""The highest request rate at which something still holds, by bisection."""
+"""The highest request rate at which a condition holds, by bisection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ DOUBLINGS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Highest:
-    """rate: the highest that was seen to hold (0: none did); failing: the lowest above it that did not; tries: how many were asked."""
+    """rate: the highest at which it held (0: it held at none). failing: the lowest above that at which it did not. tries: rates tried."""
 
     rate: float
     failing: float
@@ -18,8 +18,8 @@ class Highest:
 def highest_rate(holds: Callable[[float], bool], *, start: float = 1.0, tolerance: float = 0.02) -> Highest:
     """Bisect, in ratios, between a rate that holds and one that does not, until they are within `tolerance` of each other.
 
-    holds: taken to be monotone: what a rate can't keep no higher one can. start: requests/s to begin with; it is doubled or halved until
-    both sides are found. Raises ValueError when it never fails within 2^40 times the start, or for settings out of range.
+    holds: taken to be monotone: where it fails at a rate, it fails at every higher one. start: requests/s to begin with; it is doubled or
+    halved until both sides are found. Raises ValueError when it never fails within 2^40 times the start, or for settings out of range.
     """
     if start <= 0 or not 0 < tolerance < 1:
         raise ValueError(f"start must be > 0 and tolerance in (0, 1), got start={start}, tolerance={tolerance}")

@@ -17,7 +17,7 @@ Reserve = Literal["oracle", "power_of_two", "max"]
 class Orca(Synchronous):
     """A step is one iteration of all running requests, prompts whole and beside decodes; whoever arrived first is admitted first.
 
-    max_num_seqs is the paper's max_bs, the KV cache its n_slots; it knows no token budget (max_num_batched_tokens is not kept).
+    max_num_seqs is the paper's max_bs, and the KV cache its n_slots. There is no token budget (max_num_batched_tokens is not kept).
     """
 
     def __init__(self, limits: Limits, *, reserve: Reserve = "oracle") -> None:
@@ -46,7 +46,8 @@ class Orca(Synchronous):
 
 
 class RequestLevel(Orca):
-    """Request-level batching (FasterTransformer behind Triton, the paper's baseline): a batch is filled, and runs to its longest's end.
+    """Request-level batching (FasterTransformer behind Triton, the paper's baseline): a batch is filled, and runs until its longest request
+    ends.
 
     A request that is complete earlier keeps its slot and goes on being computed, and its answer ends when the batch does.
     """

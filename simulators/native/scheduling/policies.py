@@ -1,4 +1,4 @@
-"""Scheduling policies by name, and the limits as each of them keeps them."""
+"""Scheduling policies by name, and the limits that each of them keeps."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,8 +24,10 @@ POLICIES: Mapping[str, Callable[[Limits], Scheduler]] = {
 
 
 def adapted(policy: str, limits: Limits) -> Limits:
-    """The limits as the policy's engine would have them: who decides one step at a time has one in flight and shares no prefixes, and who
-    computes whole prompts has a token budget for the longest (vLLM's rule until chunked prefill).
+    """The limits as the policy's engine would have them.
+
+    A policy that decides one step at a time has one step in flight and shares no prefixes. A policy that computes whole prompts has a token
+    budget for the longest one (vLLM's rule before chunked prefill).
     """
     if policy == "vllm_v1":
         return limits

@@ -26,7 +26,7 @@ class Sarathi(Synchronous):
         return batch
 
     def _schedule_decodes(self, batch: Batch) -> list[Sequence]:
-        """All that decode; returns those whose prompts are not done yet."""
+        """Schedule all sequences that decode; return those whose prompts are not done yet."""
         prefills, index = [], 0
         while index < len(self.running):
             sequence = self.running[index]
@@ -40,7 +40,7 @@ class Sarathi(Synchronous):
                 if victim in prefills:
                     prefills.remove(victim)
                 self.recompute_later(batch, victim)
-                continue  # the same one again, if it is still there
+                continue  # try the same sequence again, if it is still there
             index += 1
         return prefills
 

@@ -9,32 +9,23 @@ from simulators.native.sequence import Batch, Sequence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """An engine's limits, resolved: none is unknown. Counts are tokens unless the name says otherwise.
+    """An engine's limits, resolved: none is unknown."""
 
-    kv_blocks: blocks that requests can hold. max_model_len: prompt and output of one request together. long_prefill_token_threshold: of a
-    longer prefill no more goes into one step, as long as there are other requests (0: no such limit). policy: order of the waiting queue.
-    watermark: share of the blocks to be left free when a request is admitted beside others. reserve_full_prompt: admit a request only
-    when all its prompt would fit. in_flight: steps scheduled before the first of them must have ended: 2 is asynchronous scheduling,
-    more a pipeline. kept_tokens: of a context, as much as is kept in the KV cache (and a block that is being written); None: all of it.
-    spare_tokens: KV memory that must be left beside all tokens of a request that is alone. sglang: what SGLang's scheduler can be told
-    beyond these.
-    """
-
-    kv_blocks: int
-    block_size: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    chunked_prefill: bool = True
-    prefix_caching: bool = True
-    long_prefill_token_threshold: int = 0
-    policy: Literal["fcfs", "priority"] = "fcfs"
-    watermark: float = 0.0
-    reserve_full_prompt: bool = True
-    in_flight: int = 1
-    kept_tokens: int | None = None
-    spare_tokens: int = 0
-    sglang: SglangOptions = field(default_factory=SglangOptions)
+    kv_blocks: int  # blocks that requests can hold
+    block_size: int  # tokens of a block
+    max_num_seqs: int  # sequences in one step
+    max_num_batched_tokens: int  # tokens in one step
+    max_model_len: int  # tokens of one request, prompt and output
+    chunked_prefill: bool = True  # whether a prompt may be computed over several steps
+    prefix_caching: bool = True  # whether the KV of shared prefixes is computed once
+    long_prefill_token_threshold: int = 0  # tokens; while others wait or run, a step takes no more of a longer prefill; 0: no such limit
+    policy: Literal["fcfs", "priority"] = "fcfs"  # order of the waiting queue
+    watermark: float = 0.0  # share of the blocks to be left free when a request is admitted beside others
+    reserve_full_prompt: bool = True  # admit a request only when all its prompt would fit
+    in_flight: int = 1  # steps scheduled before the first of them must have ended; 2: asynchronous scheduling, more: a pipeline
+    kept_tokens: int | None = None  # of a context that stay in the KV cache, beside the block that is being written; None: all
+    spare_tokens: int = 0  # of KV memory that must be left beside all tokens of a request that is alone
+    sglang: SglangOptions = field(default_factory=SglangOptions)  # what SGLang's scheduler can be told beyond these
 
     def __post_init__(self) -> None:
         if self.kept_tokens is not None and (self.kept_tokens < 1 or self.prefix_caching):
@@ -76,7 +67,7 @@ class Cache(Protocol):
 
 
 class Scheduler(Protocol):
-    """One narrow seam: decide what the next step computes. It knows no time."""
+    """Decides what the next step computes. It knows no time."""
 
     @property
     def cache(self) -> Cache:

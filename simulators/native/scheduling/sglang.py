@@ -4,10 +4,10 @@ Behaviour, not code, of sglang/srt/managers/scheduler.py (get_next_batch_to_run 
 and scheduler_components/batch_result_processor.py: every step is compared with SGLang's own Scheduler in
 tests/simulators/native/scheduling/test_against_sglang.py. Order of the queue: first come, first served, its default.
 
-Whoever waits is admitted as soon as KV memory for its prompt and the output still reserved by all is there, before anybody decodes. When
-decodes run out of memory after all (outputs longer than was reserved), those that have generated least are retracted: they wait again,
-behind all others, and compute prompt and generated tokens anew. With Limits.in_flight = 2 (overlap scheduling) a step is decided while
-the one before it runs: its tokens count as computed, but not yet as known.
+A request that waits is admitted before anybody decodes, as soon as there is KV memory for its prompt and for the output that is still
+reserved for all. When decodes run out of memory all the same (outputs are longer than was reserved), the requests that have generated
+least are retracted: they wait again, behind all others, and compute prompt and generated tokens anew. With Limits.in_flight = 2 (overlap
+scheduling) a step is decided while the one before it runs: its tokens count as computed, but not yet as known.
 """
 
 from collections.abc import Sequence as Many
@@ -35,9 +35,9 @@ class SglangScheduler:
         self.waiting: list[Job] = []
         self.running: list[Job] = []
         self.ratio = self.options.first_ratio
-        self._full = False  # nobody is admitted until a job ends or leaves
-        self._chunked: Job | None = None  # the one job of whose prompt a part is computed
-        self._last: list[Job] = []  # of the step before, when that had prompts
+        self._full = False  # the batch is full: nobody is admitted until a job ends or leaves
+        self._chunked: Job | None = None  # the job whose prompt is computed in part, if any
+        self._last: list[Job] = []  # the jobs of the step before, when it had prompts
         self._last_chunked: Job | None = None
         self._under_way: Batch | None = None
         self._jobs: dict[Sequence, Job] = {}
@@ -77,7 +77,7 @@ class SglangScheduler:
         for place, sequence in enumerate(batch.samplers):
             job = self._jobs[sequence]
             if job.finished or job.retracted:
-                continue  # retracted while its token was under way: it is dropped
+                continue  # the job was retracted while its token was under way: the token is dropped
             sequence.total += 1
             sequence.token_times.append(now)
             if job.finished:
@@ -91,7 +91,7 @@ class SglangScheduler:
         return False
 
     def _merge(self) -> None:
-        """Those whose prompts were computed in the step before decode from now on; whoever is complete leaves."""
+        """Jobs whose prompts were computed in the step before decode from now on; complete jobs leave."""
         chunked, last, was_chunked = self._chunked, self._last, self._last_chunked
         if chunked is not None and chunked.end > chunked.start:
             self.memory.keep(chunked, chunked.end)
@@ -108,7 +108,7 @@ class SglangScheduler:
             self.running, self._full = unfinished, False
 
     def _schedule_prefill(self, batch: Batch) -> bool:
-        """Prompts: the one begun before, then those that wait. False: there are none, or none can be admitted."""
+        """Schedule prompts: first the one that was begun before, then those that wait. False: there are none, or none can be admitted."""
         if (self._full or not self.waiting) and self._chunked is None:
             return False
         if self._slots() <= 0 and self._chunked is None:
@@ -182,7 +182,7 @@ class SglangScheduler:
             self.ratio = max(self.ratio - self._decay, self.options.least_ratio)
         elif ending:
             self._full = False
-            return  # what they give back when this step ends may be enough
+            return  # the memory that they give back when this step ends may be enough
         else:
             self._retract(batch)
         if len(self.running) < before:
@@ -190,7 +190,9 @@ class SglangScheduler:
         self._decode(batch, self.running)
 
     def _retract(self, batch: Batch) -> None:
-        """Take the memory of those that have generated least (of equals, of the longest prompt) until the others can go on for a while."""
+        """Retract the jobs that have generated least (of equal ones, those with the longest prompts) until the others can go on for a
+        while.
+        """
         options = self.options
         keep = sorted(self.running, key=lambda job: (job.generated, -job.sequence.prompt), reverse=True)
         retracted: list[Job] = []
@@ -227,11 +229,11 @@ class SglangScheduler:
         return {job for job in self.running if id(job.sequence) in sampled and job.sequence.total + 1 >= job.sequence.end}
 
     def _slots(self, held: int = 0) -> int:
-        """Jobs that can be in a prefill step, `held` of them having their memory already."""
+        """How many jobs can be in a prefill step, of which `held` have their memory already."""
         return min(self.limits.max_num_seqs - len(self.running), self.memory.rows + held)
 
     def _refresh(self) -> None:
-        """Now and then the prefixes of those that wait count as used, the first one's last."""
+        """Every refresh_interval passes, count the prefixes of waiting jobs as used; that of the first job counts as the latest."""
         options = self.options
         if not self.waiting or not self.cache.enabled:
             return

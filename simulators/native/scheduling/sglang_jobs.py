@@ -1,4 +1,4 @@
-"""Job and Jobs: a request inside SGLang's scheduler, and how it takes, keeps and gives back KV memory."""
+"""Job and Memory: a request inside SGLang's scheduler, and how requests take, keep and give back KV memory."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from simulators.native.sequence import Sequence
 class Job:
     """A request as the scheduler holds it. Counts are tokens.
 
-    start, end: what its last prefill step computes, the prefix before `start` being there. kept: of its first pages, how many the tree
-    keeps and it has locked by `node`. held: it has KV memory. retracted: it lost that, and has not been admitted again.
+    start, end: its last prefill step computes the tokens from start to end; those before are there. kept: how many of its first pages are
+    in the tree, and locked by `node`. held: it has KV memory. retracted: it lost its memory, and has not been admitted again.
     """
 
     sequence: Sequence
@@ -24,7 +24,7 @@ class Job:
 
     @property
     def generated(self) -> int:
-        """Tokens generated and known."""
+        """Generated tokens that are known."""
         return self.sequence.total - self.sequence.prompt
 
     @property
@@ -40,7 +40,10 @@ class Memory:
         self.cache, self.rows = cache, rows
 
     def match(self, job: Job) -> Node:
-        """Find the longest cached beginning, never all: the last token must be computed. Sets `start`."""
+        """Find the longest cached beginning of the job's tokens, and set its `start`.
+
+        It is never all of them: the last must be computed.
+        """
         node = self.cache.match(job.sequence, job.sequence.total - 1)
         job.start = node.end * self.cache.page_size
         return node
@@ -50,7 +53,7 @@ class Memory:
         return -(-tokens // self.cache.page_size)
 
     def take_prefill(self, jobs: list[Job]) -> bool:
-        """Pages for what the jobs' prefill computes; cached ones are evicted for them, as if each began a page. False: too few."""
+        """Take pages for what the jobs' prefill computes, evicting cached ones as if each job began a page. False: there are too few."""
         cache = self.cache
         tokens = sum(job.end - job.start for job in jobs)
         cache.make_room(tokens + (len(jobs) * cache.page_size if cache.page_size > 1 else 0))
@@ -63,12 +66,12 @@ class Memory:
         return cache.free >= 0
 
     def fits_decode(self, jobs: list[Job]) -> bool:
-        """Whether each job's next token has a place; evicts for that."""
+        """Whether there is a place for each job's next token; evicts cached pages where need be."""
         size = self.cache.page_size
         return self.cache.make_room(size * sum(job.sequence.computed % size == 0 for job in jobs))
 
     def take_decode(self, jobs: list[Job]) -> None:
-        """A place for one more token of each. `fits_decode` must have said that there are enough."""
+        """Take a place for one more token of each job. `fits_decode` must have said that there are enough."""
         cache, size = self.cache, self.cache.page_size
         if size > 1:
             cache.make_room(len(jobs) * size)
@@ -77,13 +80,13 @@ class Memory:
             job.sequence.computed += 1
 
     def keep(self, job: Job, tokens: int) -> None:
-        """Enter its first `tokens` tokens in the tree, and hold them there; what the tree had already is given back."""
+        """Enter the job's first `tokens` tokens in the tree, and lock them there; pages that the tree had already are given back."""
         cache, sequence = self.cache, job.sequence
         if not cache.enabled:
             return
         node, had = cache.insert(sequence, tokens)
         cache.free += max(0, had - job.kept)
-        # the page that the prompt ends with becomes a node's end, so that the output can be evicted alone
+        # a node ends where the prompt does, so that the output can be evicted by itself
         if 0 < sequence.prompt // cache.page_size < tokens // cache.page_size:
             cache.insert(sequence, sequence.prompt)
         if job.node is not None:
@@ -92,7 +95,7 @@ class Memory:
         job.node, job.kept = node, node.end
 
     def release(self, job: Job, *, keep: bool) -> None:
-        """Give everything back; keep: what it computed stays in the tree for others."""
+        """Give back all memory of the job. keep: the tokens that it computed stay in the tree for others."""
         computed = job.sequence.computed
         if keep:
             self.keep(job, computed)

@@ -8,7 +8,7 @@ from simulators.native.scheduling.sglang_jobs import Job, Memory
 
 
 class AdmissionVerdict(Enum):
-    """After a candidate: go on with the next one, or stop for want of KV memory or of step budget."""
+    """What follows a candidate: go on with the next one, or stop because KV memory or the step's budget is used up."""
 
     GO_ON = auto()
     NO_MEMORY = auto()
@@ -16,7 +16,7 @@ class AdmissionVerdict(Enum):
 
 
 class Admission:
-    """The budgets of one prefill step. jobs: those that are in it; chunked: the new one of which only a part is."""
+    """The budgets of one prefill step. jobs: those in the step. chunked: the new job of which only a part is computed."""
 
     def __init__(self, limits: Limits, memory: Memory, running: Iterable[Job], ratio: float, mixed_decodes: int) -> None:
         options = limits.sglang
@@ -32,7 +32,7 @@ class Admission:
         self._plan: list[tuple[float, int]] | None = None  # without a prefix cache: (tokens to come, tokens held) of all, soonest end first
 
     def resume(self, job: Job) -> bool:
-        """The next chunk of a prompt that was begun; it must go on, whatever the memory. True: a part of it remains."""
+        """Add the next chunk of a prompt that was begun; it goes on whatever memory is left. True: a part of it remains."""
         assert self._chunk_left is not None
         room = min(self._chunk_left, int(self._memory.cache.available - self._later))
         room = room if room > 0 else self._chunk_left
@@ -43,7 +43,7 @@ class Admission:
         return rest > room
 
     def add(self, job: Job) -> AdmissionVerdict:
-        """A job that waits. It is in the step when `jobs` ends with it."""
+        """Try to add a job that waits. It is in the step when `jobs` ends with it."""
         cache = self._memory.cache
         if self._play_through:
             return self._add_without_cache(job)
@@ -68,7 +68,7 @@ class Admission:
         return AdmissionVerdict.GO_ON
 
     def _choose(self, job: Job) -> AdmissionVerdict | None:
-        """How far the job is computed in this step (`end`); a verdict when it is not."""
+        """Set how far the job is computed in this step (`end`); returns a verdict when it is not in the step."""
         total, page = job.sequence.total, self._page
         rest = total - job.start
         new = min(max(job.sequence.output - job.generated, 0), self._clip)
@@ -90,7 +90,7 @@ class Admission:
         return None
 
     def _add_without_cache(self, job: Job) -> AdmissionVerdict:
-        """Without a prefix cache, and with all outputs' lengths known, the memory is played through to the end of all jobs."""
+        """Add a job where there is no prefix cache and all outputs' lengths are known: memory can be computed to the end of all jobs."""
         job.start, rest, cache = 0, job.sequence.total, self._memory.cache
         paged = -(-rest // self._page) * self._page + self._page
         if paged > min(cache.available - self._now, cache.available - self._later) or not self._lasts(job, paged):
@@ -106,12 +106,12 @@ class Admission:
         return self.verdict()
 
     def _lasts(self, job: Job, paged: int) -> bool:
-        """Whether no decode step will lack memory, were this one admitted."""
+        """Whether every decode step would have memory if this job were admitted."""
         if self._plan is None:
             plans = [(j.sequence.output - j.generated, j.sequence.total) for j in (job, *self._running, *self.jobs)]
             self._plan = sorted((p for p in plans if p[0] > 0), key=lambda p: p[0])
         elif (left := job.sequence.output - job.generated) > 0:
-            # as SGLang has it: before the first that ends no sooner, or else before the last one
+            # as SGLang does it: before the first job that ends no sooner, else before the last one
             place = next((i for i, (other, _) in enumerate(self._plan) if left <= other), max(0, len(self._plan) - 1))
             self._plan.insert(place, (left, job.sequence.total))
         free: float = self._memory.cache.available - self._now - paged

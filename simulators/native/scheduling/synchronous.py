@@ -1,4 +1,4 @@
-"""Synchronous: what schedulers have in common that decide a step when the one before it has ended, first come first served.
+"""Synchronous: what schedulers share that decide a step when the one before it has ended, first come, first served.
 
 The engines of the papers (Orca, vLLM's first version, Sarathi-Serve) work like that; none of them shares prefixes here.
 """
@@ -55,7 +55,7 @@ class Synchronous:
         return True
 
     def schedule_tokens(self, batch: Batch, sequence: Sequence, tokens: int) -> None:
-        """Put the sequence's next `tokens` tokens into the step; it generates one when that was all that was known."""
+        """Put the sequence's next `tokens` tokens into the step; it generates a token when no known one is left to compute."""
         context = sequence.computed
         sequence.computed += tokens
         sequence.last = batch

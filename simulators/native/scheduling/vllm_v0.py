@@ -69,7 +69,7 @@ class VllmV0(Synchronous):
         self.swapped.append(victim)
 
     def _swap_in(self, batch: Batch) -> None:
-        """Bring back, in the order in which they went, those that fit, and let them decode in this very step."""
+        """Bring back the swapped sequences that fit, in the order in which they were swapped out; they decode in this step."""
         while self.swapped and len(self.running) < self.limits.max_num_seqs:
             sequence = self.swapped[0]
             spare = self.watermark if self.running else 0

@@ -3,8 +3,8 @@
 Behaviour, not code: every step is compared with vLLM's own Scheduler class in tests/simulators/native/scheduling/test_against_vllm.py.
 
 There is no prefill and no decode phase: a request has so many known tokens, and each step computes some of those that are not computed yet.
-Under asynchronous scheduling (Limits.in_flight = 2) a step is scheduled while one is under way: a token that it will generate is promised,
-and can be computed on before it is known.
+Under asynchronous scheduling (Limits.in_flight = 2) a step is scheduled while one is under way: the token that it
+will generate is promised, and later steps can be scheduled before it is known.
 """
 
 import sys
@@ -55,7 +55,7 @@ class VllmV1:
         completed = False
         for sequence in batch.samplers:
             if sequence.total == sequence.end:
-                continue  # with more than two steps under way one is scheduled too many, and its token dropped
+                continue  # with more than two steps under way one step too many is scheduled, and its token is dropped
             sequence.total += 1
             sequence.token_times.append(now)
             complete = sequence.total == sequence.end
@@ -99,7 +99,7 @@ class VllmV1:
             while (after > sequence.room or after >= sequence.next_name) and not extend(sequence, tokens):
                 victim = self._victim()
                 place = running.index(victim)
-                if place < index:  # by priority it may be one that this step already has
+                if place < index:  # by priority the victim may be one that this step already has
                     index -= 1
                     budget += self._unschedule(batch, victim)
                 del running[place]
@@ -155,7 +155,7 @@ class VllmV1:
             batch.count(tokens, context)
 
     def _victim(self) -> Sequence:
-        """Who is preempted: the newest; by priority the one that matters least, and of those the latest."""
+        """The sequence to preempt: the newest one; by priority the one that goes last, and of several the latest."""
         if self.limits.policy == "priority":
             return max(self.running, key=lambda s: (s.priority, s.arrival))
         return self.running[-1]

@@ -17,7 +17,7 @@ class Waiting(Protocol):
         ...
 
     def put_back(self, sequence: Sequence) -> None:
-        """A sequence comes back (preempted, or skipped in this step): to the front, where the order leaves a choice."""
+        """A sequence comes back (preempted, or skipped in this step): it goes to the front of those that the order puts level with it."""
         ...
 
     def peek(self) -> Sequence:
@@ -29,7 +29,7 @@ class Waiting(Protocol):
         ...
 
     def remove(self, sequence: Sequence) -> None:
-        """Take out this one, wherever it is."""
+        """Take out this sequence, wherever it is."""
         ...
 
 

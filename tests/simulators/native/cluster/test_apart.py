@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from simulators.native.cluster.apart import Blind
+from simulators.native.cluster.apart import ObliviousRouter
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.cluster.routers import ROUTERS
 from simulators.native.serve import Queue
@@ -29,5 +29,5 @@ def test_apart_as_together(seed: int, router: str) -> None:
     assert served.peak_kv_blocks == max(instance.peak_blocks for instance in cluster.instances)
 
 
-def test_only_routers_that_look_at_nothing_are_blind() -> None:
-    assert {name for name, router in ROUTERS.items() if isinstance(router(), Blind)} == {"round_robin", "random"}
+def test_only_routers_that_look_at_no_engine_are_oblivious() -> None:
+    assert {name for name, router in ROUTERS.items() if isinstance(router(), ObliviousRouter)} == {"round_robin", "random"}
