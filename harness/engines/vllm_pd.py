@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from harness import environment
-from harness.engine import Endpoint, EngineError
+from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import server, step_log
 from harness.engines.pd_proxy import marker
 from harness.engines.vllm import Vllm
@@ -31,16 +31,15 @@ ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}  # in vLLM's words
 
 @dataclass(frozen=True, kw_only=True)
 class VllmPd:
-    """prefill, decode: the two instances, as vllm.py has them. connector_environment: the name under .envs of the one with NIXL
-    alone, laid over theirs (None: theirs has it). kv_buffer_device: where the KV cache lies, as NIXL is to know it: cpu or cuda.
-    """
+    """Two instances of vLLM, the KV cache handed from the first to the second."""
 
-    prefill: Vllm
-    decode: Vllm
-    connector_environment: str | None
-    kv_buffer_device: str
-    stop_grace: float = 15.0
-    system: str = "vllm_pd"
+    prefill: Vllm  # the instance that computes prompts
+    decode: Vllm  # the instance that computes answers
+    connector_environment: str | None  # an environment under .envs/ with NIXL alone, laid over theirs; None: theirs has it
+    kv_buffer_device: str  # where the KV cache lies, in NIXL's words: cpu or cuda
+    stop_grace: float = 15.0  # s between SIGTERM and SIGKILL, of the proxy
+    system: str = "vllm_pd"  # its name in the database
+    computes_on: ComputesOn = "cpu"  # both instances
 
     def __post_init__(self) -> None:
         if self.kv_buffer_device not in ("cpu", "cuda"):

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness import cli, environment
 from harness.cell import Cell
 from harness.console import say, stage
-from harness.engine import Endpoint, EngineError
+from harness.engine import Endpoint, EngineError, LocalEngine
 from harness.engines.recorded import Recorded
 from harness.grid.plan import Task
 from harness.grid.task_order import choose
@@ -135,6 +135,8 @@ class Runner:
     def _time_operations(self, task: Task, cell: Cell, log: Path, facts: dict[str, Any]) -> None:
         """Time single operations with the engine's interpreter, no server running, and keep the result."""
         assert self.operations is not None
+        if not isinstance(cell.engine, LocalEngine):
+            raise EngineError(f"operations: engine {cell.engine.system} has no interpreter of its own that could time them")
         begun = self._announce(task)
         with stage("operations", f"of one layer, {self.operations.budget:g} s"):
             found = self.operations.measure(cell.engine, cell.model.config, str(cell.hardware["name"]), log, facts)
