@@ -1,7 +1,7 @@
 """What the person at the terminal sees: one line and one bar per stage, and the final table."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pandas as pd
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-OnProgress = Callable[[int, int], None]
+from harness.protocols import Progress as OnProgress  # rich has a Progress of its own
 
 console = Console(highlight=False, soft_wrap=True)
 

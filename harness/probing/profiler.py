@@ -25,9 +25,10 @@ from typing import Any
 
 from harness.engine import Endpoint, EngineError
 from harness.monitor.contention import Contention
-from harness.probing.probe_requests import ProbeRequest, ProbeSender, Progress
+from harness.probing.probe_requests import ProbeRequest, ProbeSender
 from harness.probing.probes import SLACK, DecodeProbe, FrontendProbe, MixedProbe, PrefillProbe, Probe, Refusal
 from harness.probing.samples import FrontendCost, Sighting, diagnostics, quiet, samples
+from harness.protocols import Progress
 from harness.replay.client import Client
 from results.profile import Profile
 from results.record import EngineLimits
