@@ -55,7 +55,7 @@ class Engine(Protocol):
 
     @property
     def computes_on(self) -> ComputesOn:
-        """A setting: the line `computes_on` of its file in conf/engine, which a bench reads before anything is made (`computes_on`)."""
+        """Where it computes. It is a setting: `computes_on` below reads it from the engine's file before an engine is made."""
         ...
 
     def serve(self, model_dir: Path, log: Path) -> AbstractContextManager[Endpoint]:
@@ -71,7 +71,7 @@ class Engine(Protocol):
         ...
 
     def steps(self, log: Path, epoch: float) -> pd.DataFrame:
-        """The batch of every step since `epoch` (a time.monotonic() value) as the ended server's log tells, in telemetry's long form."""
+        """The batch of every step since `epoch` (a time.monotonic() value), from the log of the ended server, in telemetry's long form."""
         ...
 
 

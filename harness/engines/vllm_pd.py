@@ -93,7 +93,7 @@ class VllmPd:
         return dataclasses.replace(given, env=env, extra_args=[*given.extra_args, "--kv-transfer-config", json.dumps(transfer)])
 
     def _endpoint(self, url: str, found: Mapping[str, Endpoint]) -> Endpoint:
-        """The proxy, with the limits that the instances share, and what both told."""
+        """The proxy's endpoint: the limits that both instances share, and the details of each."""
         one, other = (found[name] for name in INSTANCES)
         differing = [f.name for f in dataclasses.fields(one.limits) if getattr(one.limits, f.name) != getattr(other.limits, f.name)]
         nothing: dict[str, Any] = dict.fromkeys(differing)
@@ -133,10 +133,10 @@ class VllmPd:
 
 
 def hush(pids: Sequence[int], look: float = 0.5) -> int:
-    """Let every thread of these processes that never sleeps run only where a core is idle; return how many there are.
+    """Let every thread of these processes that never sleeps run on idle cores only; return the number of such threads.
 
-    NIXL's progress thread asks for news without a pause (pthrDelay = 0 in its _api.py) and yields in between; on few cores the threads that
-    have work wait behind it, for 30 s at a time on Linux 6.18. A process's first thread, which computes, is left alone. look: s to watch.
+    NIXL's progress thread polls without a pause (pthrDelay = 0 in its _api.py) and yields in between. On few cores the threads that have
+    work wait behind it, for 30 s at a time on Linux 6.18. A process's first thread computes and is left alone. look: s to watch.
     """
     busy: dict[str, float] = {}
     for seconds in (look, 0.0):

@@ -23,21 +23,21 @@ CHOICES = {"engine": "vllm", "model": "llama_3_1_8b", "workload": "azure_conv_8k
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU. index: NVML's. memory_gb: GB (1e9 bytes) in all. driver: version of the NVIDIA driver."""
+    """A GPU, as NVML describes it."""
 
-    index: int
-    name: str
-    uuid: str
-    memory_gb: float
-    driver: str
+    index: int  # NVML's
+    name: str  # e.g. NVIDIA H200
+    uuid: str  # by which CUDA_VISIBLE_DEVICES may name it
+    memory_gb: float  # GB (1e9 bytes) in all
+    driver: str  # version of the NVIDIA driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The GPUs that this process may use, in CUDA's order; why_none: in words, when there are none."""
+    """The GPUs that this process may use."""
 
-    gpus: tuple[Gpu, ...]
-    why_none: str | None = None
+    gpus: tuple[Gpu, ...]  # in CUDA's order
+    why_none: str | None = None  # in words, where there are none
 
 
 def look() -> Seen:
@@ -72,7 +72,7 @@ def _gpu(index: int) -> Gpu:
 
 
 def facts() -> list[dict[str, Any]]:
-    """The GPUs for a run's provenance, JSON-able; [] when there are none. A UUID says nothing of use to others and stays here."""
+    """The GPUs for a run's provenance, JSON-able; [] when there are none. The UUID is left out: it is of no use to others."""
     return [{name: value for name, value in asdict(gpu).items() if name != "uuid"} for gpu in look().gpus]
 
 
@@ -120,8 +120,9 @@ def _config_folders(words: Sequence[str]) -> list[Path]:
 
 
 def mislabelled(seen: Seen, hardware: str, known: Sequence[str]) -> str | None:
-    """In words, when the GPU here is another one of `known` (the names in conf/hardware) than the `hardware` that a run would be labelled
-    with; None when it is that, a variant of it (h200_600w is an h200), or not known.
+    """Why a run must not be labelled with `hardware`: the GPU here is another one of `known`, the names in conf/hardware.
+
+    None where it is that GPU or a variant of it (h200_600w is an h200), or none of `known`.
     """
     try:
         found = named(seen.gpus[0].name, known) if seen.gpus else None
