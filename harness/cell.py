@@ -21,7 +21,6 @@ import pandas as pd
 from harness import cli, provenance
 from harness.console import say, stage
 from harness.engine import Endpoint, Engine
-from harness.engines.attached import Attached
 from harness.engines.model import Model
 from harness.gates import FailedGate, Gates, invalid_reason
 from harness.monitor import gpu
@@ -85,7 +84,7 @@ class Cell:
         Raises ValueError.
         """
         hardware = str(self.hardware["name"])
-        if hardware != CPU and not isinstance(self.engine, Attached):
+        if hardware != CPU and self.engine.computes_on != "elsewhere":
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
             if wrong is not None:
                 raise ValueError(wrong)

@@ -3,7 +3,7 @@
 import os
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pandas as pd
@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-OnProgress = Callable[[int, int], None]
+from harness.protocols import Progress as OnProgress  # rich has a Progress of its own
+
 WIDEST = 100  # columns of the final table
 
 console = Console(highlight=False, soft_wrap=True)

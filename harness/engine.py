@@ -4,11 +4,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import pandas as pd
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
+from results.project import CONF
 from results.record import EngineLimits
+
+ComputesOn = Literal["cpu", "gpu", "elsewhere"]  # elsewhere: somebody else runs the server, perhaps on another machine
 
 
 class EngineError(RuntimeError):
@@ -17,22 +23,16 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A running OpenAI-compatible server, ready for requests.
+    """A running OpenAI-compatible server, ready for requests."""
 
-    url: its base, e.g. http://127.0.0.1:8123 (no trailing slash). served_model: the `model` field of a request.
-    system, version: what it is. limits: its resolved configuration. unknown: what could not be found out about it, in words.
-    details: everything else it told, JSON-able. instance_url: of one engine by itself, where `url` is a door before several: what is
-    asked of one engine alone (its step times) is asked there.
-    """
-
-    url: str
-    served_model: str
-    system: str
-    version: str | None
-    limits: EngineLimits
-    unknown: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-    instance_url: str | None = None
+    url: str  # its base, e.g. http://127.0.0.1:8123 (no trailing slash)
+    served_model: str  # the `model` field of a request
+    system: str  # its name in the database
+    version: str | None  # as it says it
+    limits: EngineLimits  # its configuration, as it resolved it
+    unknown: tuple[str, ...] = ()  # what could not be found out about it, in words
+    details: Mapping[str, Any] = field(default_factory=dict)  # everything else that it said, JSON-able
+    instance_url: str | None = None  # of one engine, where `url` is a proxy before several: step times are measured there
 
     @property
     def core_pids(self) -> Sequence[int]:
@@ -43,8 +43,20 @@ class Endpoint:
 class Engine(Protocol):
     """One narrow seam: a context that holds a ready server. Hydra's `conf/engine/*.yaml` name the classes."""
 
-    system: str
-    environment: str | None  # name of its environment under .envs/, or None when it needs none
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Name of its environment under .envs/, or None when it needs none."""
+        ...
+
+    @property
+    def computes_on(self) -> ComputesOn:
+        """Where it computes. It is a setting: `computes_on` below reads it from the engine's file before an engine is made."""
+        ...
 
     def serve(self, model_dir: Path, log: Path) -> AbstractContextManager[Endpoint]:
         """Start the server with its output in `log`, yield when it is ready, end its whole process group on exit."""
@@ -59,5 +71,64 @@ class Engine(Protocol):
         ...
 
     def steps(self, log: Path, epoch: float) -> pd.DataFrame:
-        """The batch of every step since `epoch` (a time.monotonic() value) as the ended server's log tells, in telemetry's long form."""
+        """The batch of every step since `epoch` (a time.monotonic() value), from the log of the ended server, in telemetry's long form."""
         ...
+
+
+@runtime_checkable
+class LocalEngine(Protocol):
+    """An engine whose interpreter can run another program of ours: with its packages, its variables and its cores."""
+
+    @property
+    def system(self) -> str:
+        """Its name in the database."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Name of its environment under .envs/; None: `python` is given."""
+        ...
+
+    @property
+    def python(self) -> str | None:
+        """Its interpreter; None: that of `environment`."""
+        ...
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Environment variables on top of this process's."""
+        ...
+
+    @property
+    def cpus(self) -> Sequence[int]:
+        """The cores that it may use; none: all."""
+        ...
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Devices that share a layer."""
+        ...
+
+    @property
+    def block_size(self) -> int | None:
+        """Tokens of a KV block that its kernels work on; None: not set."""
+        ...
+
+
+def computes_on(choice: str, folders: Sequence[Path] = ()) -> ComputesOn | None:
+    """Where the engine of conf/engine/<choice>.yaml computes, as that file says; None where it does not say or is not there.
+
+    folders: configuration folders beside conf/, which comes first. Raises ValueError for a word that is none of ComputesOn. What else is
+    wrong with the file is for Hydra to say.
+    """
+    file = next((path for folder in (CONF, *folders) if (path := folder / "engine" / f"{choice}.yaml").is_file()), None)
+    if file is None:
+        return None
+    try:
+        settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError):
+        return None
+    said: ComputesOn | None = settings.get("computes_on") if isinstance(settings, dict) else None
+    if said is not None and said not in get_args(ComputesOn):
+        raise ValueError(f"{file}: computes_on must be one of {', '.join(get_args(ComputesOn))}, got {said!r}")
+    return said

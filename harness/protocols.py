@@ -1,6 +1,6 @@
 """The parts of a bench that live elsewhere, seen through narrow protocols. Hydra puts the real ones in their places."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,8 @@ import pandas as pd
 from results.profile import Profile
 from results.record import Run, Track
 from workloads.trace import Trace
+
+Progress = Callable[[int, int], None]  # called with how much is done and how much there is in all
 
 
 class Workload(Protocol):

@@ -1,8 +1,8 @@
 """`python -m harness.simulate engine=recorded engine.run=RUN_ID simulator=[native]`: simulate a stored run; no database, no report.
 
-One job of a study. As a Hydra multirun it is many of them, wherever the launcher puts them:
-`python -m harness.simulate -m engine=recorded engine.run=A,B simulator=[vidur],[native] hydra/launcher=joblib`. What became of a job is
-kept beside the runs, so that whoever started it learns it however the job was run.
+This is one job of a study. A Hydra multirun is many jobs, which the launcher runs where it likes:
+`python -m harness.simulate -m engine=recorded engine.run=A,B simulator=[vidur],[native] hydra/launcher=joblib`. A job writes its outcome
+beside the runs, since the study that started it may get nothing else back from the launcher.
 """
 
 import dataclasses
@@ -40,13 +40,13 @@ def run(cfg: DictConfig) -> int:
 
 
 def key(cfg: DictConfig) -> str:
-    """The hash of the settings that the outcome depends on beside the measured run."""
+    """The hash of a job's settings: with the measured run they decide its outcome."""
     whole: Any = OmegaConf.to_container(cfg, resolve=True)
     return digest({part: whole[part] for part in ("simulators", "tracks", "calibration")})
 
 
 def read_outcome(root: Place, run_id: str, simulator: str, settings: str) -> Outcome | None:
-    """What became of a job with these settings (its key); None: it is still to be done."""
+    """The outcome of the job that had these settings (`key` of them); None: there was none, so the job is still to be done."""
     path = outcome_path(root, run_id, [simulator])
     try:
         told = json.loads(path.read_text())

@@ -1,4 +1,7 @@
-"""A measured run's requests on every chosen simulator, in every chosen track that it has: what a bench and a study's jobs share."""
+"""A measured run's requests on every chosen simulator, in every chosen track that the simulator has.
+
+A bench and the jobs of a study both end here. Read `Simulation.run` top to bottom.
+"""
 
 import dataclasses
 import shutil
@@ -20,14 +23,21 @@ OUTCOMES = ".outcomes"  # hidden, so no run folder
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of each simulation. Keys are 'system:track'.
+    """What became of each simulation. Keys are 'system:track'."""
 
-    runs: the id of the run that was stored. unavailable: why it cannot be had here or for this run. failures: what went wrong.
-    """
+    runs: dict[str, str] = field(default_factory=dict)  # the id of the run that was stored
+    unavailable: dict[str, str] = field(default_factory=dict)  # why it cannot be had here or for this run
+    failures: dict[str, str] = field(default_factory=dict)  # what went wrong
 
-    runs: dict[str, str] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+
+@dataclass(frozen=True, kw_only=True)
+class _Measurement:
+    """What is simulated, and the profiles that simulators may take."""
+
+    run: Run  # the measured run
+    profile: Profile | None  # of its engine, where there is one
+    calibrated: Profile | None  # of the calibrated track
+    lacking: RuntimeError | None  # why there is no `calibrated`, where it was asked for and could not be had
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,56 +57,72 @@ class Simulation:
     def run(self, measured: Run, profile: Profile | None) -> Outcome:
         """Simulate and store. profile: of the measured run's engine, where there is one.
 
-        A run that is stored takes the place of an older one of its id, and where there is none to store now the older one goes, too: its
-        settings may be others. What was told of the older ones (`outcome_path`) holds no more.
+        A new run replaces the older one of its id. Where a simulation gives no run, the older one is removed as well: its settings may
+        have been others. So are the outcomes that earlier jobs of these simulators left (`outcome_path`).
         """
         outcome, runs = Outcome(), place(self.paths.runs)
         for name in self.simulators:
             outcome_path(runs, measured.run_id, [name]).unlink(missing_ok=True)
-        calibrated, lacking = self._calibrated(measured, profile)
+        measurement = self._measurement(measured, profile)
         for simulator in self.simulators.values():
-            asked = [track for track in self.tracks if track in simulator.tracks()]
+            asked = self._tracks_of(simulator)
             if not asked:
                 reason = f"as configured it has the tracks {', '.join(simulator.tracks())} only"
                 outcome.unavailable.update((f"{simulator.system}:{track}", reason) for track in self.tracks)
             for track in asked:
-                name, run_id = f"{simulator.system}:{track}", simulated_id(measured.run_id, simulator.system, track)
-                with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-                    try:
-                        with stage("simulate", f"{simulator.system}, {track}"):
-                            if track != "calibrated":
-                                run = simulator.simulate(measured, track=track, profile=profile, scratch=Path(scratch))
-                            elif lacking is not None:
-                                raise lacking
-                            else:
-                                run = simulator.simulate(measured, track=track, profile=calibrated, scratch=Path(scratch))
-                                run = _calibrated_by(run, self.calibration.source, calibrated)
-                    except Unavailable as error:
-                        outcome.unavailable[name] = str(error)
-                        remove_simulated(runs, run_id)
-                        continue
-                    except RuntimeError as error:
-                        outcome.failures[name] = self._keep_log(error, Path(scratch) / "log", run_id)
-                        remove_simulated(runs, run_id)
-                        continue
-                    if track == "calibrated" and (line := held_out_line(run)):
-                        say(f"  {line}", style="dim")
-                    log_file = Path(scratch) / "log"
-                    write_run(runs, run, {"simulator.log": log_file} if log_file.is_file() else {}, replace=True)
-                    outcome.runs[name] = run.run_id
+                self._simulate(simulator, track, measurement, outcome)
         return outcome
 
-    def _calibrated(self, measured: Run, profile: Profile | None) -> tuple[Profile | None, RuntimeError | None]:
-        """The profile that the calibrated track takes, or why there is none. Nothing is asked for when nothing is calibrated."""
-        if not any(track == "calibrated" and track in self.tracks for s in self.simulators.values() for track in s.tracks()):
-            return None, None
-        try:
-            with stage("calibration", self.calibration.source):
-                return self.calibration.profile(measured, profile), None
-        except RuntimeError as error:
-            return None, error
+    def _tracks_of(self, simulator: SimulatorLike) -> list[Track]:
+        """Of the tracks that are asked for, those that the simulator has."""
+        return [track for track in self.tracks if track in simulator.tracks()]
+
+    def _measurement(self, measured: Run, profile: Profile | None) -> _Measurement:
+        """The calibrated track's profile is looked for once, and only where a simulator takes it."""
+        calibrated, lacking = None, None
+        if any("calibrated" in self._tracks_of(simulator) for simulator in self.simulators.values()):
+            try:
+                with stage("calibration", self.calibration.source):
+                    calibrated = self.calibration.profile(measured, profile)
+            except RuntimeError as error:
+                lacking = error
+        return _Measurement(run=measured, profile=profile, calibrated=calibrated, lacking=lacking)
+
+    def _simulate(self, simulator: SimulatorLike, track: Track, measurement: _Measurement, outcome: Outcome) -> None:
+        """One simulation: its run is stored, or the older run removed; `outcome` then says what became of it."""
+        name, run_id = f"{simulator.system}:{track}", simulated_id(measurement.run.run_id, simulator.system, track)
+        with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+            log = Path(scratch) / "log"
+            try:
+                run = self._simulated(simulator, track, measurement, Path(scratch))
+            except Unavailable as error:
+                outcome.unavailable[name] = str(error)
+            except RuntimeError as error:
+                outcome.failures[name] = self._keep_log(error, log, run_id)
+            else:
+                outcome.runs[name] = self._store(run, log)
+        if name not in outcome.runs:
+            remove_simulated(place(self.paths.runs), run_id)
+
+    def _simulated(self, simulator: SimulatorLike, track: Track, measurement: _Measurement, scratch: Path) -> Run:
+        """The run of one simulation. Raises the simulator's RuntimeError, or the calibration's."""
+        with stage("simulate", f"{simulator.system}, {track}"):
+            if track != "calibrated":
+                return simulator.simulate(measurement.run, track=track, profile=measurement.profile, scratch=scratch)
+            if measurement.lacking is not None:
+                raise measurement.lacking
+            run = simulator.simulate(measurement.run, track=track, profile=measurement.calibrated, scratch=scratch)
+            return _calibrated_by(run, self.calibration.source, measurement.calibrated)
+
+    def _store(self, run: Run, log: Path) -> str:
+        """Store the run with its log, where there is one; return its id."""
+        if run.track == "calibrated" and (line := held_out_line(run)):
+            say(f"  {line}", style="dim")
+        write_run(place(self.paths.runs), run, {"simulator.log": log} if log.is_file() else {}, replace=True)
+        return run.run_id
 
     def _keep_log(self, error: RuntimeError, log: Path, name: str) -> str:
+        """Keep the log of what failed; return the error's words, with the path that the log now has."""
         if not log.is_file():
             return str(error)
         kept = Path(self.paths.logs) / f"{name}.log"
@@ -106,12 +132,12 @@ class Simulation:
 
 
 def outcome_path(root: Place, run_id: str, simulators: Iterable[str]) -> Place:
-    """Where the outcome of a job is kept, beside the runs. simulators: their names in conf/simulator."""
+    """The file with the outcome of a job, beside the runs. simulators: their names in conf/simulator."""
     return root / OUTCOMES / f"{run_id}--{'+'.join(sorted(simulators))}.json"
 
 
 def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:
-    """The run, its configuration saying where its step times are from."""
+    """The run; its configuration then says where its step times are from."""
     if profile is None:
         return run
     told = {"source": source, "profile": profile.profile_id, "is": profile.source, **profile.provenance}
@@ -119,9 +145,9 @@ def _calibrated_by(run: Run, source: str, profile: Profile | None) -> Run:
 
 
 def held_out_line(run: Run) -> str | None:
-    """How well a calibrated simulator knows the profile's steps that were kept out of its fit, and what it cannot express; for people.
+    """A line for people: how well a calibrated simulator predicts the profile's steps that its fit did not see.
 
-    Median sizes of the relative error, by kind of step. None where there are no such steps.
+    It has the median absolute relative error by kind of step, and what the simulator cannot express. None where there are no such steps.
     """
     told = run.config["simulator"]
     calibration, own = told.get("calibration") or {}, told.get("step_time") or {}

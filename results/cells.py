@@ -7,10 +7,10 @@ from typing import Any
 from results.identity import digest, named
 
 SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunked_prefill", "prefix_caching", "tensor_parallel")
-PLACES = tuple(  # settings that say where an engine is found, and not what it is
+PLACES = tuple(  # settings that say where an engine is found and computes, not what it is (the hardware goes by its own name)
     f"{engine}.{name}"
     for engine in ("engine", "engine.prefill", "engine.decode")
-    for name in ("environment", "python", "port", "env.PYTHONPATH")
+    for name in ("environment", "python", "computes_on", "port", "env.PYTHONPATH")
 )
 TOLD = ("engine.details", "engine.unknown")  # not settings: what an engine said of itself
 ASKED = ("workload", "load", "seed", "slo")  # what an engine is asked to serve: no part of its configuration

@@ -20,22 +20,22 @@ Support = Literal["yes", "no", "partly"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What a simulator models. Shown beside its score; `notes` says what 'partly' means."""
+    """What a simulator models. It is shown beside its score."""
 
-    chunked_prefill: Support
-    prefix_caching: Support
-    kv_limit: Support
+    chunked_prefill: Support  # prompts cut into pieces that fit a step's token budget
+    prefix_caching: Support  # cached tokens shared by prompts with one beginning
+    kv_limit: Support  # the KV cache is as large as the engine's, and requests wait when it is full
     max_num_seqs: Support  # requests that hold KV cache and take part in steps, from their first step to their last
     token_budget: Support  # tokens of one step
-    preemption: Support
-    context_dependent_decode: Support
-    tensor_parallel: Support
-    pipeline_parallel: Support
-    disaggregation: Support
-    frontend_cost: Support
-    token_times: Support
-    gqa: Support
-    notes: str = ""
+    preemption: Support  # a running request gives its KV cache back when there is too little for all
+    context_dependent_decode: Support  # a decode step takes longer with more cached tokens
+    tensor_parallel: Support  # a layer on several devices
+    pipeline_parallel: Support  # layers on several devices
+    disaggregation: Support  # prefill and decode on instances of their own
+    frontend_cost: Support  # what a request costs outside the steps
+    token_times: Support  # when each output token comes out, not only the first and the last
+    gqa: Support  # fewer KV heads than query heads
+    notes: str = ""  # what each 'partly' means
 
 
 class Simulator(Protocol):
@@ -84,7 +84,7 @@ def simulated_run(
     """Put a simulator's records beside the measured run: same trace, window, SLO and load, so that one line of SQL scores both.
 
     records: one per request of `measured.trace_as_sent()`, times in seconds since the trace's start. Their `arrival` and `sent` are
-    replaced by the measured ones (latency counts from the intended arrival on both sides). A request that never left the client
+    replaced by the measured ones (latency counts from the intended arrival on both sides). A request that the client never sent
     becomes a failed record. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
     """
     table = RecordTable.of(records if isinstance(records, Sequence) else tuple(records))
@@ -113,7 +113,10 @@ def simulated_run(
 
 
 def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:
-    """The simulated records at the measured arrivals and sending times, in the measured order; those of requests never sent beside them."""
+    """A record per measured request, in the measured order, at its measured arrival and sending time.
+
+    It holds what the simulator said of the request; one that was never sent has a failed record.
+    """
     place = {record.request_id: number for number, record in enumerate(measured)}
     unsent = [
         RequestRecord(request_id=r.request_id, arrival=r.arrival, error="not sent in the measured run") for r in measured if r.sent is None

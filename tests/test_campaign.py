@@ -44,7 +44,7 @@ def call(bench: Bench, *settings: str, environ: Mapping[str, str] = os.environ) 
 
 
 def archives(bench: Bench) -> dict[str, Path]:
-    """Step name (without its hash) to file."""
+    """Task name (without its hash) to file."""
     return {path.name.rpartition("-")[0]: path for path in (bench.folder / "out").glob("*.tar.gz")}
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_measured_under_another_gpu_s_name(bench: Bench) -> None:
     assert "hardware=h100, but the GPU here is an 'NVIDIA H200': give hardware=h200" in done.stdout
 
 
-def test_no_step_begins_that_would_end_too_late(bench: Bench) -> None:
+def test_no_task_begins_that_would_end_too_late(bench: Bench) -> None:
     done = call(bench, "until=20")
     assert done.returncode == 0, done.stderr
     assert started(done.stdout) == [] and "6 left" in done.stdout
@@ -148,7 +148,7 @@ def test_an_empty_file_stands_for_a_run_kept_elsewhere(bench: Bench) -> None:
     assert unpack_runs([bench.folder / "out" / name], bench.folder / "runs") == []
 
 
-def test_where_things_lie_does_not_change_a_step_but_what_is_measured_does(bench: Bench) -> None:
+def test_where_things_lie_does_not_change_a_task_but_what_is_measured_does(bench: Bench) -> None:
     plain, moved, other = (
         {w for w in call(bench, "plan=true", "tasks=['narrow-*']", f"overrides=[{more}]").stdout.split() if w.startswith("narrow")}
         for more in ("", "'paths.models=/elsewhere'", "'load.warmup=3'")
@@ -168,6 +168,16 @@ def test_what_fails_is_said_and_keeps_nothing_else_from_being_measured(bench: Be
     assert failed[2].count("broken-fixed-rate2-0") == 2 and "exit code 1" in failed[2]
     (log,) = (bench.folder / "out").glob("*.failed.log")
     assert "exit code 1" in log.read_text()
+
+
+def test_operations_of_an_engine_without_an_interpreter_are_one_clear_line(bench: Bench) -> None:
+    group = "campaign.groups=[{_target_: harness.grid.plan.Group, name: toy, operations: true}]"
+    target = "_target_: harness.microbench.benchmarks.Benchmarks"
+    sizes = "tokens: 64, chunk: 64, context: 64, batch: 2, kv_tokens: 128, warmup: 1, active: 1"
+    timed = f"+campaign.operations={{{target}, budget: 1, start: 1, shares: [1, 1, 1], {sizes}}}"
+    done = call(bench, group, timed)
+    assert done.returncode == 1, done.stderr
+    assert "FAILED: toy-operations: operations: engine toy has no interpreter of its own that could time them" in done.stdout
 
 
 def test_two_campaigns_do_not_write_into_one_folder(bench: Bench) -> None:

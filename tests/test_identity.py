@@ -71,6 +71,16 @@ def test_measured_runs_are_repeats_whichever_file_their_engines_class_lay_in(tmp
     assert configuration_of(before) == configuration_of(after) != configuration_of(other)
 
 
+def test_a_run_of_before_engines_said_where_they_compute_is_a_repeat_of_one_of_today(tmp_path: Path) -> None:
+    engine = {"_target_": "harness.engines.vllm_pd.VllmPd", "prefill": {"max_num_seqs": 8}}
+    said = engine | {"computes_on": "gpu", "prefill": {"max_num_seqs": 8, "computes_on": "gpu"}}
+    metas = []
+    for number, told in enumerate((engine, said)):
+        run = make_run(f"run-{number}")
+        metas.append(read_meta(write_run(tmp_path, dataclasses.replace(run, config={**run.config, "engine": told}))))
+    assert cell_of(metas[0]) == cell_of(metas[1])
+
+
 def test_a_simulations_job_is_known_by_its_settings_not_by_where_its_classes_lie() -> None:
     here = bench("simulator=[native,vidur]", "tracks=[calibrated]")
     elsewhere = OmegaConf.create(moved(OmegaConf.to_container(here, resolve=True)))

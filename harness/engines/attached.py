@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from harness.engine import Endpoint, EngineError
+from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, sglang, step_log, vllm
 from harness.monitor import telemetry
 
@@ -20,18 +20,15 @@ PREFIXES = ("vllm:", "sglang:")  # of the metrics that the two export
 
 @dataclass(frozen=True, kw_only=True)
 class Attached:
-    """A server that is not ours to start or stop. url: its base, without /v1.
+    """A server that is not ours to start or stop."""
 
-    model: the name to ask for; None: the only one it serves. api_key_env: the environment variable with its API key, or None.
-    require_reset: raise where the prefix cache cannot be emptied; else that is listed as unknown, and the run goes on.
-    """
-
-    url: str
-    model: str | None = None
-    api_key_env: str | None = None
-    require_reset: bool = False
-    system: str = "openai"
-    environment: str | None = None
+    url: str  # its base, without /v1
+    model: str | None = None  # the name to ask for; None: the only one that it serves
+    api_key_env: str | None = None  # the environment variable with its API key; None: it needs none
+    require_reset: bool = False  # raise where the prefix cache cannot be emptied; else that is listed as unknown, and the run goes on
+    system: str = "openai"  # until it says what it is
+    environment: str | None = None  # none: nothing of it runs here
+    computes_on: ComputesOn = "elsewhere"
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

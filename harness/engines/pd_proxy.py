@@ -1,9 +1,9 @@
-"""The door of a vLLM whose prefill and decode run apart: each request goes to the prefill instance first, then to the decode instance.
+"""The proxy before a vLLM with prefill and decode apart: each request goes to the prefill instance first, then to the decode instance.
 
 Run as a process of its own: `python -m harness.engines.pd_proxy PORT PREFILL_URL DECODE_URL`. The protocol between the two is vLLM's own
 (its kv_transfer_params, as in its examples/online_serving/disaggregated_serving): the prefill instance computes the prompt and one token,
 keeps the KV cache and says where it is; the decode instance fetches it, computes the prompt's last token again and streams from there on.
-So the client sees the first token after the prefill, the transfer and one decode step; the cached tokens that it is told of are the
+So the client sees the first token after the prefill, the transfer and one decode step. The count of cached tokens that it gets is the
 prefill instance's.
 """
 

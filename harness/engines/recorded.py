@@ -15,14 +15,11 @@ from results.storage.store import near, read_run, run_folders
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A measured run found under `roots` by its id, or a run folder's path.
+    """A measured run that is stored already."""
 
-    run: the id or the path; None takes the newest measured run. roots: folders of run folders, searched in order.
-    """
-
-    roots: tuple[str, ...]
-    run: str | None = None
-    environment: None = None
+    roots: tuple[str, ...]  # folders of run folders, searched in this order
+    run: str | None = None  # its id, or the path of its folder; None: the newest measured run
+    environment: None = None  # none: nothing runs
 
     def load(self) -> tuple[Run, Profile | None]:
         """Return the run and the profile of its engine (None when none is stored). Raises EngineError when there is no such run."""
@@ -31,7 +28,7 @@ class Recorded:
 
     @contextmanager
     def stored(self) -> Iterator[tuple[Run, Profile | None, Path | None]]:
-        """The run, its engine's profile and its server's log, where they are stored; the log for as long as the block lasts."""
+        """The run, its engine's profile and its server's log, where they are stored. The log is there until the block ends."""
         with near(self._folder()) as folder:
             run = read_run(folder)
             if run.kind != "measured":

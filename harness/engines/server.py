@@ -75,14 +75,14 @@ def fetch(url: str, *, method: str = "GET", timeout: float = 10.0, headers: Mapp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A running server. name: for messages. process: its supervisor. log: where its output goes."""
+    """A running server."""
 
-    name: str
-    process: "subprocess.Popen[bytes]"
-    log: Path
+    name: str  # for messages
+    process: "subprocess.Popen[bytes]"  # its supervisor
+    log: Path  # where its output goes
 
     def processes(self) -> list[psutil.Process]:
-        """The server's processes as of now, its supervisor left out."""
+        """The server's processes as of now, without its supervisor."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def alive(self) -> bool:
@@ -161,23 +161,23 @@ def _started(
     argv: Sequence[str], *, name: str, env: Mapping[str, str], log: Path, grace: float, cpus: Sequence[int], cwd: Path | None
 ) -> Iterator[Child]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    supervisor = [sys.executable, "-I", "-S", str(SUPERVISOR), str(grace), ",".join(map(str, cpus)), *argv]
+    supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(grace), ",".join(map(str, cpus)), *argv]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            supervisor, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, env=dict(env), cwd=cwd, start_new_session=True
+            supervised, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, env=dict(env), cwd=cwd, start_new_session=True
         )
     try:
         yield Child(name=name, process=process, log=log)
     finally:
         assert process.stdin is not None
-        process.stdin.close()  # the supervisor's order to end everything
+        process.stdin.close()  # tells the supervisor to end everything
         process.wait()
 
 
 def _wait_ready(server: Child, url: str, deadline: float) -> None:
     """Ask `url` until it answers 200; EngineError when the server ends first or `deadline` s pass.
 
-    It is asked once more when they have passed: a machine that stood still meanwhile is no server that was not ready.
+    It is asked once more after that: when the whole machine stood still, the server may have been ready in time.
     """
     end = time.monotonic() + deadline
     while True:
@@ -196,7 +196,7 @@ def _wait_ready(server: Child, url: str, deadline: float) -> None:
 
 
 def cause(text: str) -> str | None:
-    """The line of a log that best says why: the first error named in it (later ones mostly follow from it), else its last line."""
+    """The line of a log that best says why something failed: its first error (later ones mostly follow from it), else its last line."""
     found = CAUSE.search(text)
     if found is not None:
         return found.group(0).strip()
@@ -212,16 +212,16 @@ def pin(process: psutil.Process, cpus: Sequence[int]) -> None:
 
 
 def cores(child: Child, titles: Sequence[str]) -> list[psutil.Process]:
-    """The server's processes that compute. titles: how theirs start."""
+    """The server's processes that compute. titles: beginnings of their titles."""
     return [p for p in child.processes() if "".join(p.cmdline()[:1]).startswith(tuple(titles))]
 
 
 def pin_core(child: Child, titles: Sequence[str], cpus: Sequence[int]) -> dict[str, Sequence[int] | None]:
-    """Give the process that computes the first of the server's cores, and its other processes the rest; say which, as core_cpus.
+    """Pin the process that computes to the first of the server's cores, and its other processes to the rest.
 
-    titles: how its title starts. cpus: the cores the server may use; none: all. On few cores the server's front end and the client
-    otherwise push the one busy thread from core to core, and steps spread. Nothing is done on a single core, or when several processes
-    compute (tensor parallel).
+    titles: beginnings of that process's title. cpus: the cores that the server may use; none: all. Returns core_cpus, the first core; None
+    where nothing is pinned: on a single core, or when several processes compute (tensor parallel). On few cores the server's front end
+    and the client otherwise push the one busy thread from core to core, and the step times spread.
     """
     allowed = sorted(cpus or os.sched_getaffinity(0))
     computing = cores(child, titles)

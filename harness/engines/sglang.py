@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from harness import environment
-from harness.engine import Endpoint, EngineError
+from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, step_log
 from harness.monitor import telemetry
 from results.record import EngineLimits
@@ -37,37 +37,38 @@ FLUSH_WAIT = 5  # s that a flush waits for the last request's end inside the ser
 
 @dataclass(frozen=True, kw_only=True)
 class Sglang:
-    """An SGLang server. Fields are SGLang's own options by their names; None leaves one to SGLang. The YAML gives each its unit."""
+    """An SGLang server. Most fields are options of SGLang by its own names; None leaves one to SGLang."""
 
-    system: str = "sglang"
-    environment: str | None = "sglang_cpu"
-    python: str | None = None
-    port: int | None = None
-    device: str | None = None
-    model_impl: str = "auto"
-    attention_backend: str | None = None
-    sampling_backend: str | None = None
-    context_length: int | None = None
-    max_total_tokens: int | None = None
-    mem_fraction_static: float | None = None
-    max_running_requests: int | None = None
-    chunked_prefill_size: int | None = None
-    page_size: int | None = None
-    disable_radix_cache: bool = False
-    disable_overlap_schedule: bool = False
-    enable_mixed_chunk: bool = False
-    sleep_on_idle: bool = False
-    decode_log_interval: int = 1
-    tp_size: int = 1
-    dtype: str = "auto"
-    load_format: str = "dummy"
-    random_seed: int = 0
-    extra_args: Sequence[str] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    cpus: Sequence[int] = ()
-    pin_core: bool = False
-    ready_deadline: float = 600.0
-    stop_grace: float = 20.0
+    system: str = "sglang"  # its name in the database
+    environment: str | None = "sglang_cpu"  # its environment under .envs/; None: `python` is given
+    python: str | None = None  # an interpreter that has sglang, instead of the environment
+    computes_on: ComputesOn = "cpu"  # which build of sglang the interpreter has
+    port: int | None = None  # TCP port of 127.0.0.1; None: a free one
+    device: str | None = None  # cpu or cuda; None: what SGLang finds
+    model_impl: str = "auto"  # whose code computes the model: SGLang's own or transformers'
+    attention_backend: str | None = None  # whose kernels compute attention
+    sampling_backend: str | None = None  # whose kernels sample
+    context_length: int | None = None  # tokens, prompt and output
+    max_total_tokens: int | None = None  # tokens of KV pool; None: what mem_fraction_static leaves
+    mem_fraction_static: float | None = None  # share of the memory for weights and KV pool
+    max_running_requests: int | None = None  # sequences in one step
+    chunked_prefill_size: int | None = None  # new tokens in one prefill step; -1: no chunks
+    page_size: int | None = None  # tokens in a KV page
+    disable_radix_cache: bool = False  # no prefix caching
+    disable_overlap_schedule: bool = False  # the scheduler waits for each step's result
+    enable_mixed_chunk: bool = False  # prefill and decode in one step
+    sleep_on_idle: bool = False  # the scheduler leaves the core alone while there is nothing to do
+    decode_log_interval: int = 1  # decode steps to a line of the log
+    tp_size: int = 1  # devices
+    dtype: str = "auto"  # of the weights
+    load_format: str = "dummy"  # dummy: weights made up at start; auto: read from the model folder
+    random_seed: int = 0  # of made-up weights and of sampling
+    extra_args: Sequence[str] = ()  # further options, as on SGLang's command line
+    env: Mapping[str, str] = field(default_factory=dict)  # the server's environment variables, on top of this process's
+    cpus: Sequence[int] = ()  # cores that the server may use; none: all
+    pin_core: bool = False  # the scheduler alone on the first of them
+    ready_deadline: float = 600.0  # s from start to the first generated token
+    stop_grace: float = 20.0  # s between SIGTERM and SIGKILL
 
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.python is None):
@@ -78,6 +79,16 @@ class Sglang:
                 raise ValueError(f"engine sglang: {name} must be positive, got {value}")
         if self.chunked_prefill_size is not None and self.chunked_prefill_size != -1 and self.chunked_prefill_size <= 0:
             raise ValueError(f"engine sglang: chunked_prefill_size must be positive, or -1 for no chunks, got {self.chunked_prefill_size}")
+
+    @property
+    def tensor_parallel(self) -> int:
+        """See LocalEngine."""
+        return self.tp_size
+
+    @property
+    def block_size(self) -> int | None:
+        """See LocalEngine. Not set: a page (of one token, by default) is no block that attention kernels work on."""
+        return None
 
     @contextmanager
     def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:

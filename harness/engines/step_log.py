@@ -47,12 +47,12 @@ NAMES = {
 
 
 def nothing() -> pd.DataFrame:
-    """No steps: of an engine that does not tell them."""
+    """No steps, for an engine whose log has none."""
     return pd.DataFrame(columns=list(COLUMNS)).astype({"time": float, "value": float})
 
 
 def wall_clock(moment: float) -> float:
-    """A time.monotonic() value as seconds since 1970, by how the two clocks stand to each other now."""
+    """A time.monotonic() value as seconds since 1970, by today's difference of the two clocks."""
     return moment + time.time() - time.monotonic()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from harness import environment
-from harness.engine import Endpoint, EngineError
+from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, step_log
 from harness.monitor import telemetry
 
@@ -26,32 +26,33 @@ CORE_TITLES = ("VLLM::EngineCore", "VLLM::Worker")  # what vLLM calls its proces
 
 @dataclass(frozen=True, kw_only=True)
 class Vllm:
-    """A vLLM server. Fields are vLLM's own options by their names; None leaves one to vLLM. The YAML gives each its unit."""
+    """A vLLM server. Most fields are options of vLLM by its own names; None leaves one to vLLM."""
 
-    system: str = "vllm"
-    environment: str | None = "vllm_cpu"
-    python: str | None = None
-    port: int | None = None
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    enable_chunked_prefill: bool | None = None
-    enable_prefix_caching: bool | None = None
-    block_size: int | None = None
-    kv_cache_gib: float | None = None
-    gpu_memory_utilization: float | None = None
-    enforce_eager: bool = False
-    tensor_parallel: int = 1
-    dtype: str = "auto"
-    load_format: str = "dummy"
-    seed: int = 0
-    log_steps: bool = False
-    extra_args: Sequence[str] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    cpus: Sequence[int] = ()
-    pin_core: bool = False
-    ready_deadline: float = 600.0
-    stop_grace: float = 15.0
+    system: str = "vllm"  # its name in the database
+    environment: str | None = "vllm_cpu"  # its environment under .envs/; None: `python` is given
+    python: str | None = None  # an interpreter that has vllm, instead of the environment
+    computes_on: ComputesOn = "cpu"  # which build of vllm the interpreter has
+    port: int | None = None  # TCP port of 127.0.0.1; None: a free one
+    max_model_len: int | None = None  # tokens, prompt and output
+    max_num_seqs: int | None = None  # sequences in one step
+    max_num_batched_tokens: int | None = None  # tokens in one step
+    enable_chunked_prefill: bool | None = None  # prompts are cut to the tokens of a step
+    enable_prefix_caching: bool | None = None  # prompts that begin alike share blocks
+    block_size: int | None = None  # tokens in a KV block
+    kv_cache_gib: float | None = None  # GiB of KV cache on each device; None: what gpu_memory_utilization leaves
+    gpu_memory_utilization: float | None = None  # share of each GPU's memory for weights, activations and KV cache
+    enforce_eager: bool = False  # no torch.compile and no CUDA graphs
+    tensor_parallel: int = 1  # devices
+    dtype: str = "auto"  # of the weights
+    load_format: str = "dummy"  # dummy: weights made up at start; auto: read from the model folder
+    seed: int = 0  # of made-up weights and of sampling
+    log_steps: bool = False  # every step's batch goes into the log, and from there into the run's telemetry
+    extra_args: Sequence[str] = ()  # further options, as on vLLM's command line
+    env: Mapping[str, str] = field(default_factory=dict)  # the server's environment variables, on top of this process's
+    cpus: Sequence[int] = ()  # cores that the server may use; none: all
+    pin_core: bool = False  # the engine core alone on the first of them
+    ready_deadline: float = 600.0  # s from start to the first good health check
+    stop_grace: float = 15.0  # s between SIGTERM and SIGKILL
 
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.python is None):

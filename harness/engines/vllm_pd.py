@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from harness import environment
-from harness.engine import Endpoint, EngineError
+from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import server, step_log
 from harness.engines.pd_proxy import marker
 from harness.engines.vllm import Vllm
@@ -31,16 +31,15 @@ ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}  # in vLLM's words
 
 @dataclass(frozen=True, kw_only=True)
 class VllmPd:
-    """prefill, decode: the two instances, as vllm.py has them. connector_environment: the name under .envs of the one with NIXL
-    alone, laid over theirs (None: theirs has it). kv_buffer_device: where the KV cache lies, as NIXL is to know it: cpu or cuda.
-    """
+    """Two instances of vLLM, the KV cache handed from the first to the second."""
 
-    prefill: Vllm
-    decode: Vllm
-    connector_environment: str | None
-    kv_buffer_device: str
-    stop_grace: float = 15.0
-    system: str = "vllm_pd"
+    prefill: Vllm  # the instance that computes prompts
+    decode: Vllm  # the instance that computes answers
+    connector_environment: str | None  # an environment under .envs/ with NIXL alone, laid over theirs; None: theirs has it
+    kv_buffer_device: str  # where the KV cache lies, in NIXL's words: cpu or cuda
+    stop_grace: float = 15.0  # s between SIGTERM and SIGKILL, of the proxy
+    system: str = "vllm_pd"  # its name in the database
+    computes_on: ComputesOn = "cpu"  # both instances
 
     def __post_init__(self) -> None:
         if self.kv_buffer_device not in ("cpu", "cuda"):
@@ -94,7 +93,7 @@ class VllmPd:
         return dataclasses.replace(given, env=env, extra_args=[*given.extra_args, "--kv-transfer-config", json.dumps(transfer)])
 
     def _endpoint(self, url: str, found: Mapping[str, Endpoint]) -> Endpoint:
-        """The proxy, with the limits that the instances share, and what both told."""
+        """The proxy's endpoint: the limits that both instances share, and the details of each."""
         one, other = (found[name] for name in INSTANCES)
         differing = [f.name for f in dataclasses.fields(one.limits) if getattr(one.limits, f.name) != getattr(other.limits, f.name)]
         nothing: dict[str, Any] = dict.fromkeys(differing)
@@ -134,10 +133,10 @@ class VllmPd:
 
 
 def hush(pids: Sequence[int], look: float = 0.5) -> int:
-    """Let every thread of these processes that never sleeps run only where a core is idle; return how many there are.
+    """Let every thread of these processes that never sleeps run on idle cores only; return the number of such threads.
 
-    NIXL's progress thread asks for news without a pause (pthrDelay = 0 in its _api.py) and yields in between; on few cores the threads that
-    have work wait behind it, for 30 s at a time on Linux 6.18. A process's first thread, which computes, is left alone. look: s to watch.
+    NIXL's progress thread polls without a pause (pthrDelay = 0 in its _api.py) and yields in between. On few cores the threads that have
+    work wait behind it, for 30 s at a time on Linux 6.18. A process's first thread computes and is left alone. look: s to watch.
     """
     busy: dict[str, float] = {}
     for seconds in (look, 0.0):

@@ -1,7 +1,7 @@
-"""The plan of a campaign or a study: groups of benches that share an engine, taken apart into tasks that are measured and kept one by one.
+"""The plan of a campaign or a study: groups of benches that share an engine, divided into tasks that are measured and kept one by one.
 
 A task is known by the hash of the settings that its result depends on, so that a finished one is recognised on any machine. Where things
-lie (an interpreter, a data folder) is not part of it.
+lie (an interpreter, a data folder) is not part of the hash.
 """
 
 import dataclasses
@@ -34,22 +34,15 @@ OVERHEAD = 15.0  # s of a task beside what its settings say: prompts, a drained 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Benches on one engine. engine: one of the campaign's `engines`, whose overrides come first; overrides: more Hydra overrides of
-    conf/bench.yaml for all; cells: more of them for each bench, in the order of value; several values of one setting (load.rho=0.3,0.6)
-    make several benches, as they do in a Hydra multirun.
+    """Benches on one engine. Groups of one name differ in their cells alone."""
 
-    profile: whether the engine's step times are measured before the first of them. operations: whether single operations are timed with
-    the engine's torch, no server running. at: the group whose engine's capacity load.rho is a fraction of (None: its own), so that
-    configurations are compared at one rate. Groups of one name differ in nothing but their cells.
-    """
-
-    name: str
-    overrides: Sequence[str] = ()
-    cells: Sequence[Sequence[str]] = ()
-    profile: bool = False
-    operations: bool = False
-    at: str | None = None
-    engine: str | None = None
+    name: str  # of letters, digits, '.', '-', '_'
+    overrides: Sequence[str] = ()  # Hydra overrides of conf/bench.yaml for all of its benches
+    cells: Sequence[Sequence[str]] = ()  # more overrides for each, in the order of value; load.rho=0.3,0.6 makes two, as in a multirun
+    profile: bool = False  # whether the engine's step times are measured before the first run
+    operations: bool = False  # whether single operations are timed with the engine's torch, no server running
+    at: str | None = None  # the group whose capacity load.rho is a fraction of, so that both have one rate; None: its own
+    engine: str | None = None  # one of the campaign's `engines`, whose overrides come before `overrides`
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -58,7 +51,7 @@ class Group:
             raise ValueError(f"campaign: group {self.name} has nothing to measure; give it cells, or operations: true")
 
     def benches(self) -> Iterator[list[str]]:
-        """The overrides of each bench beside the group's own: the cells with every sweep taken apart, the last one varying fastest."""
+        """The overrides of each bench beside the group's own: a bench for each combination of swept values, the last varying fastest."""
         parser = OverridesParser.create()
         for cell in self.cells:
             parsed = parser.parse_overrides(list(cell))
@@ -71,24 +64,19 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One thing to measure. key: the hash that knows it; engine: that of its server. seconds: about how long it takes, its server running.
+    """One thing to measure, and to keep."""
 
-    needs: keys of tasks whose results it takes (a run: the capacity, where its load is a fraction of it). after: keys of tasks that come
-    first but that it can do without (a run: its engine's profile). group: that it belongs to. cell: the hash of a run's settings but for
-    the number of the repeat ('' of all else). at: as in Group.
-    """
-
-    kind: Kind
-    name: str
-    key: str
-    engine: str
-    seconds: float
-    settings: DictConfig
-    group: str
-    cell: str = ""
-    at: str | None = None
-    needs: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
+    kind: Kind  # what its result is
+    name: str  # for people, and for its file: the group's and what tells it from the group's other tasks
+    key: str  # the hash of the settings that its result depends on
+    engine: str  # the hash of its engine's settings: tasks with the same one share a server
+    seconds: float  # about how long it takes once its server runs
+    settings: DictConfig  # of its bench
+    group: str  # the name of its group
+    cell: str = ""  # of a run: the hash of its settings without the number of the repeat
+    at: str | None = None  # as in Group
+    needs: tuple[str, ...] = ()  # keys of tasks whose results it takes: of a run whose load is a fraction of a capacity, that capacity
+    after: tuple[str, ...] = ()  # keys of tasks that come first, but that it can do without: of a run, its engine's profile
 
     @property
     def archive(self) -> str:
@@ -104,9 +92,10 @@ def tasks(
     engines: Mapping[str, Sequence[str]] | None = None,
     operations: Benchmarks | None = None,
 ) -> list[Task]:
-    """All tasks in the order of value, each once. common: overrides below every bench's; overrides: above (where the engine lies, say).
+    """All tasks in the order of value, each once.
 
-    engines: overrides by the name that groups give. operations: what is timed for the groups that want it.
+    common: overrides that come before those of every bench; overrides: those that come last (where the engine lies, say). engines:
+    overrides by the name that groups give. operations: what is timed for the groups that ask for it.
     """
     found: dict[str, Task] = {}
     known = {group.name: group for group in reversed(groups)}
@@ -144,7 +133,7 @@ def _composed(group: Group, overrides: list[str]) -> DictConfig:
 
 
 def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConfig) -> Iterator[Task]:
-    """The tasks that one bench consists of. base, offered: the group whose capacity its load is a fraction of, and its settings."""
+    """The tasks of one bench. base, offered: the group whose capacity the bench's load is a fraction of, and the settings there."""
     if class_name(settings.engine.get("_target_", "")) == "Recorded":
         yield _recorded(group, settings)
         return
@@ -193,7 +182,7 @@ def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Tas
 
 
 def _operations(group: Group, settings: DictConfig, benchmarks: Benchmarks | None) -> Task:
-    """The task that times single operations: without a server, so it is an engine of its own."""
+    """The task that times single operations. It shares no server, so its engine's hash is its own key."""
     if benchmarks is None:
         raise ValueError(f"campaign: group {group.name} asks for operations, but `operations` does not say which are timed")
     key = _key(settings, ENGINE, "operations", {"operations": dataclasses.asdict(benchmarks)})
@@ -211,7 +200,7 @@ def _recorded(group: Group, settings: DictConfig) -> Task:
 
 
 def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more: Mapping[str, Any] | None = None) -> str:
-    """The hash of these parts of the settings, without what only says where things (classes too) lie. more: what else belongs to it."""
+    """The hash of these parts of the settings, without those that only say where things lie. more: what else the hash is made of."""
     whole: Any = OmegaConf.to_container(settings, resolve=True)
     for place in PLACES:
         drop(whole, place)
@@ -220,7 +209,10 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more:
 
 
 def chosen(found: Sequence[Task], patterns: Sequence[str]) -> frozenset[str]:
-    """The keys of the tasks whose names match one of the patterns (none: all), and of those that they need. Raises ValueError for none."""
+    """The keys of the tasks whose names match a pattern, and of the tasks that these need.
+
+    No patterns: all tasks. Raises ValueError when no name matches.
+    """
     keys = {task.key for task in found if not patterns or any(fnmatch(task.name, pattern) for pattern in patterns)}
     if not keys:
         raise ValueError(f"tasks={list(patterns)}: no task is called so; known: {', '.join(task.name for task in found)}")

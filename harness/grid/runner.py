@@ -1,4 +1,7 @@
-"""Steps measured one after another as far as the time reaches, each one's result kept as it ends: what a campaign and a study share."""
+"""Tasks measured one after another, as many as the time allows, each result kept as soon as it is there.
+
+A campaign and a study share this. Read `Runner.run` and `Runner._visit` first.
+"""
 
 import dataclasses
 import fcntl
@@ -20,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness import cli, environment
 from harness.cell import Cell
 from harness.console import say, stage
-from harness.engine import Endpoint, EngineError
+from harness.engine import Endpoint, EngineError, LocalEngine
 from harness.engines.recorded import Recorded
 from harness.grid.plan import Task
 from harness.grid.task_order import choose
@@ -32,23 +35,19 @@ CELL = tuple(Cell.__dataclass_fields__)
 
 @dataclass(kw_only=True)
 class Runner:
-    """One call. tasks: all, in the order of value; wanted: keys of those to measure now; store: where results go, and are found again.
+    """One call of a campaign or a study."""
 
-    start: about how long a server takes to start, s. until: s from `began` (a time.monotonic() value) by when the last task should have
-    ended; None: no end. operations: what tasks of that kind time. failed: task key to reason, of this call.
-    """
-
-    tasks: Sequence[Task]
-    wanted: frozenset[str]
-    store: TaskStore
-    start: float
-    until: float | None
-    operations: Benchmarks | None = None
-    began: float = field(default_factory=time.monotonic)
-    failed: dict[str, str] = field(default_factory=dict)
+    tasks: Sequence[Task]  # all, in the order of value
+    wanted: frozenset[str]  # keys of those to measure in this call
+    store: TaskStore  # where results are kept, and found again
+    start: float  # about how long a server takes to start, s
+    until: float | None  # s from `began` by when the last task should have ended; None: no end
+    operations: Benchmarks | None = None  # what tasks of the kind 'operations' time
+    began: float = field(default_factory=time.monotonic)  # when the call began, a time.monotonic() value
+    failed: dict[str, str] = field(default_factory=dict)  # task key to reason, of this call
 
     def run(self) -> int:
-        """Measure what is left, as far as the time reaches; return the exit code: 0, or 1 when a task failed."""
+        """Measure what is left, as much as the time allows; return the exit code: 0, or 1 when a task failed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
             for leftover in self.folder.glob(".*.tmp"):
@@ -73,7 +72,7 @@ class Runner:
         return [task for task in self.tasks if task.key in self.wanted and not self.store.has(task)]
 
     def _preflight(self) -> None:
-        """See before a server is started for it that a setting is wrong or missing, or a workload's file."""
+        """Fail the tasks with a setting that is wrong or missing, or without their workload's file, before a server starts for them."""
         reasons: dict[str, str | None] = {}
         for task in self.left():
             if task.kind == "recorded":
@@ -89,7 +88,7 @@ class Runner:
                 self.failed[task.key] = " ".join(reason.split())
 
     def _next(self, serving: str | None) -> Task | None:
-        """The first task that is left, can be done and fits in the time. serving: the engine that is running."""
+        """The first task that is left, can be done and fits into the time. serving: the engine that is running."""
         left = [task for task in self.left() if task.key not in self.failed]
         return choose(
             left,
@@ -101,7 +100,7 @@ class Runner:
         )
 
     def _visit(self, first: Task) -> None:
-        """Start the server of a task, do it and the tasks after it that are the same engine's, stop the server."""
+        """Start the server of a task, do the task and the following ones of the same engine, stop the server."""
         if first.kind == "recorded":
             self._recall(first)
             return
@@ -123,7 +122,7 @@ class Runner:
                     self._do(task, endpoint, log, ready, facts)
                     task = self._next(serving=first.engine)
         except (RuntimeError, ValueError) as error:
-            if ready is None:  # no server: nothing of its engine in this call
+            if ready is None:  # no server: this call can measure nothing on that engine
                 lost = [other for other in self.left() if other.engine == first.engine]
             else:
                 lost = [other for other in self.left() if other is task]
@@ -135,6 +134,8 @@ class Runner:
     def _time_operations(self, task: Task, cell: Cell, log: Path, facts: dict[str, Any]) -> None:
         """Time single operations with the engine's interpreter, no server running, and keep the result."""
         assert self.operations is not None
+        if not isinstance(cell.engine, LocalEngine):
+            raise EngineError(f"operations: engine {cell.engine.system} has no interpreter of its own that could time them")
         begun = self._announce(task)
         with stage("operations", f"of one layer, {self.operations.budget:g} s"):
             found = self.operations.measure(cell.engine, cell.model.config, str(cell.hardware["name"]), log, facts)
@@ -142,7 +143,7 @@ class Runner:
         self._close(task, begun)
 
     def _do(self, task: Task, endpoint: Endpoint, log: Path, ready: int, facts: dict[str, Any]) -> None:
-        """Measure one task and keep its result. A run keeps the log's first `ready` bytes and its own part."""
+        """Measure one task and keep its result. A run's log is the server's first `ready` bytes and what it wrote during the run."""
         begun = self._announce(task)
         cell = _cell(task)
         if task.kind == "profile":
@@ -187,7 +188,7 @@ class Runner:
         return time.monotonic()
 
     def _close(self, task: Task, begun: float) -> None:
-        """Say how long a task took, so that the next plan can be better; forget an earlier failure."""
+        """Say how long a task took, so that the next plan can be better; remove the log of an earlier failure."""
         say(f"  {time.monotonic() - begun:.0f} s (about {task.seconds:.0f} expected)", style="dim")
         _failure_log(self.folder, task).unlink(missing_ok=True)
 
@@ -210,7 +211,7 @@ class Runner:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder against a second campaign; the kernel lets go of it when the process dies."""
+    """Lock the folder against a second campaign. The kernel releases the lock when the process dies."""
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

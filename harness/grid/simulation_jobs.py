@@ -1,4 +1,7 @@
-"""A study's simulations as Hydra jobs: one per measured run and simulator, by the launcher that the command line chose (all cores here)."""
+"""A study's simulations as Hydra jobs, one per measured run and simulator.
+
+The launcher that the command line names runs them; without one, all cores of this machine.
+"""
 
 import subprocess
 import sys
@@ -24,21 +27,18 @@ Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators th
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationJobs:
-    """simulators: their names in conf/simulator. overrides: of conf/bench.yaml. runs: the folder of run folders.
+    """The simulations of a study that are still to be done, and the outcomes of all."""
 
-    retry: 'unavailable' and 'simulated' make jobs that ended so once more.
-    """
-
-    simulators: Sequence[str]
-    tracks: Sequence[str]
-    overrides: Sequence[str]
-    runs: Place
-    retry: frozenset[str]
+    simulators: Sequence[str]  # their names in conf/simulator
+    tracks: Sequence[str]  # that are asked for
+    overrides: Sequence[str]  # of conf/bench.yaml
+    runs: Place  # the folder of run folders
+    retry: frozenset[str]  # 'unavailable' and 'simulated': jobs that ended so are done once more
     _failed: dict[str, str] = field(default_factory=dict)  # simulator to why its environment could not be had
     _keys: dict[str, str] = field(default_factory=dict)
 
     def run(self, measured: Sequence[str]) -> None:
-        """Simulate what is not simulated yet. A failure ends nothing: `outcomes` tells, and no older run takes the place of what failed."""
+        """Simulate what is not simulated yet. A failure stops no other job; `outcomes` has it, and the older run of its id is removed."""
         lacking: dict[str, tuple[str, ...]] = {}
         for simulator in self.simulators:
             runs = tuple(run_id for run_id in measured if not self._done(run_id, simulator))
@@ -56,7 +56,7 @@ class SimulationJobs:
                 self._forget(runs, simulator)
 
     def outcomes(self, run_id: str) -> Mapping[str, Outcome]:
-        """What became of a measured run on each simulator; a job that left nothing is a failure."""
+        """What became of a measured run on each simulator. A job without an outcome is a failure."""
         found = {}
         for simulator in self.simulators:
             outcome = simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator))
@@ -71,7 +71,7 @@ class SimulationJobs:
         return all((self.runs / run / "run.json").is_file() for run in outcome.runs.values())
 
     def _forget(self, runs: Sequence[str], simulator: str) -> None:
-        """Remove simulated runs of which no job with these settings tells."""
+        """Remove the simulated runs of these measured ones for which no job with today's settings left an outcome."""
         if not runs:
             return
         system = instantiate(compose(config_name="bench", overrides=self._settings(simulator)).simulators[simulator]).system
@@ -80,7 +80,7 @@ class SimulationJobs:
                 remove_simulated(self.runs, simulated_id(run_id, system, track))
 
     def _environments(self, simulator: str) -> bool:
-        """Make the environments that a simulator needs, once and before its jobs; False when one cannot be had."""
+        """Make the environments that a simulator needs, before its jobs do so all at once; False when one cannot be had."""
         parts = compose(config_name="bench", overrides=self._settings(simulator))
         names = {instantiate(parts.simulators[simulator]).environment, instantiate(parts.calibration).environment} - {None}
         for name in sorted(names):

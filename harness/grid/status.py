@@ -16,12 +16,12 @@ Outcomes = Mapping[str, Mapping[str, Outcome]]  # measured run to simulator to w
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStatus:
-    """tasks: those wanted. measured: task key to run, for those that have one. failed: task key to reason, of this call."""
+    """What of a study is measured, what failed and what is left."""
 
-    study: str
-    tasks: Sequence[Task]
-    measured: Mapping[str, Kept]
-    failed: Mapping[str, str]
+    study: str  # its name
+    tasks: Sequence[Task]  # those wanted
+    measured: Mapping[str, Kept]  # task key to run, of those that have one
+    failed: Mapping[str, str]  # task key to reason, of this call
 
     @property
     def valid_runs(self) -> list[str]:

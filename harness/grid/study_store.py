@@ -1,4 +1,4 @@
-"""A study's store: runs as run folders that carry the study's label, an engine's capacities and profile as archives beside its logs."""
+"""A study's store. Runs are run folders that carry the study's label; profiles, capacities and operations are archives beside the logs."""
 
 import dataclasses
 import re
@@ -30,19 +30,16 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStore:
-    """study: its name. runs: the folder of run folders. again: an INVALID run that is there already counts as none.
+    """A TaskStore. A run's id ends in its task's key, so that it is found by name; the label in its configuration decides."""
 
-    A run's id ends in its point's hash, so that it is found by name; what its configuration says decides.
-    """
-
-    study: str
-    folder: Path
-    runs: Place
-    again: bool = False
+    study: str  # its name
+    folder: Path  # of the archives and logs
+    runs: Place  # the folder of run folders
+    again: bool = False  # an INVALID run that is there already counts as none
     _kept: dict[str, Kept] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for folder in run_folders(self.runs):  # the later of two runs of a point counts, as ids begin with the time
+        for folder in run_folders(self.runs):  # of two runs of a task the later one counts: ids begin with the time
             if (named := POINT.fullmatch(folder.name)) is None:
                 continue
             meta = read_meta(folder)
@@ -53,7 +50,7 @@ class StudyStore:
                 self._kept[named[1]] = Kept(run_id=folder.name, invalid_reason=meta["invalid_reason"])
 
     def runs_of(self, tasks: Iterable[Task]) -> Mapping[str, Kept]:
-        """Of these tasks the ones that have a run, valid or not: task key to run."""
+        """Task key to run, of the tasks that have one, valid or not."""
         return {task.key: self._kept[task.key] for task in tasks if task.key in self._kept}
 
     def has(self, task: Task) -> bool:

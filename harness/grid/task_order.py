@@ -1,4 +1,4 @@
-"""Which task of a campaign comes next, and so which ones a given time will hold: the campaign's choice, and the same choice foretold."""
+"""Which task comes next, and which tasks a given time will hold: `choose` is the runner's choice, `timetable` foretells it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from harness.grid.plan import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A task foretold. begins, ends: s from the start of the call; None when the time does not reach it. starts: a server starts first."""
+    """When a task will be done."""
 
     task: Task
-    begins: float | None
-    ends: float | None
-    starts: bool
+    begins: float | None  # s from the start of the call; None: the time does not reach it
+    ends: float | None  # likewise
+    starts: bool  # a server starts first
 
 
 def starting(task: Task, serving: str | None, start: float) -> float:
@@ -24,7 +24,7 @@ def starting(task: Task, serving: str | None, start: float) -> float:
 def choose(
     left: Sequence[Task], *, done: Collection[str], waiting: Collection[str], serving: str | None, start: float, spare: float | None
 ) -> Task | None:
-    """The first of the tasks that are left which can be done and fits into the time.
+    """Of the tasks that are left, the first that can be done and fits into the time.
 
     done: keys of the finished ones. waiting: keys of those that are yet to be tried. serving: the engine that is running. start: s that a
     server takes to start. spare: s that are left; None: no end.

@@ -20,11 +20,11 @@ MIB = 1 << 20
 
 
 class TaskStore(Protocol):
-    """A place for results: one that is kept is there whole, or not at all."""
+    """A place for results. A result is there whole, or not at all."""
 
     @property
     def folder(self) -> Path:
-        """Where the logs of what failed go, and a lock."""
+        """Where the lock and the logs of failed tasks are."""
         ...
 
     def has(self, task: Task) -> bool:
@@ -58,13 +58,10 @@ class TaskStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskArchives:
-    """One compressed file per task in `folder`, as a machine wants it that gives back a few files only. An empty one will do.
+    """A TaskStore with one compressed file per task, for machines that give back a few files only. An empty file counts as a result."""
 
-    most: MiB of one file above which a line warns that it may not travel (None: none is too large).
-    """
-
-    folder: Path
-    most: float | None = None
+    folder: Path  # of the files
+    most: float | None = None  # MiB of one file above which a line warns that it may not travel; None: none is too large
 
     def has(self, task: Task) -> bool:
         """See TaskStore."""

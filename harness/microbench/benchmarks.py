@@ -1,7 +1,8 @@
-"""Micro-benchmarks of single operations, at the grid of Vidur's own profiling scripts: the campaign's steps of kind 'operations'.
+"""Micro-benchmarks of single operations, at the grid of Vidur's own profiling scripts: the campaign's tasks of kind 'operations'.
 
-They run with the engine's interpreter (its torch, its kernels) and without a server, since the device must be theirs alone. The corners of
-each grid come first and are timed whatever the budget, then its points in an order of which every beginning covers the whole evenly.
+They run with the engine's interpreter (its torch, its kernels) and without a server, since they must have the device to themselves. The
+corners of each grid come first and are timed whatever the budget. The other points follow in an order in which the first few already
+cover the whole grid evenly.
 Grid: microsoft/vidur, vidur/profiling/utils/__init__.py (get_num_tokens_to_profile, get_attention_input_combinations).
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from harness import environment
-from harness.engine import EngineError
+from harness.engine import EngineError, LocalEngine
 from harness.engines import server
 from results.operations import COLUMNS, Operations
 from results.project import ROOT
@@ -27,29 +28,24 @@ SOURCE = (
     "events with the stream held ahead of the host on a GPU, perf_counter on a CPU. The weights and the cache hold random numbers."
 )
 GOLDEN = (5**0.5 - 1) / 2
+BLOCK_SIZE = 16  # tokens of a KV block where the engine sets none
 Point = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:
-    """What is timed, and for how long.
+    """What is timed, and for how long."""
 
-    budget: s of timing, over the three kinds as `shares` say (of linear operations, attention of prompts, attention of decodes); what one
-    leaves goes to the next. start: s that the interpreter takes to begin. tokens: most of a step. chunk: longest piece of a prompt, tokens.
-    context: longest sequence, tokens. batch: most sequences that decode. kv_tokens: most in the cache at a time. warmup, active: passes
-    over a point, that do not and that do count.
-    """
-
-    budget: float
-    start: float
-    shares: Sequence[float]
-    tokens: int
-    chunk: int
-    context: int
-    batch: int
-    kv_tokens: int
-    warmup: int
-    active: int
+    budget: float  # s of timing; what one kind leaves of its share goes to the next
+    start: float  # s that the interpreter takes to begin
+    shares: Sequence[float]  # of the budget: linear operations, attention of prompts, attention of decodes
+    tokens: int  # of a step, at most
+    chunk: int  # tokens of a piece of a prompt, at most
+    context: int  # tokens of a sequence, at most
+    batch: int  # sequences that decode together, at most
+    kv_tokens: int  # tokens in the cache at a time, at most
+    warmup: int  # passes over a point before those that count
+    active: int  # passes over a point that count
 
     def __post_init__(self) -> None:
         for name in ("budget", "start", "tokens", "chunk", "context", "batch", "kv_tokens", "warmup", "active"):
@@ -69,21 +65,17 @@ class Benchmarks:
             "decode": _ordered(decode_grid(self.batch, self.context, self.kv_tokens, block_size), rng),
         }
 
-    def measure(self, engine: Any, model: Mapping[str, Any], hardware: str, log: Path, facts: Mapping[str, Any]) -> Operations:
+    def measure(self, engine: LocalEngine, model: Mapping[str, Any], hardware: str, log: Path, facts: Mapping[str, Any]) -> Operations:
         """Time them with the interpreter and the environment variables of `engine`. log: of the driver; facts: the provenance.
 
         Raises EngineError, in one line, when they cannot be timed.
         """
-        started = datetime.now(UTC)
-        python = environment.interpreter(engine.system, engine.environment, engine.python)
-        block_size = int(getattr(engine, "block_size", None) or 16)
-        tensor_parallel = int(getattr(engine, "tensor_parallel", None) or getattr(engine, "tp_size", None) or 1)
+        started, block_size = datetime.now(UTC), engine.block_size or BLOCK_SIZE
         points = self.points(block_size)
         ends = np.cumsum(self.shares) / sum(self.shares) * self.budget
-        job, out = log.with_suffix(".job.json"), log.with_suffix(".out.json")
         asked = {
             "model": dict(model),
-            "tensor_parallel": tensor_parallel,
+            "tensor_parallel": engine.tensor_parallel,
             "block_size": block_size,
             "kv_tokens": self.kv_tokens,
             "points": points,
@@ -91,30 +83,13 @@ class Benchmarks:
             "deadlines": dict(zip(KINDS, ends.tolist(), strict=True)),
             "warmup": self.warmup,
             "active": self.active,
-            "out": str(out),
         }
-        try:
-            job.write_text(json.dumps(asked))
-            server.finish(
-                [str(python), "-m", "harness.microbench.driver", str(job)],
-                name="operations",
-                env=server.environ({key: str(value) for key, value in engine.env.items()}),
-                log=log,
-                limit=3 * (self.budget + self.start) + 60,
-                cpus=engine.cpus,
-                cwd=ROOT,
-            )
-            if not out.is_file():
-                raise EngineError(f"operations: the driver ended without a result; its log is {log}")
-            told = json.loads(out.read_text())
-        finally:
-            job.unlink(missing_ok=True)
-            out.unlink(missing_ok=True)
+        told = self._run(engine, asked, log)
         return Operations(
             operations_id=f"{started:%Y%m%dT%H%M%S}-operations-{hardware}",
             model=dict(model),
             hardware=hardware,
-            tensor_parallel=tensor_parallel,
+            tensor_parallel=engine.tensor_parallel,
             block_size=block_size,
             kernels=told["kernels"],
             times=_frame(told["times"]),
@@ -128,6 +103,29 @@ class Benchmarks:
                 **facts,
             },
         )
+
+    def _run(self, engine: LocalEngine, asked: Mapping[str, Any], log: Path) -> dict[str, Any]:
+        """Run the driver on what is asked of it; return its result."""
+        python = environment.interpreter(engine.system, engine.environment, engine.python)
+        job, out = log.with_suffix(".job.json"), log.with_suffix(".out.json")
+        try:
+            job.write_text(json.dumps({**asked, "out": str(out)}))
+            server.finish(
+                [str(python), "-m", "harness.microbench.driver", str(job)],
+                name="operations",
+                env=server.environ({key: str(value) for key, value in engine.env.items()}),
+                log=log,
+                limit=3 * (self.budget + self.start) + 60,
+                cpus=engine.cpus,
+                cwd=ROOT,
+            )
+            if not out.is_file():
+                raise EngineError(f"operations: the driver ended without a result; its log is {log}")
+            result: dict[str, Any] = json.loads(out.read_text())
+        finally:
+            job.unlink(missing_ok=True)
+            out.unlink(missing_ok=True)
+        return result
 
 
 def token_grid(most: int) -> list[int]:

@@ -139,25 +139,26 @@ class Layer:
 
     def choose(self) -> dict[str, str]:
         """Take the best kernels that run here and agree with plain torch; say which, and why not the others."""
-        told = self._tried("small operations", EngineKernels, self._small_agree)
+        told = self._tried("small operations", EngineKernels)
         for attention in (PagedFlash, Flash) if self.device == "cuda" else ():
             if "attention" not in told:
-                told |= self._tried("attention", attention, self._attention_agrees)
+                told |= self._tried("attention", attention)
         return {"small operations": self.kernels.name, "attention": self.attention.name, "linear": "torch", **told}
 
-    def _tried(self, what: str, make: Callable[[], Any], agrees: Callable[[Any], None]) -> dict[str, str]:
+    def _tried(self, what: str, kind: type[PlainKernels] | type[PagedFlash]) -> dict[str, str]:
         try:
-            candidate = make()
-            agrees(candidate)
+            candidate = kind()
+            if isinstance(candidate, PagedFlash):
+                self._attention_agrees(candidate)
+                self.attention = candidate
+            else:
+                self._small_agree(candidate)
+                self.kernels = candidate
         except Exception as error:  # whatever a foreign kernel does, plain torch remains
-            return {f"not {make.__name__}": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-        if what == "attention":
-            self.attention = candidate
-        else:
-            self.kernels = candidate
+            return {f"not {kind.__name__}": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         return {what: candidate.name}
 
-    def _small_agree(self, kernels: Any) -> None:
+    def _small_agree(self, kernels: PlainKernels) -> None:
         x, wide = self._state(5, self.shape.hidden), self._state(5, 2 * self.shape.wide)
         q, k = self._state(5, self.q_width), self._state(5, self.kv_width)
         positions, plain = torch.arange(7, 12, device=self.device), PlainKernels()
@@ -172,7 +173,7 @@ class Layer:
         ):
             agree(mine, theirs)
 
-    def _attention_agrees(self, attention: Any) -> None:
+    def _attention_agrees(self, attention: PagedFlash) -> None:
         """Sequences whose cache is the same everywhere: every page layout then has one answer."""
         kept, self.cache = self.cache, self.cache[:, :1].expand_as(self.cache).contiguous()
         try:

@@ -1,8 +1,8 @@
-"""How long an engine's own core was taken by others: what makes the same step take 10 ms one second and 14 ms the next.
+"""How long other programs had the core that an engine needed: why the same step takes 10 ms one second and 14 ms the next.
 
 Linux counts, for each thread, the time that it ran and the time that it was ready to run and had to wait for a CPU (/proc/PID/schedstat,
-nanoseconds). The thread that computes (a process's first) waits for the process's other threads, too: they pass on requests and tokens on
-the same core. What these ran is therefore taken off; what is left was taken by somebody else.
+nanoseconds). The thread that computes (a process's first) also waits for the process's own other threads, which pass on requests and
+tokens on the same core. The time that these ran is subtracted from its wait; the rest went to other programs.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Seconds so far, of one process. waited: its first thread was ready and had no CPU. others: its other threads ran."""
+    """Of one process, in seconds so far."""
 
-    waited: float
-    others: float
+    waited: float  # its first thread was ready and had no CPU
+    others: float  # its other threads ran
 
 
 def account(pid: int) -> Account | None:
-    """The process's account; None when there is no such process, or the kernel does not keep one."""
+    """The process's account; None where there is no such process, or the kernel keeps no schedstat."""
     others = 0.0
     waited = None
     for thread in Path(f"/proc/{pid}/task").glob("*"):
@@ -39,7 +39,7 @@ def account(pid: int) -> Account | None:
 class Contention:
     """A context: after it, `share` is the part of its time for which others had the CPU that these processes needed.
 
-    The largest of theirs; None when the kernel tells of none of them.
+    Of several processes it is the largest share; None where the kernel keeps an account of none of them.
     """
 
     def __init__(self, pids: Sequence[int]) -> None:

@@ -7,37 +7,37 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pynvml
 
+from harness.engine import computes_on
 from harness.monitor.telemetry import Polling, long_form
 
 POLLER = Path(__file__).with_name("gpu_poller.py")
 CHOICES = {"engine": "vllm", "model": "llama_3_1_8b", "workload": "azure_conv_8k", "profile": "gpu", "gates": "gpu"}
-ON_GPU = ("vllm", "vllm_pd", "sglang")  # conf/engine/ of engines that compute on a GPU
-ELSEWHERE = "attached"  # conf/engine/ of the one that may run on another machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU. index: NVML's. memory_gb: GB (1e9 bytes) in all. driver: version of the NVIDIA driver."""
+    """A GPU, as NVML describes it."""
 
-    index: int
-    name: str
-    uuid: str
-    memory_gb: float
-    driver: str
+    index: int  # NVML's
+    name: str  # e.g. NVIDIA H200
+    uuid: str  # by which CUDA_VISIBLE_DEVICES may name it
+    memory_gb: float  # GB (1e9 bytes) in all
+    driver: str  # version of the NVIDIA driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The GPUs that this process may use, in CUDA's order; why_none: in words, when there are none."""
+    """The GPUs that this process may use."""
 
-    gpus: tuple[Gpu, ...]
-    why_none: str | None = None
+    gpus: tuple[Gpu, ...]  # in CUDA's order
+    why_none: str | None = None  # in words, where there are none
 
 
 def look() -> Seen:
@@ -72,7 +72,7 @@ def _gpu(index: int) -> Gpu:
 
 
 def facts() -> list[dict[str, Any]]:
-    """The GPUs for a run's provenance, JSON-able; [] when there are none. A UUID says nothing of use to others and stays here."""
+    """The GPUs for a run's provenance, JSON-able; [] when there are none. The UUID is left out: it is of no use to others."""
     return [{name: value for name, value in asdict(gpu).items() if name != "uuid"} for gpu in look().gpus]
 
 
@@ -92,26 +92,37 @@ class Watch(Polling):
 
 
 def choices(seen: Seen, overrides: Sequence[str], hardware: Sequence[str]) -> list[str]:
-    """What a bench takes, as Hydra overrides, for the GPU that it sees, where the user chose nothing else; [] for no GPU or another engine.
+    """What a bench takes, as Hydra overrides, for the GPU that it sees and where the user chose nothing else.
 
-    overrides: the user's own. hardware: the names in conf/hardware. Raises ValueError for a GPU that is none of these, and for a server
-    that somebody else runs and of which the user does not name what it computes and on what: a run must not be labelled by a default.
+    [] without a GPU, and for an engine that does not compute on one (`computes_on` in its file of conf/engine). overrides: the user's own
+    words. hardware: the names in conf/hardware. Raises ValueError for a GPU that is none of these, and for a server elsewhere whose model
+    and hardware the user does not name: a run must not be labelled by a default.
     """
     asked = dict(override.split("=", 1) for override in overrides if re.match(r"\w+=", override))
-    if asked.get("engine") == ELSEWHERE and (missing := [name for name in ("model", "hardware") if name not in asked]):
+    engine = asked.get("engine", CHOICES["engine"])
+    where = computes_on(engine, _config_folders(overrides))
+    if where == "elsewhere" and (missing := [name for name in ("model", "hardware") if name not in asked]):
         wanted = " and ".join(f"{name}=..." for name in missing)
         raise ValueError(
-            f"engine={ELSEWHERE}: what that server computes and on what is not asked of it: name {wanted} (conf/model and conf/hardware)"
+            f"engine={engine}: what that server computes and on what is not asked of it: name {wanted} (conf/model and conf/hardware)"
         )
-    if not seen.gpus or asked.get("engine", CHOICES["engine"]) not in ON_GPU:
+    if not seen.gpus or where != "gpu":
         return []
     fitting = CHOICES if "hardware" in asked else CHOICES | {"hardware": named(seen.gpus[0].name, hardware)}
     return [f"{group}={choice}" for group, choice in fitting.items() if group not in asked]
 
 
+def _config_folders(words: Sequence[str]) -> list[Path]:
+    """The configuration folders that a command line adds to conf/, by Hydra's --config-dir or -cd."""
+    flags = ("--config-dir", "-cd")
+    apart = [value for word, value in pairwise(words) if word in flags]
+    return [Path(folder) for folder in (*apart, *(word.partition("=")[2] for word in words if word.partition("=")[0] in flags)) if folder]
+
+
 def mislabelled(seen: Seen, hardware: str, known: Sequence[str]) -> str | None:
-    """In words, when the GPU here is another one of `known` (the names in conf/hardware) than the `hardware` that a run would be labelled
-    with; None when it is that, a variant of it (h200_600w is an h200), or not known.
+    """Why a run must not be labelled with `hardware`: the GPU here is another one of `known`, the names in conf/hardware.
+
+    None where it is that GPU or a variant of it (h200_600w is an h200), or none of `known`.
     """
     try:
         found = named(seen.gpus[0].name, known) if seen.gpus else None

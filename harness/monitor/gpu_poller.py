@@ -1,7 +1,7 @@
 """Reads GPUs through NVML into a file, one JSON line a poll, until standard input closes.
 
 Run as a script: `python gpu_poller.py INDICES INTERVAL FILE`, INDICES such as 0,1. Needs nvidia-ml-py and nothing else.
-An absolute schedule and a low priority, as metrics_poller.py has. What a GPU does not tell is left out.
+It keeps an absolute schedule and a low priority, as metrics_poller.py does. Readings that a GPU does not have are left out.
 """
 
 import json
@@ -44,7 +44,7 @@ def main(indices: list[int], interval: float, file: Path) -> None:
 
 
 def read(gpu: Any) -> dict[str, float]:
-    """All READINGS that this GPU tells."""
+    """The READINGS that this GPU has."""
     values = {}
     for name, reading in READINGS.items():
         try:

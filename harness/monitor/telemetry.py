@@ -63,8 +63,8 @@ def plain_values(text: str, prefix: str) -> dict[str, float]:
 class Polling:
     """A context: while it is open, a script of ours writes one JSON line a poll; after it, `lines` holds them.
 
-    script: called with `arguments` and a file's path; it ends when its standard input closes. None: nothing is polled. Leaving it raises
-    EngineError when the script itself failed (a full disk, a url that is none); what: for that message.
+    script: called with `arguments` and a file's path; it ends when its standard input closes. None: nothing is polled. what: is polled,
+    for messages. At its end the context raises EngineError when the script itself failed (a full disk, a malformed url).
     """
 
     def __init__(self, script: Path | None, arguments: Sequence[str], what: str) -> None:

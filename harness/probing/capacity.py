@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 
 from harness.engine import Endpoint, EngineError
-from harness.probing.probe_requests import Progress, check
+from harness.probing.probe_requests import check
 from harness.probing.saturated_rate import Batches, interval, mean_running, request_rate, saturated, weights
-from harness.protocols import Workload
+from harness.protocols import Progress, Workload
 from harness.replay.client import Client
 from results.record import EngineLimits, RequestRecord
 from workloads.prompts import token_ids

@@ -1,7 +1,7 @@
 """The requests that a measurement sends to an engine: made-up prompts, sent by the client, checked, and their records back."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,6 @@ from results.record import RequestRecord
 from workloads.prompts import RESERVED
 from workloads.trace import Request, Trace
 
-Progress = Callable[[int, int], None]
 POOL = 2_000_003  # seeds of the pool's prompts lie apart from those of fresh ones
 
 

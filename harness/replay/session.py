@@ -5,14 +5,13 @@ import contextlib
 import resource
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.protocols import Progress
 from harness.replay.connection import ConnectionPool, Exchange, ServerAddress
 from harness.replay.deadlines import Schedule
-
-Progress = Callable[[int, int], None]
 
 _LEAD = 0.02  # s between the last preparation and second 0
 _TICK = 0.25  # s between looks at the limits; every second look reports progress

@@ -65,11 +65,14 @@ def foreign_run(
     track: Track,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    phases: Mapping[str, float] = {},
 ) -> Run:
     """What a foreign program's adapter ends in: `simulated_run`, with the adapter's own settings, those of this run, and what it used.
 
-    simulator: a dataclass. settings: of this run, JSON-able. Raises SimulatorError when records are missing.
+    simulator: a dataclass. settings: of this run, JSON-able. phases: seconds of the program's own parts, by name. Raises SimulatorError
+    when records are missing.
     """
+    timing = {**asdict(usage), **phases}
     return simulated_run(
         measured,
         records,
@@ -78,7 +81,7 @@ def foreign_run(
         track=track,
         wall_s=usage.wall_s,
         coverage=simulator.coverage,
-        config={"name": simulator.system, **asdict(simulator), **settings, "timing": asdict(usage)},  # type: ignore[call-overload]
+        config={"name": simulator.system, **asdict(simulator), **settings, "timing": timing},  # type: ignore[call-overload]
         provenance=provenance,
     )
 

@@ -9,17 +9,17 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from results.operations import stored
 from results.profile import Profile
 from results.project import ROOT
-from results.record import Run, Track, simulated_id
+from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import described
-from simulators.foreign.program import Usage, clean_environment, describe_log, interpreter, run_program
+from simulators.foreign.program import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
+from simulators.inputs import known_limits, needed_profile, sent_trace
 from simulators.simulator import Coverage
 from simulators.vidur.device_times import DeviceTimes
 from simulators.vidur.files import (
@@ -53,26 +53,26 @@ PREEMPTION_FAULT = "_num_stage_processed_tokens"  # what the PyPI release assert
 
 @dataclass(frozen=True, kw_only=True)
 class Vidur:
-    """conf/simulator/vidur.yaml says what each setting means; the constructor only checks them."""
+    """The settings of conf/simulator/vidur.yaml, which also gives the reasons for their values; the constructor only checks them."""
 
-    source: Source
-    checkout: str | None
-    scheduler: Literal["sarathi", "vllm", "orca"]
-    watermark: float
-    frontend: Literal["none", "offset"]
-    n_estimators: int
-    max_depth: int
-    min_samples_split: int
-    k_fold: int
-    threads: int
-    seed: int
-    context_rows: int
-    shipped_model: str
-    shipped_device: str
-    shipped_network: str
-    limit: float
-    operations: Sequence[str] = ()
-    environment: str = "vidur"
+    source: Source  # pypi: the package; git: a clone of its repository
+    checkout: str | None  # folder of that clone, absolute or from the project's folder
+    scheduler: Literal["sarathi", "vllm", "orca"]  # sarathi: chunked prefill; vllm: prefill first; orca: whole prompts
+    watermark: float  # share of the KV blocks kept free at admission
+    frontend: Literal["none", "offset"]  # offset: the profile's time per request is added to what comes out
+    n_estimators: int  # trees of a random forest
+    max_depth: int  # levels of a tree
+    min_samples_split: int  # rows of its table that a tree still splits
+    k_fold: int  # folds of the forest's cross-validation
+    threads: int  # that train the forests
+    seed: int  # of the training
+    context_rows: int  # rows of the tables along the context axis, at most
+    shipped_model: str  # of the profile that the shipped and matched tracks take, as git names it
+    shipped_device: str  # of that profile
+    shipped_network: str  # of that profile
+    limit: float  # s of wall-clock time for training and simulation
+    operations: Sequence[str] = ()  # folders of runs beside which times of single operations are looked for
+    environment: str = "vidur"  # its environment under .envs/
 
     system: ClassVar[str] = "vidur"
 
@@ -132,8 +132,7 @@ class Vidur:
         return unusable(self._shipped_files().values())
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
-        """Replay the requests that `measured` really sent. Raises SimulatorError: one line, what, where, what to do."""
-        started = datetime.now(UTC).isoformat(timespec="seconds")
+        """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
         calibration = self._calibration(measured, track, profile)
         scenario = self._scenario(measured, track, calibration)
         refuse_too_long(scenario, measured.limits.max_model_len)
@@ -146,29 +145,17 @@ class Vidur:
 
         log, asked = scratch / "log", scenario.trace.requests
         outcomes, steps = read_output(Path(report["output"]), asked, log)
-        done = records(asked, {r.request_id: r.arrival for r in measured.trace}, outcomes, steps, offset=offset, log=log)
-        settings = {"name": self.system, **dataclasses.asdict(self), "coverage": dataclasses.asdict(self.coverage)}
-        timing = {**dataclasses.asdict(usage), "train_s": report["train_s"], "simulate_s": report["simulate_s"]}
-        summary = calibration.summary(report["predicted"], steps) if calibration else None
         version = report["version"] if self.source == "pypi" else described(self._checkout())
-        kept = tuple(r for r in measured.trace if r.request_id in done)
-        return dataclasses.replace(
+        return foreign_run(
+            self,
             measured,
-            run_id=simulated_id(measured.run_id, self.system, track),
-            kind="simulated",
-            system=self.system,
+            records(asked, outcomes, steps, offset=offset, log=log),
+            usage,
             version=version,
-            trace=dataclasses.replace(measured.trace, requests=kept),
-            records=tuple(done[r.request_id] for r in kept),
-            started_at=started,
-            wall_s=usage.wall_s,
             track=track,
-            measured_run_id=measured.run_id,
-            valid=True,
-            invalid_reason=None,
-            config={**measured.config, "simulator": {**settings, "calibration": summary, "timing": timing}},
+            settings={"calibration": calibration.summary(report["predicted"], steps) if calibration else None},
             provenance={"vidur": version, "source": self.source},
-            telemetry=None,
+            phases={"train_s": report["train_s"], "simulate_s": report["simulate_s"]},
         )
 
     def _calibration(self, measured: Run, track: Track, profile: Profile | None) -> ProfileTimes | DeviceTimes | None:
@@ -184,15 +171,11 @@ class Vidur:
             if why is not None:
                 raise SimulatorError(f"vidur: no {track} track: {why}")
             return None
-        if profile is None:
-            raise NotAvailable(f"vidur: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one first")
-        return ProfileTimes.of(profile)
+        return ProfileTimes.of(needed_profile(self.system, measured, profile))
 
     def _scenario(self, measured: Run, track: Track, calibration: ProfileTimes | DeviceTimes | None) -> VidurScenario:
-        """What is to be simulated, in numbers. Raises SimulatorError when the run lacks a request or a limit."""
-        if all(r.sent is None for r in measured.records):
-            raise SimulatorError(f"vidur: run {measured.run_id} sent no request, so there is nothing to simulate")
-        trace = measured.trace_as_sent()
+        """What is to be simulated, in numbers. Raises SimulatorError when the run sent no request, NotAvailable when it lacks a limit."""
+        trace = sent_trace(self.system, measured)
         steps = calibration is not None and calibration.whole_steps
         limits = None if track == "shipped" else _limits(measured, calibration.block_size if calibration else SHIPPED_BLOCK_SIZE)
         grid = grid_for(
@@ -273,14 +256,10 @@ class Vidur:
 
 def _limits(measured: Run, block_size: int | None) -> VidurLimits:
     """The engine's own limits; block_size: in place of the engine's (the KV capacity in tokens stays)."""
-    said = measured.limits
-    needed = ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", *(() if block_size else ("block_size",)))
-    unknown = [name for name in needed if getattr(said, name) is None]
-    if unknown:
-        raise SimulatorError(f"vidur: run {measured.run_id} does not say the engine's {', '.join(unknown)}, so Vidur cannot be set alike")
-    block = block_size or int(said.block_size or 0)
-    kv, batch, tokens = (int(value or 0) for value in (said.kv_tokens, said.max_num_seqs, said.max_num_batched_tokens))
-    return VidurLimits(num_blocks=kv // block, block_size=block, batch=batch, tokens=tokens)
+    names = ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", *(() if block_size else ("block_size",)))
+    kv_tokens, batch, tokens, *own = known_limits("vidur", measured, names)
+    block = block_size or own[0]
+    return VidurLimits(num_blocks=kv_tokens // block, block_size=block, batch=batch, tokens=tokens)
 
 
 def _model(measured: Run, scenario: VidurScenario) -> dict[str, Any]:

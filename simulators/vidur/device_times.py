@@ -56,7 +56,7 @@ class DeviceTimes:
                 return cls(operations=found, points=points[points["kind"] != "frontend"].reset_index(drop=True))
         raise NotAvailable(
             f"vidur: no times of single operations of {measured.model} on {measured.hardware} (tensor parallel {parallel}) in "
-            f"{', '.join(map(str, roots))}; the campaign's step 'operations' measures them (docs/gpu.md)"
+            f"{', '.join(map(str, roots))}; the campaign's task 'operations' measures them (docs/gpu.md)"
         )
 
     @property

@@ -1,6 +1,6 @@
 """What Vidur reads: the trace, the profile in its own format (a HuggingFace dataset folder, or plain CSV files), its command line.
 
-Read first: `Scenario` (what is to be simulated, resolved to numbers), then `flags`.
+Read first: `VidurScenario` (what is to be simulated, resolved to numbers), then `flags`.
 """
 
 import json
@@ -55,22 +55,18 @@ class Forest:
 
 @dataclass(frozen=True, kw_only=True)
 class VidurScenario:
-    """What is to be simulated.
+    """What is to be simulated."""
 
-    limits: None leaves Vidur's own defaults (as shipped). measured: the profile holds whole steps measured on the engine, so that
-    nothing may be added to them. grid: what the forests must predict. watermark: share of the KV blocks kept free at admission.
-    """
-
-    source: Source
-    scheduler: str
-    trace: Trace
-    names: VidurNames
-    limits: VidurLimits | None
-    measured: bool
-    tensor_parallel: int
-    watermark: float
-    grid: ProfileGrid
-    forest: Forest
+    source: Source  # pypi or git: the two differ in their files and flags
+    scheduler: str  # in Vidur's words
+    trace: Trace  # as sent
+    names: VidurNames  # of the model, the device and the machine
+    limits: VidurLimits | None  # None: Vidur's own defaults (as shipped)
+    measured: bool  # whether the profile holds whole measured steps, so that nothing may be added to them
+    tensor_parallel: int  # devices
+    watermark: float  # share of the KV blocks kept free at admission
+    grid: ProfileGrid  # what the forests must predict
+    forest: Forest  # how they are trained
 
     @property
     def max_tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,20 +121,14 @@ def token_times(steps: Sequence[VidurStep], requests: Sequence[Request]) -> list
 
 
 def records(
-    requests: Sequence[Request],
-    arrivals: Mapping[int, float],
-    outcomes: Sequence[RequestTimes],
-    steps: Sequence[VidurStep],
-    *,
-    offset: float,
-    log: Path,
-) -> dict[int, RequestRecord]:
-    """One record per request, by id. requests: as simulated (arrival = sent). arrivals: when the trace says they arrive.
+    requests: Sequence[Request], outcomes: Sequence[RequestTimes], steps: Sequence[VidurStep], *, offset: float, log: Path
+) -> list[RequestRecord]:
+    """One record per request, in their order. requests: as simulated, each arriving when it was sent.
 
     offset: seconds added to everything that a client sees. Token times are None for a request that was restarted.
     Raises SimulatorError when the two files contradict each other, or time runs backwards.
     """
-    result = {}
+    result = []
     for request, outcome, times in zip(requests, outcomes, token_times(steps, requests), strict=True):
         first, finished = request.arrival + outcome.ttft, request.arrival + outcome.e2e
         restarted = outcome.restarts > 0
@@ -144,16 +138,18 @@ def records(
                 f"vidur: request {request.request_id} has delay {outcome.delay} s, TTFT {outcome.ttft} s, E2E {outcome.e2e} s and "
                 f"{len(times)} token times for {request.output_tokens} tokens, which contradict each other; {describe_log(log)}"
             )
-        result[request.request_id] = RequestRecord(
-            request_id=request.request_id,
-            arrival=arrivals[request.request_id],
-            sent=request.arrival,
-            scheduled=request.arrival + outcome.delay,
-            first_token=first + offset,
-            finished=finished + offset,
-            input_tokens=request.input_tokens,
-            output_tokens=request.output_tokens,
-            token_times=None if restarted else tuple(t + offset for t in _ends(times, first, finished)),
+        result.append(
+            RequestRecord(
+                request_id=request.request_id,
+                arrival=request.arrival,
+                sent=request.arrival,
+                scheduled=request.arrival + outcome.delay,
+                first_token=first + offset,
+                finished=finished + offset,
+                input_tokens=request.input_tokens,
+                output_tokens=request.output_tokens,
+                token_times=None if restarted else tuple(t + offset for t in _ends(times, first, finished)),
+            )
         )
     return result
 

@@ -131,6 +131,13 @@ def overtaken(run: Run, index: int) -> Run:
     return dataclasses.replace(run, records=(*run.records[:index], late, *run.records[index + 1 :]))
 
 
+def unsent(run: Run, place: int) -> Run:
+    """The run with one request that never left the client."""
+    records = list(run.records)
+    records[place] = dataclasses.replace(records[place], sent=None, first_token=None, finished=None, error="no socket")
+    return dataclasses.replace(run, records=tuple(records))
+
+
 def with_limits(limits: EngineLimits = LIMITS, **changes: int | None) -> EngineLimits:
     """The limits, some of them changed."""
     return dataclasses.replace(limits, **changes)  # type: ignore[arg-type]

@@ -11,16 +11,9 @@ from results.record_table import RecordTable
 from simulators.errors import SimulatorError
 from simulators.native.adapter import Native
 from simulators.simulator import simulated_run
-from tests.simulators.profiles import make_measured, overtaken
+from tests.simulators.profiles import make_measured, overtaken, unsent
 
 RUN = make_measured([(0.5, 100, 3), (0.5014, 50, 2), (0.7, 80, 1)], first_id=7)
-
-
-def unsent(run: Run, place: int) -> Run:
-    """The run with one request that never left the client."""
-    records = list(run.records)
-    records[place] = dataclasses.replace(records[place], sent=None, first_token=None, finished=None, error="no socket")
-    return dataclasses.replace(run, records=tuple(records))
 
 
 def answers(run: Run) -> tuple[RequestRecord, ...]:

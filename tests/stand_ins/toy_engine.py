@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
-from harness.engine import Endpoint
+from harness.engine import ComputesOn, Endpoint
 from harness.engines import server, step_log
 from results.record import EngineLimits
 
@@ -251,6 +251,7 @@ class ToyServer:
     law: Law
     system: str = "toy"
     environment: str | None = None
+    computes_on: ComputesOn = "cpu"
 
     @contextmanager
     def serve(self, model_dir: Path, log: Path) -> Iterator[Endpoint]:

@@ -1,6 +1,10 @@
 """Laws of scoring, over real run folders and a real database."""
 
 import dataclasses
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from analysis.requests import LATENCIES, RATES
 from analysis.scoring.fidelity import score
 from analysis.stats import STATS, Bootstrap
 from results.database import connect
+from results.project import ROOT
 from results.record import SLO, RequestRecord, Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated, make_trace
@@ -149,6 +154,43 @@ def test_a_scored_database_is_scored_again_with_other_settings_only(make_databas
     make_database()  # built anew
     score(database, Bootstrap(resamples=301))
     assert fidelity(database, measured) == first
+
+
+RESCORED = """
+import sys
+from pathlib import Path
+import analysis
+from analysis.scoring.fidelity import score
+from analysis.stats import Bootstrap
+from results.database import connect
+
+tree, database, *files = sys.argv[1:]
+assert Path(analysis.__file__).is_relative_to(tree)
+for name in files:
+    with (Path(tree) / name).open("a") as file:
+        file.write("# another version")
+    with connect(Path(database), read_only=False) as connection:
+        connection.execute("DELETE FROM fidelity")
+    score(Path(database), Bootstrap(resamples=300))
+    with connect(Path(database)) as connection:
+        if connection.execute("SELECT count(*) FROM fidelity").fetchone()[0]:
+            print(name)
+"""
+
+
+def test_other_code_scores_anew_and_another_drawing_does_not(make_database: MakeDatabase, tmp_path: Path) -> None:
+    """In a copy of the analysis, one file after the other is changed and the same database scored."""
+    measured, tree = make_run(), tmp_path / "tree"
+    database = make_database(measured, make_simulated(measured))
+    score(database, BOOTSTRAP)
+    shutil.copytree(ROOT / "analysis", tree / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
+    drawing = ["analysis/plots.py", "analysis/report.py", "analysis/verdict.py", "analysis/page/report.css"]
+    scoring = ["analysis/scoring/pairs.py", "analysis/stats.py", "analysis/data.py"]
+    argv = [sys.executable, "-c", RESCORED, str(tree), str(database), *drawing, *scoring]
+    environ = os.environ | {"PYTHONPATH": f"{tree}{os.pathsep}{ROOT}"}
+    done = subprocess.run(argv, cwd=tree, env=environ, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == scoring
 
 
 def test_an_engine_that_failed_everywhere_leaves_errors_unknown(make_database: MakeDatabase) -> None:

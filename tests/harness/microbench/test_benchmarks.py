@@ -4,12 +4,13 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.engine import EngineError
+from harness.engine import EngineError, LocalEngine
+from harness.engines.sglang import Sglang
+from harness.engines.vllm import Vllm
 from harness.environment import ensure
 from harness.microbench.benchmarks import Benchmarks, decode_grid, prompt_grid, token_grid
 from results.operations import Operations, stored
@@ -37,8 +38,8 @@ MODEL = {
 }
 
 
-def engine(python: Path | str) -> SimpleNamespace:
-    return SimpleNamespace(system="vllm", environment=None, python=str(python), env={"OMP_NUM_THREADS": "1"}, cpus=[], block_size=32)
+def engine(python: Path | str) -> Vllm:
+    return Vllm(environment=None, python=str(python), env={"OMP_NUM_THREADS": "1"}, block_size=32)
 
 
 def test_the_grid_is_that_of_vidurs_own_scripts() -> None:
@@ -71,6 +72,15 @@ def test_a_budget_that_ends_early_has_seen_the_ends_of_every_axis() -> None:
 def test_settings_that_cannot_be_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"operations.{name}"):
         Benchmarks(**SETTINGS | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("timed", "parallel", "block"),
+    [(Vllm(tensor_parallel=2, block_size=32), 2, 32), (Vllm(), 1, None), (Sglang(tp_size=4, page_size=64), 4, None)],
+)
+def test_engines_with_an_interpreter_say_their_devices_and_blocks_alike(timed: LocalEngine, parallel: int, block: int | None) -> None:
+    assert isinstance(timed, LocalEngine)
+    assert (timed.tensor_parallel, timed.block_size) == (parallel, block)
 
 
 def test_an_interpreter_without_torch_is_one_clear_line(tmp_path: Path) -> None:

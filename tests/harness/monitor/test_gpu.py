@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine import computes_on
 from harness.monitor import gpu
 from results.project import ROOT
 from tests.patience import measured_again
@@ -79,6 +80,62 @@ def test_a_server_elsewhere_is_labelled_by_its_user_and_by_no_default() -> None:
     for named, missing in ([], "model=... and hardware=..."), (["model=tiny"], "hardware=..."):
         with pytest.raises(ValueError, match=f"engine=attached.* name {missing} "):
             gpu.choices(SEEN, ["engine=attached", *named], HARDWARE)
+
+
+TOY = "_target_: tests.stand_ins.toy_engine.ToyServer\nlaw: {_target_: tests.stand_ins.toy_engine.Law}\n"
+
+
+def new_engine(folder: Path, where: str) -> Path:
+    """A configuration folder with an engine of somebody's own, called mine."""
+    (folder / "engine").mkdir(exist_ok=True)
+    (folder / "engine" / "mine.yaml").write_text(f"{TOY}computes_on: {where}\n")
+    return folder
+
+
+def bench_of(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A bench of that engine, on a machine with two H200."""
+    argv = [sys.executable, "-m", "harness", "--config-dir", str(folder), *words, "engine=mine"]
+    return subprocess.run(argv, cwd=ROOT, env=nvml(folder), capture_output=True, text=True, timeout=540)
+
+
+def test_a_new_engine_says_itself_that_it_computes_on_a_gpu(tmp_path: Path) -> None:
+    done = bench_of(new_engine(tmp_path, "gpu"), "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "_target_: tests.stand_ins.toy_engine.ToyServer" in done.stdout
+    assert "name: h200" in done.stdout and "name: llama_3_1_8b" in done.stdout
+    done = bench_of(new_engine(tmp_path, "cpu"), "--cfg", "job")
+    assert "name: cpu" in done.stdout and "name: llama_3_1_8b" not in done.stdout
+
+
+def test_a_new_engine_says_itself_that_it_is_elsewhere(tmp_path: Path) -> None:
+    unnamed = bench_of(new_engine(tmp_path, "elsewhere"), "model=tiny")
+    assert unnamed.returncode == 1
+    assert "engine=mine: what that server computes and on what is not asked of it: name hardware=... " in unnamed.stderr
+    lost = ("model=tiny", "hardware=h100", "workload=csv", "workload.source.path=/nowhere/trace.csv")  # ends every bench before it starts
+    assert "/nowhere/trace.csv" in bench_of(tmp_path, *lost).stderr  # h100, whatever GPU is here
+    here = bench_of(new_engine(tmp_path, "gpu"), *lost)
+    assert "hardware=h100, but the GPU here is an 'NVIDIA H200'" in here.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [("computes_on: gpu", "gpu"), ("a: 1", None), ("a: [", None), ("- 1", None), ("word", None), ("url: ???\na: ${b}", None)],
+)
+def test_what_an_engine_does_not_say_is_not_known_and_a_broken_file_is_left_to_hydra(tmp_path: Path, text: str, where: str | None) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "mine.yaml").write_text(text)
+    assert computes_on("mine", [tmp_path]) == where
+    assert computes_on("missing", [tmp_path]) is None
+
+
+def test_a_word_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mine.yaml: computes_on must be one of cpu, gpu, elsewhere, got 'GPU'"):
+        computes_on("mine", [new_engine(tmp_path, "GPU")])
+
+
+def test_every_engine_of_conf_says_where_it_computes() -> None:
+    silent = [path.stem for path in (ROOT / "conf" / "engine").glob("*.yaml") if computes_on(path.stem) is None]
+    assert silent == ["recorded"]  # nothing computes
 
 
 def test_a_gpu_is_not_taken_for_another() -> None:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from results.project import ROOT
 from results.record import EngineLimits, RequestRecord
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.vidur.adapter import Vidur
 from simulators.vidur.files import VidurNames, shipped_files, unusable, write_trace
 from simulators.vidur.records import read_output, records
@@ -29,10 +29,19 @@ def make_vidur(**changes: Any) -> Vidur:
     return made
 
 
-def refuse(match: str, tmp_path: Path, *, measured: Any = None, track: Any = "calibrated", profile: Any = "law", **changes: Any) -> None:
+def refuse(
+    match: str,
+    tmp_path: Path,
+    *,
+    measured: Any = None,
+    track: Any = "calibrated",
+    profile: Any = "law",
+    kind: type[SimulatorError] = SimulatorError,
+    **changes: Any,
+) -> None:
     """The simulation ends with one line that matches, before Vidur is started."""
     run = make_measured([(0.5, 100, 10)]) if measured is None else measured
-    with pytest.raises(SimulatorError, match=match) as error:
+    with pytest.raises(kind, match=match) as error:
         make_vidur(**changes).simulate(run, track=track, profile=make_profile(Law()) if profile == "law" else profile, scratch=tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "log").exists()
@@ -74,13 +83,13 @@ def test_a_prompt_that_the_vllm_scheduler_would_never_take_is_named(tmp_path: Pa
     refuse("request 0 of 513 tokens exceeds the 512 of a step", tmp_path, measured=measured, scheduler="vllm")
 
 
-def test_limits_that_the_engine_did_not_say_are_named(tmp_path: Path) -> None:
+def test_limits_that_the_engine_did_not_say_are_named_and_the_track_is_not_available(tmp_path: Path) -> None:
     measured = make_measured([(0.5, 100, 10)], limits=EngineLimits(block_size=16, max_num_seqs=8))
-    refuse("does not say the engine's kv_tokens, max_num_batched_tokens", tmp_path, measured=measured)
+    refuse("does not say the engine's kv_tokens, max_num_batched_tokens", tmp_path, measured=measured, kind=NotAvailable)
 
 
 def test_the_calibrated_track_needs_a_profile(tmp_path: Path) -> None:
-    refuse("the calibrated track of run vllm-law-0 needs a profile", tmp_path, profile=None)
+    refuse("the calibrated track of run vllm-law-0 needs a profile", tmp_path, profile=None, kind=NotAvailable)
 
 
 def test_the_offset_needs_a_measured_front_end(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def write_output(folder: Path, rows: list[str], steps: list[tuple[float, float, 
 
 def read(folder: Path) -> dict[int, RequestRecord]:
     outcomes, steps = read_output(folder, REQUESTS, folder / "log")
-    return records(REQUESTS, {r.request_id: r.arrival for r in REQUESTS}, outcomes, steps, offset=0.0, log=folder / "log")
+    return {r.request_id: r for r in records(REQUESTS, outcomes, steps, offset=0.0, log=folder / "log")}
 
 
 def test_good_output_becomes_records(tmp_path: Path) -> None:

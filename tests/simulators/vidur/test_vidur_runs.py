@@ -16,7 +16,7 @@ from simulators.errors import SimulatorError
 from simulators.foreign.step_times import StepTimes
 from simulators.vidur.files import VidurNames, shipped_files
 from simulators.vidur.tables import ProfileGrid, attention_rows, collective_rows, mlp_rows
-from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, overtaken, with_limits
+from tests.simulators.profiles import LIMITS, Law, make_measured, make_profile, overtaken, unsent, with_limits
 from tests.simulators.vidur.test_vidur import make_vidur
 
 pytestmark = pytest.mark.e2e
@@ -80,6 +80,16 @@ def test_every_request_comes_back_as_it_was_asked(measured: Run, simulated: Run)
     for asked, record, truth in zip(measured.trace, simulated.records, measured.records, strict=True):
         assert (record.arrival, record.sent) == (asked.arrival, truth.sent)
         assert (record.input_tokens, record.output_tokens) == (asked.input_tokens, asked.output_tokens)
+
+
+def test_a_request_that_was_never_sent_is_a_failed_record_at_its_place(tmp_path: Path) -> None:
+    measured = unsent(make_measured([(0.5, 100, 3), (0.6, 50, 2), (0.7, 80, 1)], first_id=FIRST_ID), 1)
+    run = simulate(measured, make_profile(LAW), tmp_path)
+    assert run.trace.sha256 == measured.trace.sha256
+    assert [r.request_id for r in run.records] == [r.request_id for r in measured.records]
+    never = measured.trace.requests[1]
+    assert run.records[1] == RequestRecord(request_id=never.request_id, arrival=never.arrival, error="not sent in the measured run")
+    assert [r.error for r in (run.records[0], run.records[2])] == [None, None]
 
 
 def test_time_runs_forwards(simulated: Run) -> None:
