@@ -23,10 +23,10 @@ VERBS = {
         does="Measure an LLM serving engine, simulate the same requests, score every simulator, write a report.\n"
         "Exit code: 0, 1 when a simulator or a setting failed, 2 when the measured run is INVALID.",
         examples=(
-            "                                         # vLLM on this machine, two simulators: a few minutes",
+            "                                         # vLLM, two simulators: a few minutes",
             "load.rho=0.8 load.duration=120           # more load, for longer",
             "engine=sglang_cpu workload=mooncake_like # another engine, another workload",
-            "engine=recorded 'simulator=[native]'     # no engine: the newest measured run again",
+            "engine=recorded 'simulator=[native]'     # no engine: the newest run once more",
             "workload=csv workload.source.path=FILE   # your own trace",
         ),
     ),
@@ -37,7 +37,7 @@ VERBS = {
         "Exit code: 0, 1 when something failed, 2 when a measured run is INVALID, 3 when tasks are left.",
         examples=(
             "study=quick                              # the smallest one",
-            "study=quick show=true                    # what it would do, and what is finished",
+            "study=quick show=true                    # what it would do",
             "study=fidelity_cpu 'do=[simulate,report]' # of what is measured already",
             "study=fidelity_cpu \"tasks=['vllm-*']\"    # a part of it",
         ),
@@ -48,13 +48,13 @@ VERBS = {
         "It goes on where the last call stopped (docs/gpu.md).\n"
         "`./plumbline unpack FOLDER` takes the runs out of what it wrote.",
         examples=(
-            "plan=true until=540                      # what would be done in nine minutes; measures nothing",
+            "plan=true until=540                      # what nine minutes would bring",
             "campaign=h200 until=540 out=FOLDER",
         ),
     ),
     "simulate": Verb(
         module="harness.simulate",
-        does="Simulate a stored run; no engine, no database, no report. With -m: many of them, wherever the launcher puts them.",
+        does="Simulate a stored run; no engine, no database, no report.\nWith -m: many of them, wherever the launcher puts them.",
         examples=(
             "engine=recorded engine.run=RUN_ID 'simulator=[native]'",
             "-m engine=recorded engine.run=A,B 'simulator=[vidur],[native]' hydra/launcher=joblib",
@@ -83,7 +83,7 @@ def text(verb: str, root: str) -> str:
     for group, usual, meaning in groups(root):
         names = ", ".join(f"{name}*" if name in usual else name for name in known(group))
         lines += _entry(group, f"{meaning}: {names}")
-    lines += ["", f"settings, KEY=VALUE (conf/{root}.yaml; `./plumbline {verb} --cfg job` prints those of the choices too):"]
+    lines += ["", f"settings, KEY=VALUE (conf/{root}.yaml; those of the choices too: ./plumbline {verb} --cfg job):"]
     for name, value, meaning in settings(root):
         lines += _entry(f"{name}={value}", meaning)
     lines += [
