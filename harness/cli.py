@@ -65,6 +65,12 @@ def main(
     if wrong is not None:
         sys.exit(fail(wrong))
     sys.argv += overrides
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
+    sys.exit(_composed(root, action))
+
+
+def _composed(root: str, action: Callable[[DictConfig], int]) -> int:
+    """Have Hydra compose and do the action; the exit code."""
     code, composed = 0, False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)
@@ -77,7 +83,6 @@ def main(
         if settings.mode == RunMode.MULTIRUN and code != 0:
             raise KeyboardInterrupt if code == INTERRUPTED else JobError(code)
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     try:
         job()
     except JobError as error:
@@ -89,12 +94,12 @@ def main(
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         code = fail(malformed(error))
     except Exception as error:  # a launcher's own: a cluster that is not there, a Slurm that is not installed
-        if not composed and isinstance(error, ValueError):  # Hydra's, for a YAML that is no configuration
-            sys.exit(fail(f"conf/{root}.yaml, or a choice of it: {error} (python -m harness --cfg job shows every setting)"))
         if (launcher := launchers.chosen(sys.argv[1:])) == "basic":
-            raise
+            if composed or not isinstance(error, ValueError):
+                raise
+            return fail(f"conf/{root}.yaml, or a choice of it: {error}")  # Hydra's, of a YAML that is no configuration
         code = fail(f"hydra/launcher={launcher}: {cause(error)}")
-    sys.exit(code)
+    return code
 
 
 def _current_name(word: str, renamed: Mapping[str, str]) -> str:

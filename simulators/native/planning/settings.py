@@ -1,7 +1,7 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,18 @@ def settings(words: Sequence[str]) -> DictConfig:
     return chosen
 
 
-def check(chosen: DictConfig) -> None:
-    """Raises ValueError, in one line, for a value of the wrong kind or out of range (schema.py), and for a setting without a value."""
-    _check_kinds(chosen)
-    if missing := OmegaConf.missing_keys(chosen):
+def check(chosen: DictConfig, *, but: Collection[str] = ()) -> None:
+    """Raises ValueError, in one line, for a value of the wrong kind or out of range (schema.py), and for a setting without a value.
+
+    but: settings that need no value yet.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(chosen, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{getattr(error, 'full_key', None) or 'conf/native.yaml'}: {str(error).splitlines()[0]}") from error
+    if (line := wrong(plain)) is not None:
+        raise ValueError(line)
+    if missing := OmegaConf.missing_keys(chosen) - {*but}:
         raise ValueError(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
 
 
@@ -54,7 +62,7 @@ def swept(words: Sequence[str]) -> Iterator[tuple[dict[str, str], DictConfig]]:
     """
     lists = {w.partition("=")[0]: w.partition("=")[2][1:-1].split(",") for w in words if w.partition("=")[2].startswith("[")}
     single = [w for w in words if w.partition("=")[0] not in lists]
-    _check_kinds(_applied(single))
+    check(_applied(single), but=lists)
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, (v.strip() for v in values), strict=True))
         yield chosen, _applied([*single, *(f"{key}={value}" for key, value in chosen.items())])
@@ -85,15 +93,6 @@ def _refused(key: str, value: str, known: Sequence[str]) -> str:
     near = get_close_matches(key, known, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"no setting is called {key!r}{hint} (conf/native.yaml has them all)"
-
-
-def _check_kinds(chosen: DictConfig) -> None:
-    try:
-        plain: Any = OmegaConf.to_container(chosen, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{getattr(error, 'full_key', None) or 'conf/native.yaml'}: {str(error).splitlines()[0]}") from error
-    if (line := wrong(plain)) is not None:
-        raise ValueError(line)
 
 
 def _read(path: Path) -> DictConfig:
@@ -205,6 +204,8 @@ def _workload(cfg: DictConfig) -> Any:
         raise ValueError(malformed(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ValueError(f"workload={cfg.workload}: {error}") from error
+    if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
+        raise ValueError(f"workload={cfg.workload}: conf/workload/{cfg.workload}.yaml names no class as its _target_; mend it")
     if missing := OmegaConf.missing_keys(chosen):
         raise ValueError(f"workload={cfg.workload} needs {', '.join(sorted(missing))}, which a bench can give; here give trace=FILE")
     try:
