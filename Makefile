@@ -1,4 +1,5 @@
-# Plumbline. Each target sets up what it needs. Hydra overrides are given as plain words: `make bench engine=recorded load.rho=0.8`.
+# Plumbline. Each target sets up what it needs. Settings are given as plain words: `make bench engine=recorded load.rho=0.8`.
+# Make takes the quotes out of them: where a setting needs some, give it to ./plumbline, which these targets call.
 SHELL := bash
 CORE := .envs/core/bin/python
 READY := .envs/core/.ready
@@ -10,7 +11,14 @@ unexport PYTHONDONTWRITEBYTECODE
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulators bench bench-gpu study report database test lint perf clean
+TARGETS := help setup simulators bench bench-gpu study report database test lint perf clean
+.PHONY: $(TARGETS)
+
+# A word that is neither a target nor KEY=VALUE: said before an engine starts, not after it.
+STRAY := $(filter-out $(TARGETS) $(READY) .envs/uv/bin/uv,$(MAKECMDGOALS))
+ifneq ($(and $(STRAY),$(filter bench bench-gpu study,$(MAKECMDGOALS))),)
+$(error plumbline: $(firstword $(STRAY)) is no setting: give KEY=VALUE, e.g. load.rho=0.8 (./plumbline bench --help shows what there is))
+endif
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,21 +38,21 @@ simulators: $(READY) ## fetch the simulators that are git repositories, at their
 	@$(CORE) -c "from harness.environment import ensure; print(*map(ensure, ('splitwise_sim', 'distserve_sim')), sep='\n')"
 
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
-	@$(CORE) -m harness $(MAKEOVERRIDES)
+	@./plumbline bench $(MAKEOVERRIDES)
 
 bench-gpu: $(READY) ## measure a campaign's tasks on a GPU box as far as the time reaches: `make bench-gpu until=540`; plan=true only says which
-	@$(CORE) -m harness.campaign $(MAKEOVERRIDES); code=$$?; \
-	if [ -d $(or $(out),results/campaign) ]; then $(CORE) -m results unpack $(or $(out),results/campaign) || code=$$?; fi; exit $$code
+	@./plumbline campaign $(MAKEOVERRIDES); code=$$?; \
+	if [ -d $(or $(out),results/campaign) ]; then ./plumbline unpack $(or $(out),results/campaign) || code=$$?; fi; exit $$code
 
 study: $(READY) ## measure a grid of cells, simulate each, score, report, e.g. `make study study=quick`; goes on where it stopped
-	@$(CORE) -m harness.study $(MAKEOVERRIDES)
+	@./plumbline study $(MAKEOVERRIDES)
 
 report: $(READY) ## rebuild the database and results/report.html from the stored runs
-	@$(CORE) -m results build
-	@$(CORE) -m analysis report
+	@./plumbline database
+	@./plumbline report
 
 database: $(READY) ## rebuild results/plumbline.duckdb from the stored runs
-	@$(CORE) -m results build
+	@./plumbline database
 
 test: $(READY) ## all tests, the end-to-end ones on real engines and simulators included
 	@$(CORE) -m pytest -n $(PROCESSES)

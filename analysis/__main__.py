@@ -15,6 +15,7 @@ from analysis.scoring.fidelity import score
 from analysis.study import table as study_table
 from analysis.study.data import read_study
 from analysis.study.report import StudyReport
+from results.caller import given_path
 from results.database import DatabaseError
 
 DATABASE = Path("results/plumbline.duckdb")
@@ -25,7 +26,7 @@ ALL = ""  # what --study without a name means
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"{self.prog}: {message}; --help tells more")
+        sys.exit(f"plumbline: {message}; {self.prog} --help tells more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,17 +80,22 @@ def _in_format(numbers: pd.DataFrame, text: pd.DataFrame, chosen: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    reporter = commands.add_parser("report", help="score, and write one self-contained HTML page")
-    reporter.add_argument("--out", type=Path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
-    tabler = commands.add_parser("table", help="score, and print measured beside simulated")
+    reporter = _command(commands, "report", "score, and write one self-contained HTML page")
+    reporter.add_argument("--out", type=given_path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
+    tabler = _command(commands, "table", "score, and print measured beside simulated")
     tabler.add_argument("--format", choices=("md", "csv", "latex"), default="md", help="Markdown, CSV (full precision) or LaTeX (booktabs)")
     for command in (reporter, tabler):
-        command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
+        command.add_argument("--database", type=given_path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
         command.add_argument(
             "--study", metavar="NAME", nargs="?", const=ALL, help="on a study instead of one run; without a name: on all runs"
         )
         command.add_argument("--run", metavar="RUN_ID", help="the measured run (the newest)")
     return parser
+
+
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, does: str) -> argparse.ArgumentParser:
+    """A subcommand by the name of its verb of ./plumbline."""
+    return commands.add_parser(name, prog=f"./plumbline {name}", help=does, description=does[0].upper() + does[1:] + ".")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,23 @@ from difflib import get_close_matches
 from types import FrameType, MappingProxyType
 
 import hydra
+import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness import launchers
+from harness import launchers, usage
 from harness.engine import EngineError
+from harness.given_paths import with_given_paths
+from harness.usage import known as known
+from results import caller
+from results.malformed import malformed
 from results.project import CONF
 
 INTERRUPTED = 130
+TAKE_A_WORD = r"--(config-dir|config-name|config-path|cfg|package|info|experimental-rerun)|-(cd|cn|cp|c|p|i)"  # flags of Hydra
 
 
 class JobError(RuntimeError):
@@ -36,17 +42,22 @@ def main(
     action: Callable[[DictConfig], int],
     overrides: Sequence[str] = (),
     *,
+    verb: str | None = None,
     measures: bool = True,
     renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Compose conf/<root>.yaml with the command line and `overrides`, do `action`, exit with the code it returns.
 
-    In a multirun: once per job, by the chosen launcher, exit with the first code that is not 0. measures: whether jobs measure engines.
-    renamed: settings by their former names, which are still understood.
+    In a multirun: once per job, by the chosen launcher, exit with the first code that is not 0. verb: of ./plumbline (None: as `root`).
+    measures: whether jobs measure engines. renamed: settings by their former names, which are still understood.
     """
-    sys.argv[1:] = [_current_name(word, renamed) for word in sys.argv[1:]]
+    if usage.wanted(sys.argv[1:]):
+        print(usage.text(verb or root, root))
+        sys.exit(0)
+    sys.argv[1:] = with_given_paths([_current_name(word, renamed) for word in sys.argv[1:]])
+    os.environ.pop(caller.VARIABLE, None)  # from here on, and for whatever is started, all paths are the project's
     signal.signal(signal.SIGTERM, _interrupt)  # what is terminated cleans up as what is interrupted does
-    wrong = check_choices(root, sys.argv[1:]) or launchers.refusal(sys.argv[1:], measures=measures)
+    wrong = stray(sys.argv[1:], verb or root) or check_choices(root, sys.argv[1:]) or launchers.refusal(sys.argv[1:], measures=measures)
     try:
         wrong = wrong or launchers.go_where_it_is(sys.argv[1:])
     except EngineError as error:
@@ -54,18 +65,24 @@ def main(
     if wrong is not None:
         sys.exit(fail(wrong))
     sys.argv += overrides
-    code = 0
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
+    sys.exit(_composed(root, action))
+
+
+def _composed(root: str, action: Callable[[DictConfig], int]) -> int:
+    """Have Hydra compose and do the action; the exit code."""
+    code, composed = 0, False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)
     def job(cfg: DictConfig) -> None:
-        nonlocal code
+        nonlocal code, composed
+        composed = True
         settings = HydraConfig.get()
         os.chdir(settings.runtime.cwd)  # a worker on another machine starts elsewhere
-        code = _guarded(cfg, action)
+        code = _guarded(cfg, action, not_made(root, cfg, settings.runtime.choices))
         if settings.mode == RunMode.MULTIRUN and code != 0:
             raise KeyboardInterrupt if code == INTERRUPTED else JobError(code)
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     try:
         job()
     except JobError as error:
@@ -74,17 +91,31 @@ def main(
         code = INTERRUPTED
     except (HydraException, OmegaConfBaseException) as error:
         code = fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        code = fail(malformed(error))
     except Exception as error:  # a launcher's own: a cluster that is not there, a Slurm that is not installed
         if (launcher := launchers.chosen(sys.argv[1:])) == "basic":
-            raise
+            if composed or not isinstance(error, ValueError):
+                raise
+            return fail(f"conf/{root}.yaml, or a choice of it: {error}")  # Hydra's, of a YAML that is no configuration
         code = fail(f"hydra/launcher={launcher}: {cause(error)}")
-    sys.exit(code)
+    return code
 
 
 def _current_name(word: str, renamed: Mapping[str, str]) -> str:
     """A word of the command line, its setting by the name that it has today."""
     name, equals, value = word.partition("=")
     return f"{renamed[name]}={value}" if equals and name in renamed else word
+
+
+def stray(words: Sequence[str], verb: str) -> str | None:
+    """A line about the first word that is neither a flag nor KEY=VALUE; None when there is none."""
+    before = ""
+    for word in words:
+        if "=" not in word and not word.startswith(("-", "~")) and re.fullmatch(TAKE_A_WORD, before) is None:
+            return f"{word!r} is no setting: give KEY=VALUE, e.g. load.rho=0.8 (./plumbline {verb} --help shows what there is)"
+        before = word
+    return None
 
 
 def check_choices(root: str, overrides: Sequence[str]) -> str | None:
@@ -110,29 +141,39 @@ def check_choices(root: str, overrides: Sequence[str]) -> str | None:
     return None
 
 
-def known(group: str) -> list[str]:
-    """The choices of a group: the names of conf/<group>/*.yaml."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def not_made(root: str, cfg: DictConfig, chosen: Mapping[str, str]) -> str | None:
+    """A line about the first chosen file that names no class though others of its group do; None when there is none."""
+    for group, _, _ in usage.groups(root):
+        node = cfg.get(group)
+        if group not in cfg or (isinstance(node, DictConfig) and "_target_" in node):
+            continue
+        if like := next((path for path in sorted((CONF / group).glob("*.yaml")) if b"_target_:" in path.read_bytes()), None):
+            name = f"conf/{group}/{chosen.get(group)}.yaml"
+            return f"{name}: it names no class as its _target_, as conf/{group}/{like.name} does; mend the file or choose another"
+    return None
 
 
 def _is_root_key(root: str, name: str) -> bool:
     return any(line.startswith(f"{name}:") for line in (CONF / f"{root}.yaml").read_text().splitlines())
 
 
-def _guarded(cfg: DictConfig, action: Callable[[DictConfig], int]) -> int:
-    missing = OmegaConf.missing_keys(cfg)
-    if missing:
-        return fail(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
+def _guarded(cfg: DictConfig, action: Callable[[DictConfig], int], wrong: str | None) -> int:
     try:
-        return action(cfg)
+        if missing := OmegaConf.missing_keys(cfg):
+            wrong = f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE"
+        return action(cfg) if wrong is None else fail(wrong)
     except InstantiationException as error:
         return fail(cause(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
     except KeyboardInterrupt:
         return fail("interrupted; nothing half-written was left, finished runs are kept", code=INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return fail(f"the disk is full: {error.filename or error}; free some space, then run again")
         return fail(str(error))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # of a bench that is composed for a task
+        return fail(malformed(error))
     except (RuntimeError, ValueError) as error:
         return fail(str(error))
 
@@ -148,7 +189,9 @@ def cause(error: BaseException) -> str:
     where = re.search(r"full_key: (\S+)", str(error))
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{where[1]}: {error}" if where else str(error)
+    where = where or re.search(r"full_key: (\S+)", str(error))
+    said = str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) and str(error) else str(error)
+    return f"{where[1]}: {said}" if where else said
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -4,7 +4,6 @@ The requirement files are complete and pinned, so they are installed with --no-d
 """
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.engine import EngineError
+from harness.environment_state import STAMP, state, wanted
 from results.project import ROOT
-
-STAMP = ".plumbline"
 
 
 def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | None = None) -> Path:
@@ -28,15 +26,15 @@ def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | No
     if not requirements.is_file():
         known = ", ".join(sorted(path.stem for path in requirements.parent.glob("*.txt"))) or "none"
         raise EngineError(f"environment {name}: {requirements} is missing; environments that can be made: {known}")
-    wanted = hashlib.sha256(f"{sys.version_info[:2]}\n{requirements.read_text()}".encode()).hexdigest()
     folder = (root / ".envs" / name).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    stamp, python = folder / STAMP, folder / "bin" / "python"
+    python = folder / "bin" / "python"
     with _locked(folder.parent / f".{name}.lock"):
-        if stamp.is_file() and stamp.read_text() == wanted and python.exists():
+        if state(name, root) == "made":
             return python
+        made_from = wanted(requirements)
         _install(name, folder, requirements, folder.parent / f"{name}.log", progress)
-        stamp.write_text(wanted)
+        (folder / STAMP).write_text(made_from)
     return python
 
 

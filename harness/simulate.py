@@ -58,4 +58,4 @@ def read_outcome(root: Place, run_id: str, simulator: str, settings: str) -> Out
 
 
 if __name__ == "__main__":
-    cli.main("bench", run, measures=False)
+    cli.main("bench", run, verb="simulate", measures=False)

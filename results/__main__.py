@@ -1,4 +1,7 @@
-"""`python -m results build | list | show RUN_ID | import PATH | unpack PATH`: the database of the run folders, runs from elsewhere."""
+"""The database of the run folders, and runs from elsewhere: `python -m results build | list | show RUN_ID | import PATH | unpack PATH`.
+
+Each is a verb of ./plumbline (build: `./plumbline database`).
+"""
 
 import argparse
 import dataclasses
@@ -13,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from results import database
+from results.caller import given, given_path
 from results.database import DatabaseError
 from results.recordings.import_run import Options, import_run
 from results.recordings.recording import RecordingError
@@ -40,7 +44,7 @@ LIST = """
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"{self.prog}: {message}; --help tells more")
+        sys.exit(f"plumbline: {message}; {self.prog} --help tells more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,32 +138,45 @@ def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m results", description=__doc__)
+    parser = _Parser(prog="python -m results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("build", help="build the database from the run folders")
+    builder = _command(commands, "build", "build the database from the run folders", verb="database")
     where = f"a folder of run folders, or an address of some (s3://bucket/prefix), repeatable ({', '.join(map(str, ROOTS))})"
-    builder.add_argument("--root", "--runs", type=place, action="append", help=where)
-    lister = commands.add_parser("list", help="list the runs")
-    shower = commands.add_parser("show", help="show one run: its configuration, validity and metrics")
+    builder.add_argument("--root", "--runs", type=_given_place, action="append", help=where)
+    lister = _command(commands, "list", "list the runs")
+    shower = _command(commands, "show", "show one run: its configuration, validity and metrics")
     shower.add_argument("run_id", metavar="RUN_ID")
-    importer = commands.add_parser("import", help="make a measured run of one that someone else recorded (docs/importing.md)")
-    importer.add_argument("path", metavar="FOLDER_OR_FILE", type=Path)
-    importer.add_argument("--root", type=Path, default=ROOTS[-1], help=f"where the run folder goes ({ROOTS[-1]})")
-    importer.add_argument("--about", type=Path, metavar="FILE", help="the YAML or JSON beside the requests of the plain form")
+    _add_import(_command(commands, "import", "make a measured run of one that someone else recorded (docs/importing.md)"))
+    unpacker = _command(commands, "unpack", "take the runs out of a campaign's archives (docs/gpu.md)")
+    unpacker.add_argument("paths", metavar="FOLDER_OR_FILE", type=given_path, nargs="+")
+    unpacker.add_argument("--root", type=given_path, default=ROOTS[-1], help=f"where the run folders go ({ROOTS[-1]})")
+    for command in (builder, lister, shower):
+        command.add_argument("--database", type=given_path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
+    return parser
+
+
+def _add_import(importer: argparse.ArgumentParser) -> None:
+    importer.add_argument("path", metavar="FOLDER_OR_FILE", type=given_path)
+    importer.add_argument("--root", type=given_path, default=ROOTS[-1], help=f"where the run folder goes ({ROOTS[-1]})")
+    importer.add_argument("--about", type=given_path, metavar="FILE", help="the YAML or JSON beside the requests of the plain form")
     for group in ("model", "hardware", "slo"):
         importer.add_argument(f"--{group}", metavar="NAME", help=f"a choice of conf/{group}/ instead of what the recording says")
     importer.add_argument("--run-id", metavar="ID", help="name of the run folder")
-    importer.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL with input_tok_ids per request: which prefixes they share")
+    prompts = "JSONL with input_tok_ids per request: which prefixes they share"
+    importer.add_argument("--prompts", type=given_path, metavar="FILE", help=prompts)
     importer.add_argument("--kv-tokens", type=int, metavar="N", help="the engine's KV capacity, where the recording does not say it")
     importer.add_argument("--first", type=int, metavar="N", help="score the first N requests only")
     importer.add_argument("--last", type=int, metavar="N", help="score the last N requests only")
     importer.add_argument("--window", type=float, nargs=2, metavar=("START", "END"), help="score what arrives between these seconds only")
-    unpacker = commands.add_parser("unpack", help="take the runs out of a campaign's archives (docs/gpu.md)")
-    unpacker.add_argument("paths", metavar="FOLDER_OR_FILE", type=Path, nargs="+")
-    unpacker.add_argument("--root", type=Path, default=ROOTS[-1], help=f"where the run folders go ({ROOTS[-1]})")
-    for command in (builder, lister, shower):
-        command.add_argument("--database", type=Path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
-    return parser
+
+
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, does: str, verb: str | None = None) -> argparse.ArgumentParser:
+    """A subcommand by the name of its verb of ./plumbline."""
+    return commands.add_parser(name, prog=f"./plumbline {verb or name}", help=does, description=does[0].upper() + does[1:] + ".")
+
+
+def _given_place(path: str) -> Place:
+    return place(given(path))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """Bad input ends in one clear line, exit code not 0, and nothing half-written: before anything expensive has begun."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import project_copy
 from tests.benches import Bench, one_line
 
 ROWS = ["0.0,10,5", "0.5,12,6", "1.0,9,4"]
@@ -61,6 +65,10 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("engine.max_num_seqs=0", "max_num_seqs"),
         ("engine.environment=nonesuch", "nonesuch"),
         ("engine=recorded engine.run=nonesuch", "nonesuch"),
+        ("foo", "'foo' is no setting: give KEY=VALUE"),
+        ("load=5 engine=recorded", "load must be a group of settings"),
+        ("seed=abc engine=recorded", "seed must be a whole number"),
+        ("tracks=5 engine=recorded", "tracks must be a list"),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_name(bench: Bench, override: str, said: str) -> None:
@@ -77,3 +85,76 @@ def test_nobody_at_the_attached_url(bench: Bench) -> None:
     done = bench.run("engine=attached", f"engine.url={url}", "model=tiny", "hardware=cpu", "simulator=[]", timeout=300)
     assert done.returncode == 1
     assert url in one_line(done)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose files a test may break."""
+    return project_copy.whole(tmp_path_factory.mktemp("copy"))
+
+
+def commanded(copy: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m <command>` in the copy."""
+    environ = os.environ | {"COLUMNS": "200"}
+    return subprocess.run([sys.executable, "-m", *command.split()], cwd=copy, env=environ, capture_output=True, text=True, timeout=540)
+
+
+PLAN = "simulators.native rate=1 requests=5 hardware=cpu model=tiny workload=fixed"
+BENCH = "harness simulator=[] engine=recorded"
+NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1\na: 2\n", b"a: \xff\xfe\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "command", "said"),
+    [
+        ("bench.yaml", NOT_YAML, BENCH, "conf/bench.yaml:1: not YAML: mapping values are not allowed here"),
+        ("bench.yaml", LIST, BENCH, "bench"),
+        ("bench.yaml", b"defaults: 5\n", BENCH, "conf/bench.yaml, or a choice of it: Invalid defaults list"),
+        ("bench.yaml", NOT_YAML, "harness.study study=quick show=true", "conf/bench.yaml:1: not YAML"),
+        ("bench.yaml", NOT_YAML, "harness.simulate engine=recorded", "conf/bench.yaml:1: not YAML"),
+        ("study.yaml", NOT_YAML, "harness.study study=quick show=true", "conf/study.yaml:1: not YAML"),
+        ("study/quick.yaml", b"a: [1\nb: 2\n", "harness.study study=quick show=true", "conf/study/quick.yaml:2: not YAML"),
+        ("study/quick.yaml", b"a: 1\n", "harness.study study=quick show=true", "conf/study/quick.yaml: it names no class as its _target_"),
+        ("campaign.yaml", NOT_YAML, "harness.campaign plan=true", "conf/campaign.yaml:1: not YAML"),
+        ("campaign/h200.yaml", b"a:\n\t- 1\n", "harness.campaign plan=true", "conf/campaign/h200.yaml:2: not YAML"),
+        ("model/tiny.yaml", NOT_YAML, BENCH, "conf/model/tiny.yaml:1: not YAML"),
+        ("model/tiny.yaml", TWICE, BENCH, "conf/model/tiny.yaml:2: not YAML: found duplicate key a"),
+        ("model/tiny.yaml", LIST, BENCH, "conf/model/tiny.yaml: it names no class as its _target_"),
+        ("model/tiny.yaml", WORD, BENCH, "conf/model/tiny.yaml: it names no class as its _target_"),
+        ("model/tiny.yaml", BINARY, BENCH, "conf/model/tiny.yaml: not YAML"),
+        ("model/tiny.yaml", b"name: ${nope}\n", BENCH, "model.name: Interpolation key 'nope' not found"),
+        ("native.yaml", NOT_YAML, PLAN, "conf/native.yaml:1: not YAML"),
+        ("native.yaml", LIST, PLAN, "conf/native.yaml: it must hold names and values"),
+        ("native.yaml", b"", PLAN, "conf/native.yaml: it must hold names and values"),
+        (
+            "native.yaml",
+            b"rate: 1\nrequests: 5\nhardware: cpu\nmodel: tiny\nworkload: fixed\n",
+            PLAN,
+            "trace is missing in conf/native.yaml",
+        ),
+        ("model/tiny.yaml", NOT_YAML, PLAN, "conf/model/tiny.yaml:1: not YAML"),
+        ("model/tiny.yaml", WORD, PLAN, "conf/model/tiny.yaml: it has no `config`"),
+        ("hardware/cpu.yaml", BINARY, PLAN, "conf/hardware/cpu.yaml: not YAML"),
+        ("workload/fixed.yaml", NOT_YAML, PLAN, "conf/workload/fixed.yaml:1: not YAML"),
+        ("workload/fixed.yaml", LIST, PLAN, "workload=fixed"),
+        ("simulator/native.yaml", b"a: 1\n", PLAN, "conf/simulator/native.yaml: frontend_after, roofline, shipped"),
+    ],
+)
+def test_a_malformed_yaml_is_told_by_its_name(copy: Path, file: str, content: bytes, command: str, said: str) -> None:
+    path = copy / "conf" / file
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(content)
+        done = commanded(copy, command)
+    finally:
+        path.write_bytes(kept)
+    assert done.returncode == 1
+    assert said in one_line(done)
+
+
+def test_a_malformed_yaml_of_the_user_s_own_is_told_by_its_name(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "slo").mkdir()
+    (tmp_path / "slo" / "mine.yaml").write_text("ttft: 1\ntpot: [\n")
+    done = commanded(copy, f"harness --config-dir {tmp_path} slo=mine simulator=[] engine=recorded")
+    assert done.returncode == 1
+    assert f"{tmp_path}/slo/mine.yaml:3: not YAML" in one_line(done)

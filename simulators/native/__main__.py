@@ -1,10 +1,14 @@
-"""`python -m simulators.native [predict | capacity | compare] KEY=VALUE ...`: our own simulator by itself, for planning.
+"""Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare] KEY=VALUE ...`.
 
-predict (the default): serve a trace on simulated engines and print its latencies, e.g. model=llama_3_1_8b hardware=h200 rate=8
+predict (the default): serve a trace on simulated engines and print its latencies
 capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e
-compare: the same for every combination of the settings that are lists, e.g. limits.max_num_batched_tokens=[512,2048,8192]
-  tensor_parallel=[1,2], and the Pareto front as a plot (out=FOLDER)
-Every setting, with its meaning, is in conf/native.yaml.
+compare: the same for every combination of the settings that are lists, and the Pareto front as a plot (out=FOLDER)
+
+  ./plumbline plan model=llama_3_1_8b hardware=h200 rate=8
+  ./plumbline plan capacity model=llama_3_1_8b hardware=h200 slo.ttft=0.5 slo.tpot=0.03
+  ./plumbline plan compare model=qwen3_32b hardware=h100 'tensor_parallel=[1,2,4]' 'limits.max_num_seqs=[64,256]' out=FOLDER
+
+Every setting, with its meaning, unit and default, is in conf/native.yaml. `python -m simulators.native` is the same.
 """
 
 import dataclasses
@@ -31,6 +35,7 @@ from simulators.errors import SimulatorError
 from simulators.native.planning import settings
 from simulators.native.predictor import VERSION, Prediction, provenance
 from simulators.native.resolve import NULL_BLOCKS
+from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace, TraceError
 
@@ -40,8 +45,11 @@ MOST_TOKENS = 10_000_000  # token times that the printed latencies are made of; 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says. Errors are one line on stderr, exit code 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        sys.exit(__doc__)
+    if {"-h", "--help"} & {*words}:
+        print(help_text())
+        return
+    if not words:
+        sys.exit(help_text())
     command = words.pop(0) if "=" not in words[0] else "predict"
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     try:
@@ -49,7 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"{command!r} is no command; there are {', '.join(COMMANDS)}, and settings as KEY=VALUE")
         COMMANDS[command](words, console)
     except (SimulatorError, TraceError, StoreError, ValueError, OSError) as error:
-        sys.exit(f"native: {' '.join(str(error).removeprefix('native: ').split())}")
+        sys.exit(f"plumbline: {' '.join(str(error).removeprefix('native: ').split())}")
+
+
+def help_text() -> str:
+    """What it does, and the choices that there are."""
+    known = {group: settings.choices(group) for group in ("model", "hardware", "workload")} | {"policy": [*POLICIES]}
+    return f"{__doc__}\n" + "\n".join(f"  {f'{name}=':<11}{', '.join(names)}" for name, names in known.items())
 
 
 def predict(words: Sequence[str], console: Console) -> None:
@@ -97,6 +111,7 @@ def compare(words: Sequence[str], console: Console) -> None:
     for chosen, cfg in settings.swept(words):
         label = ", ".join(f"{key}={value}" for key, value in chosen.items()) or "as set"
         try:
+            settings.check(cfg)
             deployment = settings.deployment(cfg)
             found.append(sweep.candidate(label, deployment, settings.trace_at(cfg), settings.slo(cfg), cfg.attainment))
         except (SimulatorError, ValueError) as error:
@@ -122,7 +137,7 @@ def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Ru
     """The outcome in the form that all runs have."""
     started = datetime.now(UTC)
     told: Any = OmegaConf.to_container(cfg)
-    model, hardware = settings.choice("model", cfg.model)["config"], settings.choice("hardware", cfg.hardware)
+    model, hardware = settings.model(cfg.model), settings.choice("hardware", cfg.hardware)
     return Run(
         run_id=f"{started:%Y%m%dT%H%M%S}-native-{trace.name}",
         kind="simulated",

@@ -1,14 +1,17 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from results.caller import given
+from results.malformed import malformed
 from results.profile import Profile
 from results.project import CONF
 from results.record import SLO
@@ -16,43 +19,91 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.latency.roofline import Efficiency
 from simulators.native.planning.deployment import Deployment, at_rate
+from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from workloads.files import read_csv, read_parquet
 from workloads.trace import Trace
 
+PATHS = ("trace", "profile", "out")  # settings that are paths
 FEWEST = 200  # requests of a trace that a capacity is judged by
 
 
 def settings(words: Sequence[str]) -> DictConfig:
-    """conf/native.yaml with the words applied. Raises ValueError for a word that is none, an unknown key or one that has no value."""
-    chosen = OmegaConf.load(CONF / "native.yaml")
-    assert isinstance(chosen, DictConfig)
-    OmegaConf.set_struct(chosen, True)
-    for word in words:
-        key, equals, _ = word.partition("=")
-        if not equals:
-            raise ValueError(f"{word!r} is no setting; give KEY=VALUE (conf/native.yaml has them all)")
-        try:
-            chosen.merge_with_dotlist([word])
-        except OmegaConfBaseException as error:
-            near = get_close_matches(key, _keys(chosen), n=2)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"no setting is called {key!r}{hint} (conf/native.yaml has them all)") from error
-    missing = OmegaConf.missing_keys(chosen)
-    if missing:
-        raise ValueError(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
+    """conf/native.yaml with the words applied.
+
+    Raises ValueError, in one line, for a word that is none, an unknown key, a value of the wrong kind, and a setting without a value.
+    """
+    chosen = _applied(words)
+    check(chosen)
     return chosen
 
 
+def check(chosen: DictConfig, *, but: Collection[str] = ()) -> None:
+    """Raises ValueError, in one line, for a value of the wrong kind or out of range (schema.py), and for a setting without a value.
+
+    but: settings that need no value yet.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(chosen, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{getattr(error, 'full_key', None) or 'conf/native.yaml'}: {str(error).splitlines()[0]}") from error
+    if (line := wrong(plain)) is not None:
+        raise ValueError(line)
+    if missing := OmegaConf.missing_keys(chosen) - {*but}:
+        raise ValueError(f"these settings have no value: {', '.join(sorted(missing))}; give them as KEY=VALUE")
+
+
 def swept(words: Sequence[str]) -> Iterator[tuple[dict[str, str], DictConfig]]:
-    """Every combination of the words whose values are lists, e.g. tensor_parallel=[1,2], with the settings that it makes."""
+    """Every combination of the words whose values are lists, e.g. tensor_parallel=[1,2], with the settings that it makes.
+
+    They are for `check` to look at; ValueError is raised for the words that are no lists, as by `settings`.
+    """
     lists = {w.partition("=")[0]: w.partition("=")[2][1:-1].split(",") for w in words if w.partition("=")[2].startswith("[")}
     single = [w for w in words if w.partition("=")[0] not in lists]
+    check(_applied(single), but=lists)
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, (v.strip() for v in values), strict=True))
-        yield chosen, settings([*single, *(f"{key}={value}" for key, value in chosen.items())])
+        yield chosen, _applied([*single, *(f"{key}={value}" for key, value in chosen.items())])
+
+
+def _applied(words: Sequence[str]) -> DictConfig:
+    chosen = _read(CONF / "native.yaml")
+    OmegaConf.set_struct(chosen, True)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word!r} is no setting; give KEY=VALUE (conf/native.yaml has them all)")
+        try:
+            chosen.merge_with_dotlist([f"{key}={given(value)}" if key in PATHS and value not in ("", "null", "~") else word])
+        except yaml.YAMLError as error:
+            raise ValueError(f"{key}: {value!r} is no value: {getattr(error, 'problem', None) or error}; give {key}=VALUE") from error
+        except OmegaConfBaseException as error:
+            raise ValueError(_refused(key, value, _keys(chosen))) from error
+    return chosen
+
+
+def _refused(key: str, value: str, known: Sequence[str]) -> str:
+    """Why OmegaConf does not take this word."""
+    if key in known:
+        return f"{key} must be one value, got {value!r}; give {key}=VALUE (conf/native.yaml says what it takes)"
+    if inner := next((name for name in known if name.startswith(f"{key}.")), None):
+        return f"{key} is a group of settings, got {value!r}; give one of them, e.g. {inner}=..."
+    near = get_close_matches(key, known, n=2)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no setting is called {key!r}{hint} (conf/native.yaml has them all)"
+
+
+def _read(path: Path) -> DictConfig:
+    """A YAML file of names and values. Raises ValueError, in one line, for one that is none."""
+    try:
+        content = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(malformed(error)) from error
+    if not isinstance(content, DictConfig) or not content:
+        raise ValueError(f"{path.relative_to(CONF.parent)}: it must hold names and values, as KEY: VALUE, and holds {content or 'nothing'}")
+    return content
 
 
 def deployment(cfg: DictConfig) -> Deployment:
@@ -64,7 +115,7 @@ def deployment(cfg: DictConfig) -> Deployment:
         limits["in_flight"] = 1  # a request can leave only between two steps
     return Deployment(
         native=_native(cfg.policy, Arrangement(**OmegaConf.to_container(cfg.arrangement))),  # type: ignore[arg-type]
-        model=choice("model", cfg.model)["config"],
+        model=model(cfg.model),
         hardware=choice("hardware", cfg.hardware),
         tensor_parallel=cfg.tensor_parallel,
         max_model_len=cfg.max_model_len,
@@ -108,14 +159,31 @@ def slo(cfg: DictConfig) -> SLO:
 
 def choice(group: str, name: str) -> dict[str, Any]:
     """conf/<group>/<name>.yaml, as plain values. Raises ValueError for a name that is not there."""
-    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(_file(group, name)), resolve=True)  # type: ignore[assignment]
+    path = _file(group, name)
+    try:
+        values: dict[str, Any] = OmegaConf.to_container(_read(path), resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ValueError(f"conf/{group}/{name}.yaml: {error}") from error
     return values
+
+
+def model(name: str) -> dict[str, Any]:
+    """The shape of a model of conf/model, as its config.json has it. Raises ValueError."""
+    config = choice("model", name).get("config")
+    if not isinstance(config, dict):
+        raise ValueError(f"conf/model/{name}.yaml: it has no `config`; put the values of the model's config.json under that name")
+    return config
+
+
+def choices(group: str) -> list[str]:
+    """The names of conf/<group>/*.yaml."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _file(group: str, name: str) -> Path:
     path = CONF / group / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+        known = choices(group)
         near = get_close_matches(name, known, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"{group}={name}: unknown; {hint}known: {', '.join(known)}")
@@ -125,12 +193,19 @@ def _file(group: str, name: str) -> Path:
 def _workload(cfg: DictConfig) -> Any:
     """A workload of conf/workload, composed by Hydra as a bench has it. Raises ValueError where a setting of it has no value."""
     from hydra import compose, initialize_config_dir  # here: a trace in a file needs no Hydra, which takes long to import
-    from hydra.errors import InstantiationException
+    from hydra.errors import HydraException, InstantiationException
     from hydra.utils import instantiate
 
     _file("workload", cfg.workload)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = compose(overrides=[f"+workload={cfg.workload}"]).workload
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            chosen = compose(overrides=[f"+workload={cfg.workload}"]).workload
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(malformed(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ValueError(f"workload={cfg.workload}: {error}") from error
+    if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
+        raise ValueError(f"workload={cfg.workload}: conf/workload/{cfg.workload}.yaml names no class as its _target_; mend it")
     if missing := OmegaConf.missing_keys(chosen):
         raise ValueError(f"workload={cfg.workload} needs {', '.join(sorted(missing))}, which a bench can give; here give trace=FILE")
     try:
@@ -141,6 +216,8 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
+    if missing := [name for name in ("frontend_after", "roofline", "shipped") if name not in values]:
+        raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
     parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("roofline", "shipped")}
     return Predictor(
         policy=policy,

@@ -303,8 +303,11 @@ def test_the_front_is_what_nothing_beats() -> None:
     [
         (("trace=missing.csv", "model=tiny", "hardware=h200"), "missing.csv"),
         (("TRACE", "model=tinny", "hardware=h200"), "did you mean tiny?"),
-        (("TRACE", "model=tiny", "hardware=h200", "rate=-1"), "rate -1 requests/s: it must be above 0"),
-        (("TRACE", "model=tiny", "hardware=h200", "limits.max_num_seqs=0"), "max_num_seqs must be >= 1"),
+        (("TRACE", "model=tiny", "hardware=h200", "rate=-1"), "rate must be a number > 0 (requests/s), or null, got -1"),
+        (
+            ("TRACE", "model=tiny", "hardware=h200", "limits.max_num_seqs=0"),
+            "limits.max_num_seqs must be a whole number >= 1, or null, got 0",
+        ),
         (("TRACE", "model=tiny", "hardware=h200", "profile=nowhere"), "nowhere/profile.json"),
         (("TRACE", "model=tiny"), "these settings have no value: hardware"),
         (("TRACE", "model=tiny", "hardwar=h200"), "no setting is called 'hardwar'; did you mean hardware?"),

@@ -1,0 +1,179 @@
+"""The settings of conf/native.yaml: the kind, range and unit of each. `wrong` holds values against it.
+
+The YAML says what a setting means and has its default; names (of a policy, a format, a router) are checked by those who know them.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Within:
+    """The range of a number: `low` itself belongs to it where `open_low` is false, and so with `high`. unit: of the number, for people."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    unit: str = ""
+
+    def __contains__(self, number: float) -> bool:
+        return (self.low < number if self.open_low else self.low <= number) and (
+            number < self.high if self.open_high else number <= self.high
+        )
+
+    def __str__(self) -> str:
+        unit = f" ({self.unit})" if self.unit else ""
+        if math.isinf(self.high):
+            return f" {'>' if self.open_low else '>='} {self.low:g}{unit}"
+        return f" in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """is_a: what a text stands for."""
+
+    is_a: str
+
+
+File = Annotated[str, Text("a path")]
+Name = Annotated[str, Text("a name")]
+Tokens = Annotated[int, Within(low=1, unit="tokens")]
+Count = Annotated[int, Within(low=1)]
+Seed = Annotated[int, Within(low=0)]
+Seconds = Annotated[float, Within(low=0, open_low=True, unit="s")]
+Share = Annotated[float, Within(low=0, high=1, unit="a share")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """`limits`: instead of what the model and the device give. None: as these give it."""
+
+    kv_blocks: Count | None
+    max_num_seqs: Count | None
+    max_num_batched_tokens: Tokens | None
+    in_flight: Count | None
+    prefix_caching: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectSettings:
+    """`effects`: fields of Effects."""
+
+    weights: Name | None
+    kv: Name | None
+    attention: Name | None
+    window: Tokens | None
+    sinks: Annotated[int, Within(low=0, unit="tokens")]
+    heavy_hitters: Tokens | None
+    fetched: Share | None
+    weights_on_host: Share
+    kv_on_host: Annotated[float, Within(low=0, high=1, open_high=True, unit="a share")]
+    overlap: bool
+    recomputed: Share | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrangementSettings:
+    """`arrangement`: fields of Arrangement."""
+
+    kind: Name
+    instances: Count
+    prefill: Count
+    router: Name
+    link_gb_s: Annotated[float, Within(low=0, open_low=True, unit="GB/s")] | None
+    link_latency: Annotated[float, Within(low=0, unit="s")]
+    seed: Seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloSettings:
+    """`slo`: limits of a good request. None: no limit."""
+
+    ttft: Seconds | None
+    tpot: Seconds | None
+    e2e: Seconds | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of conf/native.yaml, which says what each means."""
+
+    trace: File | None
+    workload: Name
+    rate: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None
+    requests: Count | None
+    duration: Seconds
+    seed: Seed
+    model: Name
+    hardware: Name
+    tensor_parallel: Count
+    policy: Name
+    max_model_len: Tokens | None
+    token_times: bool
+    profile: File | None
+    limits: LimitSettings
+    effects: EffectSettings
+    arrangement: ArrangementSettings
+    slo: SloSettings
+    attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]
+    out: File | None
+
+
+NUMBERS = {int: "a whole number", float: "a number"}
+
+
+def wrong(values: Mapping[str, Any], schema: type = Settings, prefix: str = "") -> str | None:
+    """A line about the first value that is not of its kind or range; None when all are. values: plain ones, as YAML has them.
+
+    A value that is still `???` is passed over.
+    """
+    kinds = typing.get_type_hints(schema, include_extras=True)
+    for name in [*kinds, *(name for name in values if name not in kinds)]:
+        key = f"{prefix}{name}"
+        if name not in kinds:
+            return f"{key} has no kind in simulators/native/planning/schema.py; give it one, or take it out of conf/native.yaml"
+        if name not in values:
+            return f"{key} is missing in conf/native.yaml; put it back"
+        value, kind = values[name], kinds[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                return f"{key} is a group of settings, got {value!r}; give one of them, e.g. {key}.{dataclasses.fields(kind)[0].name}=..."
+            line = wrong(value, typing.cast(type, kind), f"{key}.")
+        else:
+            line = None if value == "???" else _wrong_value(key, value, kind)
+        if line is not None:
+            return line
+    return None
+
+
+def _wrong_value(key: str, value: Any, kind: Any) -> str | None:
+    optional = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    if optional and value is None:
+        return None
+    inner = typing.get_args(kind)[0] if optional else kind
+    plain, what = typing.get_args(inner) if typing.get_origin(inner) is Annotated else (inner, None)
+    if _fits(value, plain, what):
+        return None
+    wanted = what.is_a if isinstance(what, Text) else f"{NUMBERS[plain]}{what}" if what is not None else "true or false"
+    why = "; lists are for compare" if isinstance(value, list) else ""
+    return f"{key} must be {wanted}{', or null' if optional else ''}, got {_shown(value)}{why}"
+
+
+def _fits(value: Any, plain: type, what: Within | Text | None) -> bool:
+    if what is None:
+        return isinstance(value, bool)
+    if isinstance(what, Text):
+        return isinstance(value, str) and value != ""
+    number = isinstance(value, int if plain is int else int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value in what
+
+
+def _shown(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
