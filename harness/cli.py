@@ -64,9 +64,15 @@ def main(
         wrong = str(error)
     if wrong is not None:
         sys.exit(fail(wrong))
-    sys.argv += overrides
+    _add(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     sys.exit(_composed(root, action))
+
+
+def _add(overrides: Sequence[str]) -> None:
+    """Put more overrides beside those on the command line: Hydra wants all of them in one place, before or behind its flags."""
+    first = next((i for i, word in enumerate(sys.argv) if i > 0 and "=" in word and not word.startswith("-")), len(sys.argv))
+    sys.argv[first:first] = overrides
 
 
 def _composed(root: str, action: Callable[[DictConfig], int]) -> int:

@@ -25,11 +25,12 @@ A_FOREIGN_SIMULATOR = {"errors", "inputs", "simulator", "foreign"}  # never anot
 WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "harness": {
         ROOT_FILES: {"engines", "grid", "microbench", "monitor", "probing", "replay"},
-        "replay": {"engine"},
+        "replay": {"engine", "protocols"},
         "monitor": {"engine"},
         "engines": {"engine", "environment", "monitor"},
         "probing": {"engine", "protocols", "monitor", "replay"},
         "microbench": {"engine", "environment", "engines"},
+        "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
         # their settings) and simulates runs (simulate, simulation)
         "grid": {"engine", "environment", "console", "launchers", "cell", "cli", "simulate", "simulation", "engines", "microbench"},

@@ -13,19 +13,9 @@ LANGUAGES = ("sh", "text", "python", "yaml", "json", "sql")  # sh: commands, eac
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r"`(?P<path>[\w./-]+)`:\n\n\Z")
 
-# What `./plumbline VERB` runs: the module, and the words that go before the user's.
-VERBS: dict[str, tuple[str, ...]] = {
-    "bench": ("harness",),
-    "study": ("harness.study",),
-    "campaign": ("harness.campaign",),
-    "simulate": ("harness.simulate",),
-    "plan": ("simulators.native",),
-    "import": ("results", "import"),
-    "list": ("results", "list"),
-    "show": ("results", "show"),
-    "report": ("analysis", "report"),
-    "table": ("analysis", "table"),
-}
+LAUNCHED = re.compile(r'^  "(?P<verb>[a-z]+)\|(?P<module>[\w. ]+)\|', re.MULTILINE)
+# What `./plumbline VERB` runs, as the launcher has it: the module, and the words that go before the user's.
+VERBS = {row["verb"]: tuple(row["module"].split()) for row in LAUNCHED.finditer((ROOT / "plumbline").read_text())}
 
 
 @dataclass(frozen=True, kw_only=True)

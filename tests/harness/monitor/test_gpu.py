@@ -161,9 +161,10 @@ def test_hardware_is_known_by_the_gpu_s_own_name(name: str, hardware: str) -> No
     assert gpu.named(name, HARDWARE) == hardware
 
 
-def test_a_bench_on_a_gpu_box_picks_it_up_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("seed=1", "--cfg", "job"), ("--cfg", "job", "seed=1")])
+def test_a_bench_on_a_gpu_box_picks_it_up_and_says_so(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "--cfg", "job"], cwd=ROOT, env=nvml(tmp_path), capture_output=True, text=True, timeout=540
+        [sys.executable, "-m", "harness", *words], cwd=ROOT, env=nvml(tmp_path), capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 0, done.stderr
     assert "_target_: harness.engines.vllm.Vllm\n" in done.stdout and "environment: vllm\n" in done.stdout
