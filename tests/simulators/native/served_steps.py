@@ -30,7 +30,7 @@ from simulators.native.sequence import Batch
 from simulators.native.sequence import Sequence as Requested
 from workloads.prompts import token_ids
 
-PLUGINS = ROOT / "harness" / "plugins"
+PLUGINS = ROOT / "harness" / "engines" / "plugins"
 
 Step = dict[str, Any]  # ids, tokens (of each), preempted
 
