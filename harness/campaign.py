@@ -13,13 +13,21 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from harness import cli
+from harness import cli, kinds
 from harness.console import say
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.runner import Runner
 from harness.grid.task_order import timetable
 from harness.grid.task_store import TaskArchives
 from harness.microbench.benchmarks import Benchmarks
+
+KINDS: kinds.Kinds = {  # of what stands in conf/campaign.yaml itself
+    "until": (kinds.seconds_or_none, "a number of seconds, or null: to the end"),
+    "out": (lambda value: isinstance(value, str), "a folder"),
+    "tasks": (kinds.words, "a list of names or patterns, e.g. tasks=['vllm-*']"),
+    "overrides": (kinds.words, "a list of settings, e.g. overrides=['load.duration=30']"),
+    "plan": (kinds.flag, "true or false"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,7 @@ class Campaign:
 
 def run(cfg: DictConfig) -> int:
     """One call of the campaign that conf/campaign.yaml and the command line describe."""
+    kinds.check(cfg, KINDS)
     plan: Campaign = instantiate(cfg.campaign, _convert_="all")
     found = plan.tasks(list(cfg.overrides))
     wanted = chosen(found, cfg.tasks)

@@ -14,7 +14,7 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from harness import cli
+from harness import cli, kinds
 from harness.console import say, stage
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.runner import Runner
@@ -28,6 +28,14 @@ from results.record import Track
 from results.storage.place import place
 
 DO, RETRY = ("measure", "simulate", "report"), ("invalid", "unavailable", "simulated")
+KINDS: kinds.Kinds = {  # of what stands in conf/study.yaml itself
+    "do": (kinds.words, "a list, e.g. do=[measure,simulate]"),
+    "until": (kinds.seconds_or_none, "a number of seconds, or null: to the end"),
+    "tasks": (kinds.words, "a list of names or patterns, e.g. tasks=['vllm-*']"),
+    "overrides": (kinds.words, "a list of settings, e.g. overrides=['load.duration=30']"),
+    "retry": (kinds.words, "a list, e.g. retry=[invalid]"),
+    "show": (kinds.flag, "true or false"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,7 @@ class Study:
 
 def run(cfg: DictConfig) -> int:
     """One call of the study; the exit code: 0, 1 when something failed, 2 when a measured run is INVALID, 3 when points are left."""
+    kinds.check(cfg, KINDS)
     for name, known in (("do", DO), ("retry", RETRY)):
         if wrong := set(cfg[name]) - set(known):
             raise ValueError(f"{name}={list(cfg[name])}: {', '.join(sorted(wrong))} is none of {', '.join(known)}")

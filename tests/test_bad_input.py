@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from results.project import ROOT
 from tests import project_copy
 from tests.benches import Bench, one_line
 
@@ -158,3 +159,22 @@ def test_a_malformed_yaml_of_the_user_s_own_is_told_by_its_name(copy: Path, tmp_
     done = commanded(copy, f"harness --config-dir {tmp_path} slo=mine simulator=[] engine=recorded")
     assert done.returncode == 1
     assert f"{tmp_path}/slo/mine.yaml:3: not YAML" in one_line(done)
+
+
+@pytest.mark.parametrize("module", ["campaign", "study"])
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("tasks=5", "tasks must be a list of names or patterns"),
+        ("tasks=[5]", "tasks must be a list of names or patterns"),
+        ("tasks=abc", "tasks must be a list of names or patterns"),
+        ("overrides=5", "overrides must be a list of settings"),
+        ("until=abc", "until must be a number of seconds, or null"),
+        ("until=-1", "until must be a number of seconds, or null"),
+    ],
+)
+def test_a_wrong_setting_of_a_campaign_or_a_study_is_told_by_its_name(tmp_path: Path, module: str, word: str, said: str) -> None:
+    command = [sys.executable, "-m", f"harness.{module}", word, {"campaign": "plan=true", "study": "show=true"}[module]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in one_line(done)
