@@ -15,8 +15,8 @@ from analysis.scoring.fidelity import score
 from analysis.study import table as study_table
 from analysis.study.data import read_study
 from analysis.study.report import StudyReport
-from results.caller import given_path
 from results.database import DatabaseError
+from results.project.caller import given_path
 
 DATABASE = Path("results/plumbline.duckdb")
 OUT = Path("results/report.html")

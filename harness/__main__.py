@@ -5,8 +5,9 @@ import sys
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from harness import cli, kinds, usage
+from harness import cli
 from harness.bench import Bench
+from harness.command_line import kinds, usage
 from harness.console import say
 from harness.monitor import gpu
 from harness.settings import Load

@@ -32,24 +32,24 @@ from results.storage.place import place, reach
 class Bench:
     """One cell: one engine, one workload, one load, every chosen simulator. conf/bench.yaml is its schema."""
 
-    engine: Engine | Recorded
-    model: Model
-    hardware: Mapping[str, Any]
-    workload: Workload
-    load: Load
-    slo: SLO
-    client: Client
-    gates: Gates
-    capacity: Capacity
-    profile: Profiler
-    calibration: CalibrationLike
-    simulators: Mapping[str, SimulatorLike]
-    tracks: Sequence[Track]
-    report: Reporter
-    paths: Paths
-    telemetry_interval: float
-    seed: int
-    repeat: int
+    engine: Engine | Recorded  # what is measured, or a stored run
+    model: Model  # what it serves
+    hardware: Mapping[str, Any]  # on what: as in conf/hardware
+    workload: Workload  # what makes the requests
+    load: Load  # how much of it is offered
+    slo: SLO  # limits of a good request
+    client: Client  # how the requests are sent
+    gates: Gates  # what a run must pass to be VALID
+    capacity: Capacity  # how the engine's capacity is found
+    profile: Profiler  # how the engine's step times are found
+    calibration: CalibrationLike  # where the step times of the calibrated track are from
+    simulators: Mapping[str, SimulatorLike]  # by their names in conf/simulator
+    tracks: Sequence[Track]  # in which each simulator runs, as far as it has them
+    report: Reporter  # what scores and writes the page
+    paths: Paths  # where things go
+    telemetry_interval: float  # s between two polls of the metrics and the GPUs; 0: none
+    seed: int  # of the requests and their prompts
+    repeat: int  # number of this repeat of the same measurement
 
     def run(self) -> int:
         """Do all of it; return the exit code: 0, 1 when a simulator failed, 2 when the measured run is INVALID."""

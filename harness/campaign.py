@@ -13,7 +13,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from harness import cli, kinds
+from harness import cli
+from harness.command_line import kinds
 from harness.console import say
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.runner import Runner

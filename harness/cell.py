@@ -48,14 +48,14 @@ RETRY_SEED = 3_000_017  # offset of the prompts of each further try: the cache o
 class Replayed:
     """A trace replayed on an engine, and judged by the gates."""
 
-    trace: Trace
-    replay: Replay
-    telemetry: pd.DataFrame
+    trace: Trace  # what was asked
+    replay: Replay  # what came back
+    telemetry: pd.DataFrame  # long form: time, name, value
     started: datetime  # when the run began, UTC
     rate: float  # offered requests/s
     rho: float | None  # of the capacity, where known
     window: tuple[float, float]  # of the measurement, s since the trace's start
-    failed: tuple[FailedGate, ...]
+    failed: tuple[FailedGate, ...]  # gates that it did not pass
     core_wait: float | None = None  # share of the time for which others had the core that the engine needed; None: not known
 
 
@@ -63,20 +63,20 @@ class Replayed:
 class Cell:
     """One engine, one workload, one load. The fields are those of conf/bench.yaml."""
 
-    engine: Engine
-    model: Model
-    hardware: Mapping[str, Any]
-    workload: Workload
-    load: Load
-    slo: SLO
-    client: Client
-    gates: Gates
-    capacity: Capacity
-    profile: Profiler
-    paths: Paths
-    telemetry_interval: float
-    seed: int
-    repeat: int
+    engine: Engine  # what is measured
+    model: Model  # what it serves
+    hardware: Mapping[str, Any]  # on what: as in conf/hardware
+    workload: Workload  # what makes the requests
+    load: Load  # how much of it is offered
+    slo: SLO  # limits of a good request
+    client: Client  # how the requests are sent
+    gates: Gates  # what a run must pass to be VALID
+    capacity: Capacity  # how the engine's capacity is found
+    profile: Profiler  # how the engine's step times are found
+    paths: Paths  # where things go
+    telemetry_interval: float  # s between two polls of the metrics and the GPUs; 0: none
+    seed: int  # of the requests and their prompts
+    repeat: int  # number of this repeat of the same measurement
 
     def preflight(self) -> None:
         """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said.

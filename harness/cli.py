@@ -17,13 +17,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness import launchers, usage
+from harness.command_line import launchers, usage
+from harness.command_line.given_paths import with_given_paths
+from harness.command_line.usage import known as known
 from harness.engine import EngineError
-from harness.given_paths import with_given_paths
-from harness.usage import known as known
-from results import caller
-from results.malformed import malformed
-from results.project import CONF
+from results.project import caller
+from results.project.folder import CONF
+from results.project.malformed import malformed
 
 INTERRUPTED = 130
 TAKE_A_WORD = r"--(config-dir|config-name|config-path|cfg|package|info|experimental-rerun)|-(cd|cn|cp|c|p|i)"  # flags of Hydra

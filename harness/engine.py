@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from results.project import CONF
+from results.project.folder import CONF
 from results.record import EngineLimits
 
 ComputesOn = Literal["cpu", "gpu", "elsewhere"]  # elsewhere: somebody else runs the server, perhaps on another machine

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.engine import EngineError
 from harness.environment_state import STAMP, state, wanted
-from results.project import ROOT
+from results.project.folder import ROOT
 
 
 def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | None = None) -> Path:

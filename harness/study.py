@@ -14,7 +14,8 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from harness import cli, kinds
+from harness import cli
+from harness.command_line import kinds
 from harness.console import say, stage
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.runner import Runner

@@ -6,5 +6,5 @@ Read first: `record.py` (RequestRecord, Run, EngineLimits). `record_table.py` an
 `storage/` writes and reads run folders, `recordings/` makes runs of what others recorded. `database.py` builds the database; its tables and
 views are in `schema.sql`, `metrics.sql` (the only place where a metric is defined), `dialects.sql` and `study.sql`. `cells.py` and
 `identity.py` say which runs repeat one another. `live.py` has the metrics of requests that are in no run folder, `summary.py` what is shown
-of them. `project.py` says where the project lies.
+of them. `project/` says where the project lies, and its caller.
 """

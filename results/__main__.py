@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from results import database
-from results.caller import given, given_path
 from results.database import DatabaseError
+from results.project.caller import given, given_path
 from results.recordings.import_run import Options, import_run
 from results.recordings.recording import RecordingError
 from results.storage.archive import SUFFIX, unpack_runs

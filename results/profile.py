@@ -33,20 +33,19 @@ class Profile:
         (the fixed cost per request outside the steps: HTTP, tokenising, queue hand-over, detokenising; all counts 0).
         time: seconds of the step alone (front-end cost already taken off, except kind 'frontend'). repeat: 0, 1, ... of the same point.
         held_out: True for points kept out of every fit, to measure residuals on.
-    limits: of the engine that was profiled. model: the model's config.json. hardware: name. source: how it was measured, in words.
     """
 
-    profile_id: str
-    system: str
-    version: str | None
-    model: Mapping[str, Any]
-    hardware: str
-    limits: EngineLimits
-    samples: "pd.DataFrame"
-    source: str
-    started_at: str
-    wall_s: float
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    profile_id: str  # names it, and the files that hold it
+    system: str  # the engine's name in the database
+    version: str | None  # of the engine; None: not known
+    model: Mapping[str, Any]  # the model's config.json
+    hardware: str  # its name in conf/hardware
+    limits: EngineLimits  # of the engine that was profiled
+    samples: "pd.DataFrame"  # one row per timed step, see above
+    source: str  # how it was measured, in words
+    started_at: str  # ISO 8601
+    wall_s: float  # seconds that profiling took
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # where, with what and how well it was measured, JSON-able
 
     def __post_init__(self) -> None:
         missing = [c for c in SAMPLE_COLUMNS if c not in self.samples.columns]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from results.project import ROOT
+from results.project.folder import ROOT
 
 # Of the gates, those that a machine which stands still for seconds fails, though all else is right. Where they are not what is tested.
 PATIENT_GATES = ("gates.max_lag_p99=60", "gates.max_rate_error=60", "gates.max_client_cpu=60", "gates.max_core_wait=1.0")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uv
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.harness.test_environment import wheel
 
 PACKAGES = ("workloads", "results", "harness", "simulators", "analysis", "conf")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from results.project import ROOT
+from results.project.folder import ROOT
 
 PACKAGES = ("workloads", "results", "harness", "simulators", "analysis")
 

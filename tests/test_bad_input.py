@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests import project_copy
 from tests.benches import Bench, one_line
 

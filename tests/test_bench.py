@@ -10,7 +10,7 @@ import pytest
 
 from results import database
 from results.profile import Profile
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run, Track, Unavailable
 from results.storage.store import read_run, run_folders
 from simulators.errors import SimulatorError

@@ -15,7 +15,7 @@ from analysis.stats import Bootstrap
 from results import database
 from results.operations import Operations, stored
 from results.profile import Profile
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run
 from results.storage.archive import extract, unpack_runs
 from results.storage.run_tables import StoreError

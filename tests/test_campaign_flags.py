@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from harness.environment import ensure
 from harness.grid.plan import Task
-from results.project import ROOT
+from results.project.folder import ROOT
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.storage.store import write_run
 from tests import project_copy
 from tests.runs import make_pair

@@ -14,7 +14,7 @@ from harness import simulate
 from harness.grid.plan import Group, tasks
 from results.cells import cell_of, configuration_of, settings_of
 from results.identity import class_name, digest, named
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.storage.store import read_meta, write_run
 from tests.runs import make_run
 

@@ -24,16 +24,17 @@ A_FOREIGN_SIMULATOR = {"errors", "inputs", "simulator", "foreign"}  # never anot
 # Each package's wings, and what of the package each may import besides itself: other wings, and files that stand beside them.
 WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "harness": {
-        ROOT_FILES: {"engines", "grid", "microbench", "monitor", "probing", "replay"},
+        ROOT_FILES: {"command_line", "engines", "grid", "microbench", "monitor", "probing", "replay"},
         "replay": {"engine", "protocols"},
         "monitor": {"engine"},
         "engines": {"engine", "environment", "monitor"},
         "probing": {"engine", "protocols", "monitor", "replay"},
         "microbench": {"engine", "environment", "engines"},
+        "command_line": {"environment", "console"},
         "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
         # their settings) and simulates runs (simulate, simulation)
-        "grid": {"engine", "environment", "console", "launchers", "cell", "cli", "simulate", "simulation", "engines", "microbench"},
+        "grid": {"engine", "environment", "console", "command_line", "cell", "cli", "simulate", "simulation", "engines", "microbench"},
     },
     "simulators": {
         ROOT_FILES: set(),
@@ -58,7 +59,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "planning": {"predictor", "resolve", "served", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
-        ROOT_FILES: {"recordings", "storage"},
+        ROOT_FILES: {"project", "recordings", "storage"},
+        "project": set(),
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
     },

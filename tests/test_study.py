@@ -14,12 +14,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from harness import environment, launchers
+from harness import environment
+from harness.command_line import launchers
 from harness.engine import EngineError
 from harness.grid.plan import Group
 from harness.study import Study
 from results import database
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run
 from results.storage.store import read_run, run_folders, write_run
 from tests.benches import Bench, one_line

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from results.project import CONF, ROOT
+from results.project.folder import CONF, ROOT
 from tests.source import PACKAGES, module_of, product_files, product_folders, tree, words
 
 MOST_FILES = 17  # of code in one folder

@@ -15,7 +15,7 @@ from analysis import names
 from analysis.data import LOST, TRACKS, Key
 from analysis.page import document
 from analysis.study.data import StudyData
-from results.project import ROOT
+from results.project.folder import ROOT
 
 NOTES = ROOT / "docs" / "findings.md"
 HEADLINE: Key = ("ttft", "p50")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.doctor.finding import Finding
+from harness.doctor.check import Check
 from harness.environment_state import CORE, state
 
 COSTS = {  # of an environment, besides that it is made when first used
@@ -35,21 +35,21 @@ def bench_environments(root: Path, *, on_gpu: bool) -> list[str]:
     return [CORE, *(name for name in (engine, *simulators) if (root / "conf" / "envs" / f"{name}.txt").is_file())]
 
 
-def environments(root: Path, needed: Sequence[str], *, index: bool) -> Iterator[Finding]:
+def environments(root: Path, needed: Sequence[str], *, index: bool) -> Iterator[Check]:
     """Each environment of conf/envs. needed: by `make bench`. index: whether a package index answers, so that one can be made."""
     names = sorted(path.stem for path in (root / "conf" / "envs").glob("*.txt"))
     for name in sorted(names, key=lambda name: (name != CORE, name not in needed, name)):
         now = state(name, root)
         if now == "made":
-            yield Finding(name=f"environment {name}", state="there", says="made")
+            yield Check(name=f"environment {name}", state="there", says="made")
             continue
         says = "missing" if now == "missing" else "stale (conf/envs or Python has changed since)"
         use = "everything" if name == CORE else COSTS.get(name, "whatever names it")
         if index:
-            yield Finding(name=f"environment {name}", state="missing", says=says, costs=f"made when first used, for {use}")
+            yield Check(name=f"environment {name}", state="missing", says=says, costs=f"made when first used, for {use}")
         else:
             costs = f"no package index answers to make it from, so there is no {use}" if name != CORE else "nothing works before it is made"
-            yield Finding(name=f"environment {name}", state="needed" if name in needed else "missing", says=says, costs=costs)
+            yield Check(name=f"environment {name}", state="needed" if name in needed else "missing", says=says, costs=costs)
 
 
 def room(root: Path, needed: Sequence[str]) -> float:
@@ -57,7 +57,7 @@ def room(root: Path, needed: Sequence[str]) -> float:
     return RUNS + sum(SIZES.get(name, SIZE) for name in needed if state(name, root) != "made")
 
 
-def checkouts(root: Path) -> Iterator[Finding]:
+def checkouts(root: Path) -> Iterator[Check]:
     """The simulators that are git repositories (simulators/foreign/checkout.py puts them there)."""
     for path in sorted((root / "conf" / "simulator").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
@@ -66,32 +66,32 @@ def checkouts(root: Path) -> Iterator[Finding]:
             continue
         name = f"checkout {path.stem}"
         if (root / ".cache" / "simulators" / f"{path.stem}@{commit[1]}").is_dir():
-            yield Finding(name=name, state="there", says=f"commit {commit[1][:7]}")
+            yield Check(name=name, state="there", says=f"commit {commit[1][:7]}")
         else:
-            yield Finding(name=name, state="missing", says="missing", costs=f"simulator=[{path.stem}] fetches it when first used, with git")
+            yield Check(name=name, state="missing", says="missing", costs=f"simulator=[{path.stem}] fetches it when first used, with git")
 
 
-def data(root: Path) -> Iterator[Finding]:
+def data(root: Path) -> Iterator[Check]:
     """Traces that the workloads of conf/workload read, and recordings, in $PLUMBLINE_DATA."""
     folder = Path(root, os.environ.get("PLUMBLINE_DATA") or "../shared/data")
     wanted = dict(_traces(root))
     if not folder.is_dir():
         costs = f"no workload {', '.join(wanted)}; those named *_like need no file. PLUMBLINE_DATA names a folder with traces/"
-        yield Finding(name="data", state="missing", says="no such folder", costs=costs)
+        yield Check(name="data", state="missing", says="no such folder", costs=costs)
         return
     for workload, file in wanted.items():
         if (folder / "traces" / file).is_file():
-            yield Finding(name=f"trace {workload}", state="there", says=file)
+            yield Check(name=f"trace {workload}", state="there", says=file)
         else:
             costs = f"no workload={workload}; conf/workload/{workload}.yaml says where it is from"
-            yield Finding(name=f"trace {workload}", state="missing", says=f"no {file} in traces/ of the data folder", costs=costs)
+            yield Check(name=f"trace {workload}", state="missing", says=f"no {file} in traces/ of the data folder", costs=costs)
     found = {name: _folders(folder / name) for name in ("recordings", "measured")}
     if any(found.values()):
         says = ", ".join(f"{len(names)} in {kind}/" for kind, names in found.items() if names)
-        yield Finding(name="recordings", state="there", says=f"{says} of the data folder")
+        yield Check(name="recordings", state="there", says=f"{says} of the data folder")
     else:
         costs = "no runs of real GPUs to import (docs/importing.md says which there are)"
-        yield Finding(name="recordings", state="missing", says="none in the data folder", costs=costs)
+        yield Check(name="recordings", state="missing", says="none in the data folder", costs=costs)
 
 
 def _traces(root: Path) -> Iterator[tuple[str, str]]:

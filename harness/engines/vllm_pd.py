@@ -23,7 +23,7 @@ from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import server, step_log
 from harness.engines.pd_proxy import marker
 from harness.engines.vllm import Vllm
-from results.project import ROOT
+from results.project.folder import ROOT
 
 INSTANCES = ("prefill", "decode")
 ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}  # in vLLM's words

@@ -14,7 +14,8 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
-from harness import environment, launchers, simulate
+from harness import environment, simulate
+from harness.command_line import launchers
 from harness.console import say, stage
 from harness.engine import EngineError
 from harness.simulation import Outcome, outcome_path

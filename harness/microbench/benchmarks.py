@@ -20,7 +20,7 @@ from harness import environment
 from harness.engine import EngineError, LocalEngine
 from harness.engines import server
 from results.operations import COLUMNS, Operations
-from results.project import ROOT
+from results.project.folder import ROOT
 
 KINDS = ("linear", "prefill", "decode")
 SOURCE = (

@@ -30,17 +30,17 @@ class ProbeSender:
     """Sends probe requests to an endpoint. No two `fresh` prompts share a prefix; `pooled` ones stay the same, and a prefix cache may
     hold them.
 
-    longest: length of the pool's prompts, tokens. The prompts differ from sender to sender, so that a server which was probed before has
-    none of them in its prefix cache; their content has no other effect.
+    The prompts differ from sender to sender, so that a server which was probed before has none of them in its prefix cache; their content
+    has no other effect.
     """
 
-    endpoint: Endpoint
-    client: Client
-    vocab_size: int
-    longest: int
-    seed: int = field(default_factory=time.time_ns)
-    _sent: int = 0
-    _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    endpoint: Endpoint  # where the requests go
+    client: Client  # what sends them
+    vocab_size: int  # tokens are drawn from it
+    longest: int  # length of the pool's prompts, tokens
+    seed: int = field(default_factory=time.time_ns)  # of the prompts
+    _sent: int = 0  # fresh prompts so far
+    _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # the pool's prompts, by number
     _put: dict[int, int] = field(default_factory=dict)  # tokens of each of the pool's prompts that were put into the prefix cache
 
     def fresh(self, length: int) -> list[int]:

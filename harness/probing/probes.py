@@ -126,22 +126,17 @@ def _held(record: RequestRecord, tokens: int) -> bool:
 class DecodeProbe:
     """Steps of sequences that decode together, their prompts of `prompt` tokens each: one launch of the largest of `batches`, which
     steps down through the others, since the sequences have outputs of staggered lengths. The prompts are computed once for all batches.
-
-    batches: sequences, descending; held_out: those kept out of every fit. steps: wanted at each batch. room: most tokens that a sequence
-    may generate. cached: the engine has a prefix cache. behind: decode steps that each further sequence starts later (0 when cached).
-    lead: steps until all have started; one that proves too short is corrected. contexts: where the first run found each batch's stretch;
-    that stands for all runs.
     """
 
-    batches: Sequence[int]
-    prompt: int
-    steps: int
-    room: int
-    cached: bool
-    behind: float = 0.0
-    held_out: frozenset[int] = frozenset()
-    lead: int = 12
-    contexts: dict[int, int] = field(default_factory=dict)
+    batches: Sequence[int]  # sequences, descending
+    prompt: int  # tokens of each
+    steps: int  # wanted at each batch
+    room: int  # most tokens that a sequence may generate
+    cached: bool  # the engine has a prefix cache
+    behind: float = 0.0  # decode steps that each further sequence starts later; 0 when cached
+    held_out: frozenset[int] = frozenset()  # batches kept out of every fit
+    lead: int = 12  # steps until all have started; one that proves too short is corrected
+    contexts: dict[int, int] = field(default_factory=dict)  # where the first run found each batch's stretch; that stands for all runs
 
     def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once: several observations per batch. A first stretch that proves short makes one more attempt."""
@@ -190,16 +185,16 @@ class MixedProbe:
     long the sequences take to start and a step lasts, and one prompt how long prompts take; later runs plan with what the last one saw.
     """
 
-    batch: int
-    prompt: int
-    prompts: Sequence[int]
-    room: int
-    cached: bool
-    held_out: frozenset[int] = frozenset()
-    step: float = 0.0
-    started: float = 0.0
-    per_token: float = 0.0
-    contexts: dict[int, int] = field(default_factory=dict)
+    batch: int  # sequences that decode
+    prompt: int  # tokens of each
+    prompts: Sequence[int]  # tokens of the injected ones
+    room: int  # most tokens that a sequence may generate
+    cached: bool  # the engine has a prefix cache
+    held_out: frozenset[int] = frozenset()  # prompts kept out of every fit
+    step: float = 0.0  # s of a plain decode step, as last seen; 0: not yet
+    started: float = 0.0  # s until all sequences have started, as last seen
+    per_token: float = 0.0  # s per token of an injected prompt, as last seen
+    contexts: dict[int, int] = field(default_factory=dict)  # where the first run found each prompt's step; that stands for all runs
 
     def run(self, sender: ProbeSender) -> list[Observation]:
         """Probe once."""

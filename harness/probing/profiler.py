@@ -66,22 +66,22 @@ class Profiler:
 
     The budget is kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
     fit any more or each was run `repeats` times. One of each kind is run whatever it takes, and so are the points that tell whether the
-    machine repeats itself. held_out_*: further points, kept out of every fit. A sequence has more context than its prompt by the time that
+    machine repeats itself. A sequence has more context than its prompt by the time that
     the batch has stepped down to a small one.
     """
 
     budget: float  # s
     repeats: int  # most passes over all points
     prefill: Sequence[int]  # prompt lengths, tokens
-    held_out_prefill: Sequence[int]
+    held_out_prefill: Sequence[int]  # further prompt lengths, kept out of every fit
     chunks: Sequence[int]  # lengths of a prompt's last chunk beyond the engine's token budget
     decode_batches: Sequence[int]  # sequences
-    held_out_batches: Sequence[int]
+    held_out_batches: Sequence[int]  # further batches, kept out of every fit
     decode_contexts: Sequence[int]  # prompt tokens of each sequence of a batch
     decode_tokens: int  # most batch x context: filling the KV cache takes time
     steps: int  # decode steps at each batch
     mixed_prompts: Sequence[int]  # tokens, injected beside sequences that decode
-    held_out_mixed: Sequence[int]
+    held_out_mixed: Sequence[int]  # further injected prompts, kept out of every fit
     mixed_batches: Sequence[int]  # sequences that decode beside a prompt
     mixed_context: int  # prompt tokens of each of them
     repeatability: float = 0.05  # relative change from the profile's beginning to its end, above which the machine does not repeat itself

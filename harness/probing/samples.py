@@ -16,24 +16,21 @@ QUIET = 0.02  # share of a probe's time for which others may have had the engine
 class Observation:
     """One raw observation.
 
-    kind, prefill_context, batch, context: as in results.profile; also 'refusal'. new_tokens: also of a frontend or refusal observation, the
-    prompt's length. seconds: prefill: TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its
-    first prefill_context tokens too unless they were `cached`; decode, mixed: the step; frontend: TTFT, a step in it; refusal: until a
-    prompt that is too long was turned away.
-    step: seconds of that step, by the stream's own period (frontend only).
-    handover: seconds per sequence of handing a step's tokens over (decode only).
+    Its seconds are, of a prefill, the TTFT of the prompt of prefill_context + new_tokens tokens, front-end included, and the steps of its
+    first prefill_context tokens too unless they were `cached`; of decode and mixed the step; of a front-end the TTFT, a step in it; of a
+    refusal the time until a prompt that is too long was turned away.
     """
 
-    kind: str
-    new_tokens: int = 0
-    prefill_context: int = 0
-    batch: int = 0
-    context: int = 0
-    seconds: float
-    step: float = 0.0
-    held_out: bool = False
-    cached: bool = False
-    handover: float | None = None
+    kind: str  # as in results/profile.py; also 'refusal'
+    new_tokens: int = 0  # as there; of a front-end or refusal observation the prompt's length
+    prefill_context: int = 0  # as there
+    batch: int = 0  # as there
+    context: int = 0  # as there
+    seconds: float  # what the docstring says for each kind
+    step: float = 0.0  # seconds of the step in a front-end's TTFT, by the stream's own period
+    held_out: bool = False  # kept out of every fit
+    cached: bool = False  # the first prefill_context tokens were in the prefix cache
+    handover: float | None = None  # seconds per sequence of handing a step's tokens over (decode only)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

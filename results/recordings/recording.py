@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from results.project import CONF
+from results.project.folder import CONF
 from results.record import SLO, EngineLimits, RequestRecord
 from workloads.rows import Row, csv_rows, number, opened
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.errors import NotAvailable, SimulatorError
 
 CACHE = ROOT / ".cache" / "simulators"

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import RequestRecord, Run, Track
 from simulators.errors import SimulatorError
 from simulators.simulator import Simulator, simulated_run

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from results.operations import stored
 from results.profile import Profile
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import described

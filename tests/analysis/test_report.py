@@ -17,7 +17,7 @@ from analysis.__main__ import main
 from analysis.data import AnalysisError
 from analysis.report import Report, Summary
 from analysis.stats import Bootstrap
-from results.project import CONF
+from results.project.folder import CONF
 from results.record import Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated, make_trace

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.project import ROOT
+from results.project.folder import ROOT
 
 LANGUAGES = ("sh", "text", "python", "yaml", "json", "sql")  # sh: commands, each of them tried; text: what they print
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -15,11 +15,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness import launchers
 from harness.cli import check_choices
+from harness.command_line import launchers
 from harness.grid.plan import Group
 from results import database
-from results.project import CONF, ROOT
+from results.project.folder import CONF, ROOT
 from results.storage.store import write_run
 from simulators.native.planning import settings
 from tests.docs.pages import all_commands, arguments, as_module, blocks

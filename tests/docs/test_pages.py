@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.docs.pages import LANGUAGES, VERBS, blocks, pages
 
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+)\)")

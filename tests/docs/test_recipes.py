@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.benches import PATIENT_GATES
 from tests.docs.pages import Block, arguments, as_module, blocks, commands
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness import console
-from results.project import ROOT
+from results.project.folder import ROOT
 
 HEADS = ["TTFT\np50 ms", "TPOT\np50 ms", "Output\ntokens/s", "TTFT\np99 ms", "TPOT\np99 ms", "E2E\np50 ms", "Goodput\nreq/s", "E2E\np99 ms"]
 RUNS = ["vllm measured", "native:calibrated", "native:matched", "vidur:calibrated", "aisimulate:shipped", "splitwise_sim:calibrated*"]

@@ -16,7 +16,7 @@ import pytest
 
 from harness.doctor import project
 from harness.environment import ensure
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.harness.test_environment import require, wheel
 from tests.stand_ins.nvml import nvml
 
@@ -38,10 +38,10 @@ def told(done: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, Any]]:
     """Findings by their names. The exit code, `works` and the states agree."""
     assert done.stderr == ""
     said = json.loads(done.stdout)
-    assert said["works"] == (done.returncode == 0) == all(finding["state"] != "needed" for finding in said["findings"])
-    assert all(finding["costs"] for finding in said["findings"] if finding["state"] != "there")
-    found = {finding["name"]: finding for finding in said["findings"]}
-    assert len(found) == len(said["findings"])
+    assert said["works"] == (done.returncode == 0) == all(check["state"] != "needed" for check in said["checks"])
+    assert all(check["costs"] for check in said["checks"] if check["state"] != "there")
+    found = {check["name"]: check for check in said["checks"]}
+    assert len(found) == len(said["checks"])
     return found
 
 
@@ -107,8 +107,8 @@ def test_environments_are_missing_made_and_stale(tmp_path: Path) -> None:
     require(tmp_path, f"toy @ {wheel(tmp_path / 'wheels', '1.0').as_uri()}")
 
     def says(*, index: bool = True) -> tuple[str, str]:
-        (finding,) = project.environments(tmp_path, ["toy"], index=index)
-        return finding.state, finding.says
+        (check,) = project.environments(tmp_path, ["toy"], index=index)
+        return check.state, check.says
 
     assert says() == ("missing", "missing") and says(index=False) == ("needed", "missing")
     ensure("toy", tmp_path)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from harness.engine import Endpoint
 from harness.engines.model import Model
 from harness.replay.client import Client
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import EngineLimits
 from tests.stand_ins import null_server
 from workloads.trace import Request, Trace

@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import RequestRecord
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.latency.roofline import Device, Roofline

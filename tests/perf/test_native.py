@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.native.planning import settings
 from simulators.native.planning.deployment import Deployment
 from simulators.native.scheduling.scheduler import Limits

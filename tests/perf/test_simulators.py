@@ -15,7 +15,7 @@ import pytest
 
 from harness.engine import EngineError
 from harness.environment import ensure
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.foreign.program import clean_environment, run_program
 
 REQUESTS = 2000

@@ -8,7 +8,7 @@ import pytest
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from results import database
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.storage.store import write_run
 from tests.runs import make_pair
 

@@ -28,7 +28,7 @@ import httptools
 import orjson
 import uvloop
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.stand_ins.null_stream import FAULTS, HEAD, writes
 
 STEP = 0.001  # s

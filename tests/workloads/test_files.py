@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from workloads.files import read_csv, read_parquet, write_csv, write_parquet
 from workloads.trace import EPOCH_LIKE, Request, Trace, TraceError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from workloads.prompts import RESERVED, token_ids
 from workloads.trace import Request, Trace
 

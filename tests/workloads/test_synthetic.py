@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from workloads.lengths import Fixed, Lognormal
 from workloads.prompts import token_ids
 from workloads.synthetic import Conversations, Synthetic

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from workloads.trace import Trace, TraceError
 
 CONFIGS = sorted(p.stem for p in (ROOT / "conf" / "workload").glob("*.yaml"))

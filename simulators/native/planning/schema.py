@@ -65,17 +65,17 @@ class LimitSettings:
 class EffectSettings:
     """`effects`: fields of Effects."""
 
-    weights: Name | None
-    kv: Name | None
-    attention: Name | None
-    window: Tokens | None
-    sinks: Annotated[int, Within(low=0, unit="tokens")]
-    heavy_hitters: Tokens | None
-    fetched: Share | None
-    weights_on_host: Share
-    kv_on_host: Annotated[float, Within(low=0, high=1, open_high=True, unit="a share")]
-    overlap: bool
-    recomputed: Share | None
+    weights: Name | None  # format of the weights
+    kv: Name | None  # format of the KV cache
+    attention: Name | None  # generation of attention kernels
+    window: Tokens | None  # tokens of the latest context that are kept
+    sinks: Annotated[int, Within(low=0, unit="tokens")]  # tokens of its beginning that are kept beside a window
+    heavy_hitters: Tokens | None  # tokens of context that are kept
+    fetched: Share | None  # share of the context in host memory that a decode step fetches
+    weights_on_host: Share  # share of the weights in host memory
+    kv_on_host: Annotated[float, Within(low=0, high=1, open_high=True, unit="a share")]  # share of the KV cache in host memory
+    overlap: bool  # whether copies and computing overlap
+    recomputed: Share | None  # share of known chunks of a prompt that is computed anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,25 +104,25 @@ class SloSettings:
 class Settings:
     """All of conf/native.yaml, which says what each means."""
 
-    trace: File | None
-    workload: Name
-    rate: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None
-    requests: Count | None
-    duration: Seconds
-    seed: Seed
-    model: Name
-    hardware: Name
-    tensor_parallel: Count
-    policy: Name
-    max_model_len: Tokens | None
-    token_times: bool
-    profile: File | None
-    limits: LimitSettings
-    effects: EffectSettings
-    arrangement: ArrangementSettings
-    slo: SloSettings
-    attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]
-    out: File | None
+    trace: File | None  # a file of requests
+    workload: Name  # of conf/workload, without a trace
+    rate: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None  # offered
+    requests: Count | None  # the first so many; None: all
+    duration: Seconds  # of arrivals at each rate that is tried
+    seed: Seed  # of the workload
+    model: Name  # of conf/model
+    hardware: Name  # of conf/hardware
+    tensor_parallel: Count  # devices of an engine
+    policy: Name  # a scheduler
+    max_model_len: Tokens | None  # None: the trace's longest request
+    token_times: bool  # whether records have them
+    profile: File | None  # a folder with an engine's step times
+    limits: LimitSettings  # of the engine, where they are not the default
+    effects: EffectSettings  # of what changes the model or its KV cache
+    arrangement: ArrangementSettings  # of several engines
+    slo: SloSettings  # of a good request
+    attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # share of requests that must meet the SLO
+    out: File | None  # folder to keep the run or the plot in
 
 
 NUMBERS = {int: "a whole number", float: "a number"}

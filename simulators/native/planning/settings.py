@@ -10,10 +10,10 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from results.caller import given
-from results.malformed import malformed
 from results.profile import Profile
-from results.project import CONF
+from results.project.caller import given
+from results.project.folder import CONF
+from results.project.malformed import malformed
 from results.record import SLO
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects

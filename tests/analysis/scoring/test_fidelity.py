@@ -17,7 +17,7 @@ from analysis.requests import LATENCIES, RATES
 from analysis.scoring.fidelity import score
 from analysis.stats import STATS, Bootstrap
 from results.database import connect
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import SLO, RequestRecord, Run
 from tests.analysis.conftest import MakeDatabase
 from tests.runs import make_run, make_simulated, make_trace

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 
 from harness.engines.model import Model
-from results.project import CONF
+from results.project.folder import CONF
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

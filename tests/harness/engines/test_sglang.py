@@ -20,7 +20,7 @@ from harness.engines.server import fetch
 from harness.engines.sglang import Sglang
 from harness.monitor.telemetry import Telemetry
 from harness.replay.client import Client, Replay
-from results.project import CONF
+from results.project.folder import CONF
 from tests.patience import wait_until
 from workloads.trace import Request, Trace
 

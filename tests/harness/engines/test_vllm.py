@@ -18,7 +18,7 @@ from harness.engine import Endpoint, EngineError
 from harness.engines.server import fetch
 from harness.engines.vllm import Vllm
 from harness.monitor.telemetry import Telemetry
-from results.project import CONF
+from results.project.folder import CONF
 from tests.patience import wait_until
 
 MARK = "PLUMBLINE_VLLM_TEST"

@@ -21,7 +21,7 @@ from harness.engine import Endpoint
 from harness.engines.pd_proxy import marker
 from harness.engines.server import fetch
 from harness.engines.vllm_pd import VllmPd, hush, parts
-from results.project import CONF
+from results.project.folder import CONF
 from tests.patience import wait_until
 
 SMALL = ("max_model_len=1024", "max_num_seqs=6", "max_num_batched_tokens=160", "kv_cache_gib=0.125")

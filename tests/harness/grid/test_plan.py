@@ -7,7 +7,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from harness.grid.plan import Group, Task, tasks
-from results.project import ROOT
+from results.project.folder import ROOT
 
 RATE = ["load.rho=null", "load.rate=2"]
 

@@ -14,7 +14,7 @@ from harness.engines.vllm import Vllm
 from harness.environment import ensure
 from harness.microbench.benchmarks import Benchmarks, decode_grid, prompt_grid, token_grid
 from results.operations import Operations, stored
-from results.project import ROOT
+from results.project.folder import ROOT
 
 SETTINGS: dict[str, Any] = {
     "budget": 3.0,

@@ -10,7 +10,7 @@ import pytest
 
 from harness.engine import computes_on
 from harness.monitor import gpu
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.patience import measured_again
 from tests.stand_ins.nvml import nvml
 

@@ -17,7 +17,7 @@ from harness.probing.profiler import Profiler
 from harness.protocols import Workload
 from harness.replay.client import Client
 from results.profile import Profile
-from results.project import CONF
+from results.project.folder import CONF
 from tests.harness.engines.test_vllm import descendants, is_core
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from harness.engine import Endpoint, EngineError
 from harness.replay.client import Client, Replay
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import EngineLimits
 from tests.patience import measured_again
 from tests.stand_ins import null_server

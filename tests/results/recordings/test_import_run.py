@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import SLO, EngineLimits, Run
 from results.recordings.import_run import Options, import_run
 from results.recordings.recording import RecordingError

@@ -17,7 +17,7 @@ from harness import environment
 from harness.engine import EngineError
 from harness.engines import server
 from results import database
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.storage import place
 from results.storage.place import Address, PlaceError
 from results.storage.run_tables import StoreError

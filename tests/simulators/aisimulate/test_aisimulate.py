@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.aisimulate.adapter import AISimulate
 from simulators.aisimulate.files import read_rows, to_records, write_trace
 from simulators.aisimulate.tables import AISimulateTables

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from harness.environment import ensure
 from results.profile import BENDS, Profile
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run
 from simulators.calibration.aic import Aic
 from simulators.calibration.operations import Kernels

@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import Run
 from simulators.calibration.first_requests import FirstRequests, Scaling, _decode_parts
 from simulators.calibration.points import compose

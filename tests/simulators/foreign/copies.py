@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.environment import ensure
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import RequestRecord, Run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.errors import SimulatorError
 from simulators.foreign.program import check_finite, check_rows, clean_environment, interpreter, run_program
 from tests.patience import wait_until

@@ -20,7 +20,7 @@ from harness.engine import Endpoint, Engine
 from harness.engines.model import Model
 from harness.protocols import Workload
 from harness.replay.client import Client, Replay
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.native import engine as native
 from simulators.native.kv.prefix_keys import SPAN
 from simulators.native.latency.step_law import StepLaw

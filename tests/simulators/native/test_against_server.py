@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.simulators.native.served_steps import serve
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"

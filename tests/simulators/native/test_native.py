@@ -11,7 +11,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import EngineLimits, Run
 from results.storage.store import read_run, write_run
 from simulators.errors import NotAvailable, SimulatorError

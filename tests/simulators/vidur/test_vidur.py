@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from results.record import EngineLimits, RequestRecord
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.vidur.adapter import Vidur

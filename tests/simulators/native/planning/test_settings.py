@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from results.project import CONF
+from results.project.folder import CONF
 from simulators.native.__main__ import main
 from simulators.native.planning import settings
 from simulators.native.planning.schema import wrong

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang import SglangScheduler

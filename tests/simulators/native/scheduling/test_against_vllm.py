@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results.project import ROOT
+from results.project.folder import ROOT
 from tests.simulators.native.cases import Case, for_vllm, our_steps, random_case
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"

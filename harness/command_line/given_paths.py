@@ -1,10 +1,10 @@
-"""The paths among the words of a Hydra command line, as the project's folder sees them (results/caller.py)."""
+"""The paths among the words of a Hydra command line, as the project's folder sees them (results/project/caller.py)."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.caller import given
+from results.project.caller import given
 
 SETTINGS = (  # of conf/, whose values are files or folders
     r"paths\.\w+|report\.(out|database)|out|workload(\.source)?\.(path|tokenizer)|engine\.python|calibration\.data|simulators\.vidur\.checkout"

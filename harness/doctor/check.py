@@ -1,4 +1,4 @@
-"""Finding: a line of the doctor's."""
+"""Check: a line of the doctor's."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ MARKS = {"there": "✓", "missing": "–", "needed": "✗"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Check:
     """One thing that this machine has or lacks."""
 
     name: str  # of the thing

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from results.project import CONF, ROOT
+from results.project.folder import CONF, ROOT
 
 
 def malformed(error: yaml.YAMLError | UnicodeDecodeError) -> str:

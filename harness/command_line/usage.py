@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from results.project import CONF
+from results.project.folder import CONF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
