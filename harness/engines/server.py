@@ -25,7 +25,7 @@ from harness.engine import EngineError
 HOST = "127.0.0.1"
 POLL = 0.1  # s between two health checks
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
-CAUSE = re.compile(r"(?<![\w.])([\w.]*(?:Error|Exception|Interrupt)|\S*: error|error): *\S.*", re.MULTILINE)
+CAUSE = re.compile(r"(?<![\w.`])([\w.]*(?:Error|Exception|Interrupt)|\S*: error|error): *\S.*", re.MULTILINE)
 
 
 def free_port() -> int:

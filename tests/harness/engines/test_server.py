@@ -251,6 +251,10 @@ def test_fetch_of_what_is_not_http_is_an_oserror() -> None:
         ("usage: x\napi_server.py: error: unrecognized arguments: --bad\n", "error: unrecognized arguments: --bad"),
         ("FutureWarning: soon\nINFO all is well\n\n", "INFO all is well"),
         ("(EngineCore pid=7) ERROR 01-01 [core.py:1] ValueError: too large\n", "ValueError: too large"),
+        (
+            "WARNING the ulimit may cause `OSError: [Errno 24] Too many open files`. Raise it\nModuleNotFoundError: No module named 'x'\n",
+            "ModuleNotFoundError: No module named 'x'",
+        ),
     ],
 )
 def test_cause_is_the_first_error_of_a_log_else_its_last_line(log: str, words: str) -> None:
