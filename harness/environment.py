@@ -70,14 +70,26 @@ def _run(argv: list[str], environ: dict[str, str], write: Callable[[str], int], 
             assert process.stdout is not None
             for line in process.stdout:
                 write(line)
-                lines.append(line.strip())
+                lines.append(line.rstrip())
                 if progress is not None:
                     progress(line.strip())
         except BaseException:
             process.kill()
             raise
-    telling = [line for line in lines if line.startswith(("error", "Caused by", "×", "├─▶", "╰─▶"))]
-    return process.returncode, " ".join(telling or [line for line in lines if line][-1:])
+    return process.returncode, " ".join(_telling(lines) or [line.strip() for line in lines if line][-1:])
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """The lines of uv's output that say what went wrong. It breaks long ones: what is indented behind one belongs to it."""
+    found: list[str] = []
+    within = False
+    for line in lines:
+        words = line.strip().removeprefix("│").strip()
+        starts = words.startswith(("error", "Caused by", "×", "├─▶", "╰─▶"))
+        within = starts or (within and line.startswith(" ") and bool(words))
+        if within:
+            found.append(words)
+    return found
 
 
 def uv_folder() -> list[str]:

@@ -56,7 +56,9 @@ def configuration(root: str, overrides: Sequence[str]) -> DictConfig:
 def dry_run(command: str, place: Path) -> None:
     """A target of make: it is there, and the words that follow it compose."""
     words = arguments(command)
-    done = subprocess.run(["make", "-n", "-o", ".envs/core/.ready", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "-n", "--no-print-directory", "-o", ".envs/core/.ready", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
     if words[1] in MAKES:
         composed(command, place)

@@ -19,7 +19,9 @@ def read(name: str) -> Any:
 
 def lint_commands() -> list[str]:
     """What `make lint` runs, by make's own account."""
-    shown = subprocess.run(["make", "-n", "-o", ".envs/core/.ready", "lint"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["make", "-n", "--no-print-directory", "-o", ".envs/core/.ready", "lint"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return shown.stdout.splitlines()
 
 

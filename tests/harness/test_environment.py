@@ -79,7 +79,7 @@ def test_an_install_that_was_cut_short_is_done_again(root: Path) -> None:
 
 
 def test_failure_is_one_line_with_the_cause_and_the_log(root: Path) -> None:
-    missing = root / "nowhere" / "toy-1.0-py3-none-any.whl"
+    missing = root / ("far" * 30) / "toy-1.0-py3-none-any.whl"
     require(root, f"toy @ {missing.as_uri()}")
     with pytest.raises(EngineError) as caught:
         ensure("toy", root)

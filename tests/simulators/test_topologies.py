@@ -33,6 +33,6 @@ def test_both_topologies_are_told_apart_everywhere(name: str, tmp_path: Path) ->
     errors = dict(found)
     assert list(errors) == systems
     assert errors[systems[1]] > errors[systems[0]] + 0.2
-    assert {f"{system}:calibrated" for system in systems} <= set(summary.table.columns)
+    assert {f"{system}:calibrated" for system in systems} <= set(summary.table.iloc[:, 0])
     page = (tmp_path / "report.html").read_text()
     assert names.system(systems[0]) in page and f"{names.system(systems[0])} P/D" in page
