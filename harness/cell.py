@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness import cli, provenance
 from harness.console import say, stage
@@ -39,6 +37,9 @@ from results.storage.store import write_run
 from workloads.prompts import token_ids
 from workloads.trace import Trace
 
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
+
 CPU = "cpu"  # conf/hardware of an engine that has no GPU
 WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
 RETRY_SEED = 3_000_017  # offset of the prompts of each further try: the cache of a server that cannot be emptied may hold those before
@@ -50,7 +51,7 @@ class Replayed:
 
     trace: Trace  # what was asked
     replay: Replay  # what came back
-    telemetry: pd.DataFrame  # long form: time, name, value
+    telemetry: "pd.DataFrame"  # long form: time, name, value
     started: datetime  # when the run began, UTC
     rate: float  # offered requests/s
     rho: float | None  # of the capacity, where known
@@ -140,6 +141,8 @@ class Cell:
 
         attempt: how many replays came before it; each has the same requests, of the same lengths, but prompts of its own.
         """
+        import pandas as pd  # here: it takes long to import
+
         started = datetime.now(UTC)
         rate, rho = self.load.offered(capacity["rate"] if capacity else None)
         trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
@@ -180,6 +183,8 @@ class Cell:
         earlier: Mapping[str, str] = MappingProxyType({}),
     ) -> Run:
         """The Run of a replay. facts: its provenance. earlier: the runs that this one is another try of, and why each is INVALID."""
+        import pandas as pd  # here: it takes long to import
+
         reason, more = invalid_reason(done.failed), f"-try{len(earlier) + 1}" if earlier else ""
         load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}"
         return Run(

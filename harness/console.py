@@ -5,8 +5,8 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from harness.protocols import Progress as OnProgress  # rich has a Progress of its own
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 WIDEST = 100  # columns of the final table
 
@@ -38,7 +41,7 @@ def say(line: str, style: str = "") -> None:
     console.print(line, style=style)
 
 
-def print_table(frame: pd.DataFrame, title: str, note: str = "") -> None:
+def print_table(frame: "pd.DataFrame", title: str, note: str = "") -> None:
     """Print one table, at most `WIDEST` columns wide. Where there is less room, the frame's last columns are left out, and it says which.
 
     frame: text; the first column names the rows. Heads may have several lines. note: how to read it.
@@ -54,7 +57,7 @@ def print_table(frame: pd.DataFrame, title: str, note: str = "") -> None:
         console.print(line, style="dim")
 
 
-def _table(frame: pd.DataFrame, kept: int) -> Table:
+def _table(frame: "pd.DataFrame", kept: int) -> Table:
     """The first `kept` columns of a frame, the first row in bold."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
     for number, name in enumerate(frame.columns[:kept]):

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
-import pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from results.project.folder import CONF
 from results.record import EngineLimits
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 ComputesOn = Literal["cpu", "gpu", "elsewhere"]  # elsewhere: somebody else runs the server, perhaps on another machine
 
@@ -70,7 +72,7 @@ class Engine(Protocol):
         """The telemetry of one /metrics answer: name to value; {} when it has none."""
         ...
 
-    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+    def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """The batch of every step since `epoch` (a time.monotonic() value), from the log of the ended server, in telemetry's long form."""
         ...
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Protocol
 
 from results.profile import Profile
 from results.record import Run, Track
 from workloads.trace import Trace
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 Progress = Callable[[int, int], None]  # called with how much is done and how much there is in all
 
@@ -85,7 +86,7 @@ class SummaryLike(Protocol):
         ...
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """The measured run and each simulator's errors, as text; the first column names the rows, the last ones matter least."""
         ...
 

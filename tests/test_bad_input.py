@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from results.project.folder import ROOT
+from harness import campaign, study
+from results.project.folder import CONF, ROOT
 from tests import project_copy
 from tests.benches import Bench, one_line
 
@@ -173,8 +175,15 @@ def test_a_malformed_yaml_of_the_user_s_own_is_told_by_its_name(copy: Path, tmp_
         ("until=-1", "until must be a number of seconds, or null"),
     ],
 )
-def test_a_wrong_setting_of_a_campaign_or_a_study_is_told_by_its_name(tmp_path: Path, module: str, word: str, said: str) -> None:
-    command = [sys.executable, "-m", f"harness.{module}", word, {"campaign": "plan=true", "study": "show=true"}[module]]
+def test_a_wrong_setting_of_a_campaign_or_a_study_is_told_by_its_name(module: str, word: str, said: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(module, overrides=[word])
+        with pytest.raises(ValueError, match=said):
+            {"campaign": campaign, "study": study}[module].run(cfg)
+
+
+def test_a_wrong_setting_of_a_study_ends_in_one_line() -> None:
+    command = [sys.executable, "-m", "harness.study", "tasks=5", "show=true"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert said in one_line(done)
+    assert "tasks must be a list of names or patterns" in one_line(done)

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import pandas as pd
 
 from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, sglang, step_log, vllm
 from harness.monitor import telemetry
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 RESETS = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
 PREFIXES = ("vllm:", "sglang:")  # of the metrics that the two export
@@ -77,7 +79,7 @@ class Attached:
             return {}
         return {name: value for prefix in PREFIXES for name, value in telemetry.plain_values(metrics_text, prefix).items()}
 
-    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+    def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """None: its log is with whoever runs it."""
         return step_log.nothing()
 

@@ -21,15 +21,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness import environment
 from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, step_log
 from harness.monitor import telemetry
 from results.record import EngineLimits
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 CORE_TITLES = ("sglang::scheduler",)  # what SGLang calls its processes that compute
 FLUSH_WAIT = 5  # s that a flush waits for the last request's end inside the server
@@ -162,7 +163,7 @@ class Sglang:
         """SGLang's gauges and counters by its own names without the prefix, e.g. num_running_reqs, num_queue_reqs, token_usage."""
         return telemetry.plain_values(metrics_text, "sglang:")
 
-    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+    def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """The batch of every step since `epoch` (a time.monotonic() value), from the server's log; see steps_log."""
         return step_log.sglang_steps(log.read_text(errors="replace"), step_log.wall_clock(epoch))
 

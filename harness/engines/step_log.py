@@ -20,10 +20,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from harness.monitor.telemetry import COLUMNS
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 STEP = re.compile(r"^\[(?P<stamp>[\d-]{10} [\d:]{8}(?:\.\d{3})?)[^\]]*\] (?P<kind>Prefill|Decode) batch\b(?P<fields>.*)$", re.MULTILINE)
 FIELD = re.compile(r"#(?P<name>[a-z-]+(?: token)?): (?P<value>\d+)")
@@ -46,8 +48,10 @@ NAMES = {
 }
 
 
-def nothing() -> pd.DataFrame:
+def nothing() -> "pd.DataFrame":
     """No steps, for an engine whose log has none."""
+    import pandas as pd  # here: it takes long to import
+
     return pd.DataFrame(columns=list(COLUMNS)).astype({"time": float, "value": float})
 
 
@@ -56,17 +60,19 @@ def wall_clock(moment: float) -> float:
     return moment + time.time() - time.monotonic()
 
 
-def sglang_steps(log: str, epoch: float) -> pd.DataFrame:
+def sglang_steps(log: str, epoch: float) -> "pd.DataFrame":
     """The steps that SGLang logged from `epoch` (seconds since 1970) on. The log's stamps must be in UTC (TZ=UTC)."""
     return _frame(_sglang_rows(log, epoch))
 
 
-def vllm_steps(log: str, epoch: float) -> pd.DataFrame:
+def vllm_steps(log: str, epoch: float) -> "pd.DataFrame":
     """The steps that vLLM logged from `epoch` (seconds since 1970) on. Each line of the log must start as VLLM_STAMP says."""
     return _frame(_vllm_rows(log, epoch))
 
 
-def _frame(rows: Iterable[tuple[float, str, float]]) -> pd.DataFrame:
+def _frame(rows: Iterable[tuple[float, str, float]]) -> "pd.DataFrame":
+    import pandas as pd  # here: it takes long to import
+
     kept = [(time, name, value) for time, name, value in rows if time >= 0]
     return pd.DataFrame(kept, columns=list(COLUMNS)).astype({"time": float, "value": float})
 

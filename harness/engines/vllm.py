@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness import environment
 from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, step_log
 from harness.monitor import telemetry
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 GIB = 1 << 30
 PATIENCE = 60.0  # s for an answer about itself: beside NIXL's threads that never sleep (vllm_pd.py) a server may need tens of them
@@ -140,7 +141,7 @@ class Vllm:
         """vLLM's gauges and counters by its own names without the prefix, e.g. num_requests_running."""
         return telemetry.plain_values(metrics_text, "vllm:")
 
-    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+    def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """The batch of every step since `epoch` (a time.monotonic() value), from the server's log; none without log_steps."""
         return step_log.vllm_steps(log.read_text(errors="replace"), step_log.wall_clock(epoch))
 

@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness import environment
 from harness.engine import ComputesOn, Endpoint, EngineError
@@ -24,6 +22,9 @@ from harness.engines import server, step_log
 from harness.engines.pd_proxy import marker
 from harness.engines.vllm import Vllm
 from results.project.folder import ROOT
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 INSTANCES = ("prefill", "decode")
 ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}  # in vLLM's words
@@ -123,8 +124,10 @@ class VllmPd:
         apart = {f"{name}_{key}": value for name, text in parts(metrics_text).items() for key, value in self.prefill.sample(text).items()}
         return {**self.prefill.sample(metrics_text), **apart}
 
-    def steps(self, log: Path, epoch: float) -> pd.DataFrame:
+    def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """The steps of both, their names after the instance's: prefill_step_prefill_sequences, decode_step_decode_batch, ..."""
+        import pandas as pd  # here: it takes long to import
+
         frames = []
         for name, text in parts(log.read_text(errors="replace")).items():
             steps = step_log.vllm_steps(text, step_log.wall_clock(epoch))

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from harness import environment
 from harness.engine import EngineError, LocalEngine
 from harness.engines import server
 from results.operations import COLUMNS, Operations
 from results.project.folder import ROOT
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 KINDS = ("linear", "prefill", "decode")
 SOURCE = (
@@ -181,8 +183,10 @@ def _ordered(points: Sequence[Point], rng: np.random.Generator) -> list[Point]:
     return first + [rest[i] for i in (along if len(points[0]) == 1 else rng.permutation(len(rest)))]
 
 
-def _frame(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+def _frame(rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
     """The driver's rows, one per point and operation."""
+    import pandas as pd  # here: it takes long to import
+
     found = []
     for kind, point, operation, *statistics in rows:
         one, context = (*point, 0)[:2]

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pynvml
 
 from harness.engine import computes_on
 from harness.monitor.telemetry import Polling, long_form
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 POLLER = Path(__file__).with_name("gpu_poller.py")
 CHOICES = {"engine": "vllm", "model": "llama_3_1_8b", "workload": "azure_conv_8k", "profile": "gpu", "gates": "gpu"}
@@ -86,7 +88,7 @@ class Watch(Polling):
         indices = ",".join(str(gpu.index) for gpu in gpus)
         super().__init__(POLLER if indices and interval > 0 else None, [indices, str(interval)], f"GPU {indices}")
 
-    def frame(self, epoch: float) -> pd.DataFrame:
+    def frame(self, epoch: float) -> "pd.DataFrame":
         """Long form: time (s since `epoch`, a time.monotonic() value), name, value."""
         return long_form([(poll["time"] - epoch, poll["values"]) for poll in self.lines])
 

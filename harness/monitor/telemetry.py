@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
-import pandas as pd
 
 from harness.engine import EngineError
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 POLLER = Path(__file__).with_name("metrics_poller.py")
 COLUMNS = ("time", "name", "value")
@@ -108,12 +110,14 @@ class Telemetry(Polling):
         super().__init__(POLLER if url is not None and interval > 0 else None, [str(url), str(interval)], str(url))
         self._parse = parse
 
-    def frame(self, epoch: float) -> pd.DataFrame:
+    def frame(self, epoch: float) -> "pd.DataFrame":
         """Long form: time (s since `epoch`, a time.monotonic() value; when the answer had been read), name, value."""
         return long_form([(poll["time"] - epoch, self._parse(poll["text"])) for poll in self.lines])
 
 
-def long_form(polls: Sequence[tuple[float, Mapping[str, float]]]) -> pd.DataFrame:
+def long_form(polls: Sequence[tuple[float, Mapping[str, float]]]) -> "pd.DataFrame":
     """A telemetry frame (time in s, name, value) from the values seen at each time."""
+    import pandas as pd  # here: it takes long to import
+
     rows = [(time, name, value) for time, values in polls for name, value in values.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"time": float, "value": float})

@@ -22,9 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.engine import Endpoint, EngineError
 from harness.probing.probe_requests import ProbeRequest, ProbeSender
@@ -35,6 +33,9 @@ from harness.protocols import Progress
 from harness.replay.client import Client
 from results.profile import REPEATABILITY, Profile
 from results.record import EngineLimits
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 ATTEMPTS = 3  # at a probe that shows nothing, in the first pass
 ROOM = 64  # tokens kept free behind a prompt for the decode steps of a probe
@@ -265,7 +266,7 @@ class Profiler:
                 yield MixedProbe(batch=b, prompt=context, prompts=sorted(fitting), room=longest - context, cached=cached, held_out=held_out)
 
 
-def _complete(frame: pd.DataFrame, endpoint: Endpoint) -> pd.DataFrame:
+def _complete(frame: "pd.DataFrame", endpoint: Endpoint) -> "pd.DataFrame":
     """The samples. Raises EngineError when a kind of step was not seen at all."""
     missing = [kind for kind in ("frontend", "prefill", "decode", "mixed") if kind not in set(frame["kind"])]
     if missing:

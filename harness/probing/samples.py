@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from results.profile import SAMPLE_COLUMNS
+
+if TYPE_CHECKING:  # pandas takes long to import
+    import pandas as pd
 
 QUIET = 0.02  # share of a probe's time for which others may have had the engine's core
 
@@ -83,12 +85,14 @@ def quiet(sightings: Iterable[Sighting]) -> list[Sighting]:
     return [s for s in seen if (s.core_wait or 0.0) <= max(QUIET, least[s.probe])]
 
 
-def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFrame:
+def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> "pd.DataFrame":
     """The samples of a Profile, one row per observation, with a column `observed` for the seconds before anything was taken off.
 
     Prefill: less the front-end, and where earlier chunks are in it less the median of prompts that are just those chunks (an observation
     whose earlier chunks were never timed alone is left out). Frontend: the fixed cost. Refusals: none. Noise below 0 becomes 0.
     """
+    import pandas as pd  # here: it takes long to import
+
     steps: dict[int, list[float]] = {0: [0.0]}  # seconds of all steps of a prompt, by its length
     for o in (o for s in sightings for o in s.observations if o.kind == "prefill" and not o.cached):
         length = o.prefill_context + o.new_tokens
@@ -111,7 +115,7 @@ def samples(sightings: Sequence[Sighting], frontend: FrontendCost) -> pd.DataFra
     return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "observed"])
 
 
-def diagnostics(probes: int, sightings: Sequence[Sighting], frame: pd.DataFrame, frontend: FrontendCost) -> dict[str, Any]:
+def diagnostics(probes: int, sightings: Sequence[Sighting], frame: "pd.DataFrame", frontend: FrontendCost) -> dict[str, Any]:
     """What else the probes say (seconds): what a simulator has no place for, and how far the samples can be trusted.
 
     probes: how many were planned. core_wait: share of the time of the probes used for which others had the engine's core, None where the

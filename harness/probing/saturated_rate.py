@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from results.record import RequestRecord
 from workloads.trace import Request
@@ -53,6 +52,8 @@ class Batches:
 
 def weights(prompt: Floats, output: Floats, seconds: float) -> tuple[float, float]:
     """Seconds of work per prompt token and per output token: the non-negative least squares of seconds = a * prompt + b * output."""
+    from scipy.optimize import nnls  # here: scipy takes long to import, and few commands come this far
+
     (per_prompt, per_output), _ = nnls(np.stack([prompt, output], axis=1), np.full(len(prompt), seconds))
     return float(per_prompt), float(per_output)
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import theilslopes
 
 from results.record import RequestRecord
 
@@ -68,6 +67,8 @@ def usual_gap(streams: Sequence[Times]) -> float:
 
 def slope(times: Times, kept: NDArray[np.intp]) -> float | None:
     """Seconds per token, from the tokens that `kept` names; None when they are fewer than 3."""
+    from scipy.stats import theilslopes  # here: scipy takes long to import, and few commands come this far
+
     return float(theilslopes(times[kept], kept)[0]) if len(kept) >= 3 else None
 
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import least_squares
 
 from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
@@ -159,6 +158,8 @@ class ScalingFit:
 
         Each metric is weighed by its own spread: a TPOT is known to 2 %, where a TTFT hangs on which step a prompt just caught.
         """
+        from scipy.optimize import least_squares  # here: scipy takes long to import, and few commands come this far
+
         best, spreads = np.array(START), np.array([0.1, 0.1])
         for _ in range(PASSES):
             found = least_squares(

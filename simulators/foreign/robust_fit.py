@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 Floats = npt.NDArray[np.float64]
 
@@ -14,6 +13,8 @@ def robust_fit(design: Floats, seconds: Floats) -> tuple[Floats, float]:
 
     An error is the logarithm of predicted over measured: twice as long is as bad as half as long.
     """
+    from scipy.optimize import least_squares  # here: scipy takes long to import, and few commands come this far
+
     scale, timed = np.maximum(design.max(axis=0), 1e-12), seconds > 0
     rows, goal = (design / scale)[timed], np.log(seconds[timed])
 
@@ -21,6 +22,7 @@ def robust_fit(design: Floats, seconds: Floats) -> tuple[Floats, float]:
         return np.asarray(np.log(rows @ x) - goal)
 
     def slopes(x: Floats) -> Floats:
+
         return np.asarray(rows / (rows @ x)[:, None])
 
     x = np.full(design.shape[1], float(np.median(seconds)) / 3)

@@ -10,7 +10,6 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
 from results.profile import Profile
 from simulators.errors import SimulatorError
@@ -41,6 +40,8 @@ class Surface:
         contexts).
         base: what is left at each count (its median over the contexts, or that of the shortest context alone), made non-decreasing.
         """
+        from scipy.optimize import isotonic_regression  # here: scipy takes long to import, and few commands come this far
+
         distinct = np.unique(counts)
         slopes = [_slopes(n, contexts[counts == n], times[counts == n]) for n in distinct]
         sloped = [i for i, pairs in enumerate(slopes) if len(pairs)]
