@@ -33,7 +33,7 @@ import numpy as np
 
 from harness.engine import Endpoint, EngineError
 from harness.probing.probe_requests import check
-from harness.probing.saturated_rate import Batches, interval, mean_running, request_rate, saturated, weights
+from harness.probing.saturated_rate import Batches, interval, mean_running, plausible, request_rate, saturated, weights
 from harness.protocols import Progress, Workload
 from harness.replay.client import Client
 from results.record import EngineLimits, RequestRecord
@@ -104,7 +104,7 @@ class Capacity:
         rng = np.random.default_rng(seed)
         slots = _slots(endpoint.limits, population, self.slots)
         pilot = self._pilot(trial, slots, rng)
-        guess = pilot.rate(8, mix)
+        guess = plausible(pilot.rate(8, mix), pilot.records)
         if not guess > 0:
             raise EngineError(f"{endpoint.system} at {endpoint.url}: it stood still while it was to be saturated; see its log")
         if pilot.running < 0.8 * slots:  # the KV cache, or a limit that the engine does not tell, lets fewer run
@@ -116,7 +116,7 @@ class Capacity:
             fill = min(run.window[0], max(2 * fill, self.duration))
             if run.seconds >= 0.6 * self.duration:
                 return self._result(run, mix, slots, guess, rng)
-            guess = max(1.5 * guess, run.rate(8, mix) if run.seconds else 0.0)
+            guess = max(1.5 * guess, plausible(run.rate(8, mix), run.records) if run.seconds else 0.0)
         raise EngineError(
             f"{endpoint.system} at {endpoint.url}: three times the queue ran empty, lastly within {run.seconds:.1f} s; the machine's speed "
             "varies too much for a capacity (stop what else runs on it), or raise capacity.pressure"

@@ -12,6 +12,8 @@ from workloads.trace import Request
 
 Floats = NDArray[np.float64]
 
+MOST_ABOVE_MEAN = 4  # times the mean rate since second 0, which the filling lowers: a guess beyond comes from a stretch too short to tell
+
 
 def saturated(records: Sequence[RequestRecord], initial: int, least: int) -> tuple[float, float]:
     """(start, end) of the stretch in which the engine is full and requests wait, s; end <= start when there is none.
@@ -82,3 +84,12 @@ def mean_running(records: Sequence[RequestRecord], window: tuple[float, float]) 
     start, end = window
     held = [min(r.finished or 0.0, end) - max(r.first_token or 0.0, start) for r in records]
     return float(sum(h for h in held if h > 0) / (end - start))
+
+
+def plausible(rate: float, records: Sequence[RequestRecord]) -> float:
+    """The rate, but at most `MOST_ABOVE_MEAN` times that at which all these requests got their first tokens since second 0.
+
+    Where a machine stood still, what it had computed by then comes in one moment, and a stretch of that moment shows no rate at all.
+    """
+    begun = [r.first_token for r in records if r.first_token is not None]
+    return min(rate, MOST_ABOVE_MEAN * len(begun) / max(begun)) if begun and max(begun) > 0 else rate

@@ -9,7 +9,7 @@ import pytest
 
 from harness.engine import EngineError
 from harness.probing.capacity import Capacity, mid_life
-from harness.probing.saturated_rate import Batches, interval, request_rate, saturated
+from harness.probing.saturated_rate import Batches, interval, plausible, request_rate, saturated
 from harness.replay.client import Client
 from results.record import RequestRecord
 from tests.patience import measured_again
@@ -134,3 +134,13 @@ def test_equal_lengths_that_march_in_step_are_measured_too() -> None:
     with toy_engine(LAW) as endpoint:
         result = dataclasses.replace(CAPACITY, duration=5.0).measure(endpoint, client(), workload, vocab_size=1000, seed=4)
     judge(result.rate == pytest.approx(LAW.capacity([(50, 10)]), rel=0.10), f"{result}, and the law says {LAW.capacity([(50, 10)])}")
+
+
+def test_a_burst_after_a_standstill_is_no_rate() -> None:
+    def records(first_tokens: list[float]) -> list[RequestRecord]:
+        return [RequestRecord(request_id=i, arrival=0.0, sent=0.0, first_token=t, error="given up") for i, t in enumerate(first_tokens)]
+
+    steady, still = [0.1 * i for i in range(1, 51)], [5.0 + 0.001 * i for i in range(50)]
+    assert plausible(10.0, records(steady)) == 10.0
+    assert plausible(1000.0, records(still)) == pytest.approx(4 * 50 / 5.049)
+    assert plausible(7.0, records([])) == 7.0
