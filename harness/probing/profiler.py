@@ -66,8 +66,8 @@ class Profiler:
     """What to probe, and for how long. The grids are cut to the engine's limits, and the limits become grid points themselves.
 
     The budget is kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
-    fit any more or each was run `repeats` times. One of each kind is run whatever it takes, and so are the points that tell whether the
-    machine repeats itself. A sequence has more context than its prompt by the time that
+    fit any more or each was run `repeats` times. One of each kind is run whatever it takes. The points that tell whether the machine
+    repeats itself come on top of the budget. A sequence has more context than its prompt by the time that
     the batch has stepped down to a small one.
     """
 
@@ -113,9 +113,9 @@ class Profiler:
         sender = ProbeSender(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
         sender.send([ProbeRequest(prompt=sender.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = self._plan(endpoint.limits, longest)
-        points, looked = fixed_points(probes), time.monotonic()
+        points = fixed_points(probes)
         beginning = timed(points, sender)
-        seen = self._probe(probes, sender, begin, progress, spared=time.monotonic() - looked)
+        seen = self._probe(probes, sender, time.monotonic(), progress)
         end = timed(points, sender)
         used = quiet(seen)
         frontend = FrontendCost.fit(o for s in used for o in s.observations)
@@ -138,13 +138,8 @@ class Profiler:
             },
         )
 
-    def _probe(
-        self, probes: Sequence[Probe], sender: ProbeSender, begin: float, progress: Progress | None, *, spared: float = 0.0
-    ) -> list[Sighting]:
-        """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`.
-
-        spared: s of the budget that are for what comes after them.
-        """
+    def _probe(self, probes: Sequence[Probe], sender: ProbeSender, begin: float, progress: Progress | None) -> list[Sighting]:
+        """Run the probes in turn, pass after pass, until none of them fits into the budget or all reached `repeats`."""
         took, runs, seen = [0.0] * len(probes), [0] * len(probes), []
         first = {kind: i for i, kind in reversed([(i, type(p)) for i, p in enumerate(probes)])}
 
@@ -160,7 +155,7 @@ class Profiler:
         for i in first.values():
             any(run(i) for _ in range(ATTEMPTS))  # until it sees something
         while True:
-            left = begin + self.budget - spared - time.monotonic()
+            left = begin + self.budget - time.monotonic()
             fitting = [i for i in range(len(probes)) if runs[i] < self.repeats and took[i] < left]
             if not fitting:
                 return seen

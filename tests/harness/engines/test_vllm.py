@@ -19,7 +19,7 @@ from harness.engines.server import fetch
 from harness.engines.vllm import Vllm
 from harness.monitor.telemetry import Telemetry
 from results.project.folder import CONF
-from tests.patience import wait_until
+from tests.patience import measured_again, wait_until
 
 MARK = "PLUMBLINE_VLLM_TEST"
 
@@ -154,6 +154,7 @@ def test_the_prefix_cache_is_cold_after_a_reset(endpoint: Endpoint, engine: Vllm
 
 
 @pytest.mark.e2e
+@measured_again
 def test_telemetry_sees_the_requests(endpoint: Endpoint, engine: Vllm) -> None:
     before = engine.sample(fetch(f"{endpoint.url}/metrics")[1])
     with Telemetry(f"{endpoint.url}/metrics", 0.1, engine.sample) as telemetry:
