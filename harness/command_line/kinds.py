@@ -9,11 +9,11 @@ Kinds = Mapping[str, tuple[Kind, str]]  # by a setting's name: what it must be, 
 
 def check(values: Mapping[str, Any], kinds: Kinds) -> None:
     """Raise ValueError for the first of these values that is of another kind."""
-    for name, (kind, words) in kinds.items():
+    for name, (kind, asked) in kinds.items():
         value = values[name]
         if not kind(value):
             shown = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-            raise ValueError(f"{name} must be {words}, got {shown!r}")
+            raise ValueError(f"{name} must be {asked}, got {shown!r}")
 
 
 def number(value: Any) -> bool:

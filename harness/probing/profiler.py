@@ -67,8 +67,8 @@ class Profiler:
 
     The budget is kept to but for the last probe: all probes are run in turn, those that matter most first, until the next one would not
     fit any more or each was run `repeats` times. One of each kind is run whatever it takes. The points that tell whether the machine
-    repeats itself come on top of the budget. A sequence has more context than its prompt by the time that
-    the batch has stepped down to a small one.
+    repeats itself come on top of the budget. A sequence has more context than its prompt by the time that the batch has stepped down to a
+    small one.
     """
 
     budget: float  # s

@@ -128,9 +128,10 @@ def test_every_point_has_samples_of_every_pass(profile: Profile) -> None:
     samples = profile.samples
     assert set(samples["repeat"]) == {0, 1}
     passes = samples.groupby(["kind", "new_tokens", "prefill_context", "batch", "context"])["repeat"].nunique()
-    if profile.provenance["noisy_runs"] == 0:  # else others had the engine's core in some, and these were left out
-        assert passes.min() == 2, passes.to_string()
-        assert (profile.points()["n"][profile.points()["kind"] == "decode"] >= 4).all()
+    if passes.min() < 2 and (noisy := profile.provenance["noisy_runs"]):
+        pytest.skip(f"others had the engine's core in {noisy} runs of a probe, which were left out; stop what else runs")
+    assert passes.min() == 2, passes.to_string()
+    assert (profile.points()["n"][profile.points()["kind"] == "decode"] >= 4).all()
 
 
 def test_the_provenance_says_how_much_was_measured(profile: Profile) -> None:
