@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: one line and one bar per stage, and the final table."""
+"""What the person at the terminal sees: one bar and one line per stage, and the final table."""
 
 import os
 import textwrap
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from harness.protocols import Progress as OnProgress  # rich has a Progress of its own
+from results.project.progress import Progress
+from results.project.progress_bar import shown
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
@@ -26,13 +26,11 @@ if not console.is_terminal and "COLUMNS" not in os.environ:
 
 
 @contextmanager
-def stage(name: str, detail: str = "") -> Iterator[OnProgress]:
-    """Show a bar while the stage runs and one line when it is done. Yields `progress(done, total)`; it may stay unused."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def stage(name: str, detail: str = "") -> Iterator[Progress]:
+    """Show how far the stage is while it runs (see shown), and one line when it is done."""
     started = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(f"{name:<12} {detail}", total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    with shown(f"{name:<12} {detail}".rstrip(), console) as progress:
+        yield progress
     console.print(f"[green]✓[/] {name:<12} {detail}  [dim]{time.monotonic() - started:.1f} s[/]")
 
 

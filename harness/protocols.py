@@ -1,6 +1,6 @@
 """The parts of a bench that live elsewhere, seen through narrow protocols. Hydra puts the real ones in their places."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,8 +10,6 @@ from workloads.trace import Trace
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
-
-Progress = Callable[[int, int], None]  # called with how much is done and how much there is in all
 
 
 class Workload(Protocol):

@@ -25,7 +25,7 @@ A_FOREIGN_SIMULATOR = {"errors", "inputs", "simulator", "foreign"}  # never anot
 WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "harness": {
         ROOT_FILES: {"command_line", "engines", "grid", "microbench", "monitor", "probing", "replay"},
-        "replay": {"engine", "protocols"},
+        "replay": {"engine"},
         "monitor": {"engine"},
         "engines": {"engine", "environment", "monitor"},
         "probing": {"engine", "protocols", "monitor", "replay"},

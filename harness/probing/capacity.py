@@ -34,8 +34,9 @@ import numpy as np
 from harness.engine import Endpoint, EngineError
 from harness.probing.probe_requests import check
 from harness.probing.saturated_rate import Batches, interval, mean_running, plausible, request_rate, saturated, weights
-from harness.protocols import Progress, Workload
+from harness.protocols import Workload
 from harness.replay.client import Client
+from results.project.progress import Progress
 from results.record import EngineLimits, RequestRecord
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace, TraceError

@@ -29,9 +29,9 @@ from harness.probing.probe_requests import ProbeRequest, ProbeSender
 from harness.probing.probes import SLACK, DecodeProbe, FrontendProbe, MixedProbe, PrefillProbe, Probe, Refusal, look
 from harness.probing.repeatability import fixed_points, repeatability, timed
 from harness.probing.samples import FrontendCost, Sighting, diagnostics, quiet, samples
-from harness.protocols import Progress
 from harness.replay.client import Client
 from results.profile import REPEATABILITY, Profile
+from results.project.progress import Progress
 from results.record import EngineLimits
 
 if TYPE_CHECKING:  # pandas takes long to import

@@ -18,10 +18,10 @@ import orjson
 import uvloop
 
 from harness.engine import Endpoint, EngineError
-from harness.protocols import Progress
 from harness.replay import sse
 from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.session import Session
+from results.project.progress import Progress
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.protocols import Progress
 from harness.replay.connection import ConnectionPool, Exchange, ServerAddress
 from harness.replay.deadlines import Schedule
+from results.project.progress import Progress
 
 _LEAD = 0.02  # s between the last preparation and second 0
 _TICK = 0.25  # s between looks at the limits; every second look reports progress

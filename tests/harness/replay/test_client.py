@@ -232,7 +232,7 @@ def test_prompts_must_fit_the_trace(server: str) -> None:
 
 @measured_again
 def test_progress_is_told_and_ends_at_the_total(server: str) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[float, float]] = []
     trace = trace_of([0.0, 0.4, 0.8, 1.2])
     CLIENT.replay(endpoint(server), trace, [[1] * 9] * 4, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (4, 4)
@@ -241,7 +241,7 @@ def test_progress_is_told_and_ends_at_the_total(server: str) -> None:
 
 
 def test_a_defect_in_progress_is_not_swallowed_and_the_collector_is_restored(server: str) -> None:
-    def broken(done: int, total: int) -> None:
+    def broken(done: float, total: float) -> None:
         raise ZeroDivisionError
 
     interval = sys.getswitchinterval()
