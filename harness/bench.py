@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import environment
 from harness.cell import Cell, store
-from harness.console import print_table, say, stage
+from harness.console import print_table, say, stage, stages
 from harness.engine import Engine
 from harness.engines.model import Model
 from harness.engines.recorded import Recorded
@@ -55,7 +55,7 @@ class Bench:
         """Do all of it; return the exit code: 0, 1 when a simulator failed, 2 when the measured run is INVALID."""
         reach(place(self.paths.runs))
         measured, profile = self._recorded(self.engine) if isinstance(self.engine, Recorded) else self._measure(self._cell(self.engine))
-        outcome = self._simulation().run(measured, profile)
+        outcome = self._simulation().run(measured, profile, progress=stages(f"simulations of {measured.run_id}"))
         with stage("database", self.paths.database):
             database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database))
         with stage("report"):

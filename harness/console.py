@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from results.project.progress import Progress
-from results.project.progress_bar import shown
+from results.project.progress_bar import Lines, shown
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
@@ -32,6 +32,11 @@ def stage(name: str, detail: str = "") -> Iterator[Progress]:
     with shown(f"{name:<12} {detail}".rstrip(), console) as progress:
         yield progress
     console.print(f"[green]✓[/] {name:<12} {detail}  [dim]{time.monotonic() - started:.1f} s[/]")
+
+
+def stages(name: str) -> Progress:
+    """For work that is many stages, one after another: a line now and then between theirs (see Lines)."""
+    return Lines(name, console)
 
 
 def say(line: str, style: str = "") -> None:

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from harness import cli
-from harness.console import say
+from harness.console import say, stages
 from harness.engines.recorded import Recorded
 from harness.simulation import Outcome, Simulation, outcome_path
 from results.identity import digest
@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> int:
     if not isinstance(recorded, Recorded):
         raise ValueError("harness.simulate takes stored runs: give engine=recorded engine.run=RUN_ID")
     measured, profile = recorded.load()
-    outcome = simulation.run(measured, profile)
+    outcome = simulation.run(measured, profile, progress=stages(f"simulations of {measured.run_id}"))
     path = outcome_path(place(simulation.paths.runs), measured.run_id, cfg.simulators)
     write_text(path, json.dumps({"key": key(cfg), **dataclasses.asdict(outcome)}, indent=1) + "\n")
     for name, reason in outcome.failures.items():

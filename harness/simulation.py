@@ -14,6 +14,7 @@ from harness.console import say, stage
 from harness.protocols import CalibrationLike, SimulatorLike
 from harness.settings import Paths
 from results.profile import Profile
+from results.project.progress import Progress, each
 from results.record import Run, Track, Unavailable, simulated_id
 from results.storage.place import Place, place
 from results.storage.store import remove_simulated, write_run
@@ -54,8 +55,8 @@ class Simulation:
         names = (self.calibration.environment, *(s.environment for s in self.simulators.values()))
         return [name for name in dict.fromkeys(names) if name is not None]
 
-    def run(self, measured: Run, profile: Profile | None) -> Outcome:
-        """Simulate and store. profile: of the measured run's engine, where there is one.
+    def run(self, measured: Run, profile: Profile | None, *, progress: Progress | None = None) -> Outcome:
+        """Simulate and store. profile: of the measured run's engine, where there is one. progress: told of each simulation.
 
         A new run replaces the older one of its id. Where a simulation gives no run, the older one is removed as well: its settings may
         have been others. So are the outcomes that earlier jobs of these simulators left (`outcome_path`).
@@ -65,12 +66,12 @@ class Simulation:
             outcome_path(runs, measured.run_id, [name]).unlink(missing_ok=True)
         measurement = self._measurement(measured, profile)
         for simulator in self.simulators.values():
-            asked = self._tracks_of(simulator)
-            if not asked:
+            if not self._tracks_of(simulator):
                 reason = f"as configured it has the tracks {', '.join(simulator.tracks())} only"
                 outcome.unavailable.update((f"{simulator.system}:{track}", reason) for track in self.tracks)
-            for track in asked:
-                self._simulate(simulator, track, measurement, outcome)
+        work = [(simulator, track) for simulator in self.simulators.values() for track in self._tracks_of(simulator)]
+        for simulator, track in each(work, progress):
+            self._simulate(simulator, track, measurement, outcome)
         return outcome
 
     def _tracks_of(self, simulator: SimulatorLike) -> list[Track]:

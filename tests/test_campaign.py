@@ -52,6 +52,9 @@ def started(said: str) -> list[str]:
     return [line.split()[1] for line in said.splitlines() if line.startswith("task ")]
 
 
+LEFT = r"(a few seconds|about \d+ s|about \d+ min) left"
+
+
 def runs(bench: Bench, name: str) -> list[Run]:
     unpacked = unpack_runs(archives(bench).values(), bench.folder / name)
     return [read_run(folder) for folder in unpacked if folder.parent.name == name]  # the others are times of operations
@@ -74,6 +77,7 @@ def kill_at(bench: Bench, task: str, *settings: str) -> str:
 def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None:
     said = kill_at(bench, "toy-fixed-rho0.60-0")
     assert started(said) == TASKS[:4]
+    assert len(re.findall(rf"^task \S+ \(\w+\)  \d of 6, after [\d.]+ min, {LEFT}$", said, re.MULTILINE)) == 4, said
     assert set(archives(bench)) == set(TASKS[:3])
     assert bench.left_processes() == []
     before = {path: path.read_bytes() for path in archives(bench).values()}
@@ -89,6 +93,7 @@ def test_a_campaign_killed_midway_goes_on_where_it_stopped(bench: Bench) -> None
 
     third = call(bench)
     assert third.returncode == 0 and started(third.stdout) == [] and "✓ engine" not in third.stdout
+    assert "6 of 6 tasks finished, 0 left\n" in third.stdout
 
     measured = runs(bench, "runs")
     assert all(run.rate == pytest.approx(run.rho * capacity_rate(bench)) for run in measured if run.rho)

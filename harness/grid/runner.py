@@ -29,6 +29,7 @@ from harness.grid.plan import Task
 from harness.grid.task_order import choose
 from harness.grid.task_store import TaskStore
 from harness.microbench.benchmarks import Benchmarks
+from results.project import progress
 
 CELL = tuple(Cell.__dataclass_fields__)
 
@@ -45,6 +46,7 @@ class Runner:
     operations: Benchmarks | None = None  # what tasks of the kind 'operations' time
     began: float = field(default_factory=time.monotonic)  # when the call began, a time.monotonic() value
     failed: dict[str, str] = field(default_factory=dict)  # task key to reason, of this call
+    _remaining: progress.Remaining = field(default_factory=progress.Remaining)  # in the seconds that the plan gives each task
 
     def run(self) -> int:
         """Measure what is left, as much as the time allows; return the exit code: 0, or 1 when a task failed."""
@@ -183,7 +185,7 @@ class Runner:
     def _announce(self, task: Task) -> float:
         """Say that a task begins; return when it does (time.monotonic())."""
         number, gone = len(self.wanted) - len(self.left()) + 1, (time.monotonic() - self.began) / 60
-        where = f"{number} of {len(self.wanted)}, after {gone:.1f} min, about {self._minutes_left():.0f} min to go"
+        where = f"{number} of {len(self.wanted)}, after {gone:.1f} min, {self._time_left()}"
         say(f"task {task.name} ({task.key})  {where}", style="bold")
         return time.monotonic()
 
@@ -203,10 +205,16 @@ class Runner:
     def _say_state(self) -> None:
         left = len(self.left())
         done = len(self.wanted) - left
-        say(f"{self.folder}: {done} of {len(self.wanted)} tasks finished, {left} left (about {self._minutes_left():.0f} min)")
+        more = f" ({self._time_left()})" if left else ""
+        say(f"{self.folder}: {done} of {len(self.wanted)} tasks finished, {left} left{more}")
 
-    def _minutes_left(self) -> float:
-        return sum(task.seconds for task in self.left()) / 60
+    def _time_left(self) -> str:
+        """About how long what is left takes, as far as it has not failed: by the plan, at the pace of what this call has done."""
+        left = sum(task.seconds for task in self.left() if task.key not in self.failed)
+        done = sum(task.seconds for task in self.tasks if task.key in self.wanted and self.store.has(task))
+        self._remaining(done, done + left)
+        seconds = self._remaining.seconds
+        return progress.left(left) if seconds is None else progress.left(seconds)
 
 
 @contextmanager

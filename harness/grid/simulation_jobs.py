@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -16,14 +17,15 @@ from hydra.utils import instantiate
 
 from harness import environment, simulate
 from harness.command_line import launchers
-from harness.console import say, stage
+from harness.console import say, stage, stages
 from harness.engine import EngineError
 from harness.simulation import Outcome, outcome_path
 from results.record import simulated_id
-from results.storage.place import Place
+from results.storage.place import Place, PlaceError
 from results.storage.store import remove_simulated
 
 Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks
+LOOK, AHEAD = 2.0, 64  # s between two looks at what the jobs have left, and how many jobs a look asks after: they end about in order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +108,12 @@ class SimulationJobs:
         folders = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
         sweep = [f"engine.run={','.join(runs)}", f"simulator={','.join(f'[{s}]' for s in simulators)}"]
         settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *launcher]
-        for run_id, simulator in product(runs, simulators):  # so that what is read afterwards is of these jobs
-            outcome_path(self.runs, run_id, [simulator]).unlink(missing_ok=True)
+        jobs = [outcome_path(self.runs, run_id, [simulator]) for run_id, simulator in product(runs, simulators)]
+        for left in jobs:  # so that what is read afterwards is of these jobs
+            left.unlink(missing_ok=True)
         with subprocess.Popen([sys.executable, "-m", "harness.simulate", "-m", *folders, *sweep, *settings]) as process:
             try:
-                process.wait()
+                _watch(process, jobs)
             except BaseException:
                 process.terminate()
                 process.wait()
@@ -123,3 +126,15 @@ class SimulationJobs:
         if simulator not in self._keys:
             self._keys[simulator] = simulate.key(compose(config_name="bench", overrides=self._settings(simulator)))
         return self._keys[simulator]
+
+
+def _watch(process: "subprocess.Popen[bytes]", jobs: Sequence[Place]) -> None:
+    """Wait for the end, and say now and then how many of the jobs have left an outcome. jobs: the files that they leave."""
+    progress, left = stages("simulation jobs"), list(jobs)
+    progress(0, len(jobs))
+    while process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK)
+        with suppress(PlaceError):  # the next look may reach the storage again, and the jobs say it themselves
+            left = [job for job in left[:AHEAD] if not job.is_file()] + left[AHEAD:]
+        progress(len(jobs) - len(left), len(jobs))

@@ -108,6 +108,14 @@ def test_only_the_calibrated_track_is_given_what_it_is_calibrated_with(tmp_path:
     assert "step_times_from" not in config["matched"]
 
 
+def test_progress_is_told_of_each_simulation_one_that_fails_too(tmp_path: Path) -> None:
+    told: list[tuple[float, float]] = []
+    fickle = Fickle(SimulatorError("exit code 3"), has=("matched", "calibrated"))
+    chosen = simulation(tmp_path, fickle, tracks=("shipped", "matched", "calibrated"))
+    chosen.run(make_run(), None, progress=lambda done, total: told.append((done, total)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
 @pytest.mark.parametrize("error", [NotAvailable("no such tables"), RuntimeError("broken tables")])
 def test_a_profile_that_cannot_be_had_ends_the_calibrated_track_alone(tmp_path: Path, error: RuntimeError) -> None:
     fickle = Fickle(has=("matched", "calibrated"))
