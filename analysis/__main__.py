@@ -17,6 +17,7 @@ from analysis.study.data import read_study
 from analysis.study.report import StudyReport
 from results.database import DatabaseError
 from results.project.caller import given_path
+from results.project.progress_bar import shown
 
 DATABASE = Path("results/plumbline.duckdb")
 OUT = Path("results/report.html")
@@ -40,16 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(options: argparse.Namespace) -> str:
     """Write the page; return the verdict and where the page is."""
-    if options.study is not None:
-        study = StudyReport(database=options.database, out=options.out or STUDY_OUT).write(options.study or None)
-        return f"{study.verdict}\nreport: {study.path}"
-    summary = Report(database=options.database, out=options.out or OUT).write(options.run)
+    with shown("scores") as progress:
+        if options.study is not None:
+            study = StudyReport(database=options.database, out=options.out or STUDY_OUT).write(options.study or None, progress=progress)
+            return f"{study.verdict}\nreport: {study.path}"
+        summary = Report(database=options.database, out=options.out or OUT).write(options.run, progress=progress)
     return f"{summary.verdict}\nreport: {summary.path}"
 
 
 def table(options: argparse.Namespace) -> str:
     """Measured beside simulated in the chosen format; of a study, every simulator's errors over its cells."""
-    refused = score(options.database)
+    with shown("scores") as progress:
+        refused = score(options.database, progress=progress)
     for run_id, reason in refused.items():
         if options.study is not None:
             print(f"analysis: {run_id} is not scored: {reason}", file=sys.stderr)

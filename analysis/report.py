@@ -14,6 +14,7 @@ from analysis.page.document import Drawing, Section
 from analysis.scoring.fidelity import score
 from analysis.stats import STATS, Bootstrap
 from analysis.verdict import drift, machine_error, nearest_first, too_short, verdict
+from results.project.progress import Progress
 
 HEADLINES = (
     *((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p99")),
@@ -45,16 +46,18 @@ class Report:
     out: Path | str
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
-    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> Summary:
+    def write(
+        self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None, progress: Progress | None = None
+    ) -> Summary:
         """Score all, report on one measured run (None: the newest) and return what the page says.
 
-        unavailable: what could not be simulated, 'system:track' to the reason; shown as rows of their own.
+        unavailable: what could not be simulated, 'system:track' to the reason; shown as rows of their own. progress: of the scoring.
 
         Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the run. The page is replaced
         when it is whole.
         """
         database, out = Path(self.database), Path(self.out)
-        refused = score(database, self.bootstrap)
+        refused = score(database, self.bootstrap, progress)
         comparison = compare(database, measured_run_id)
         measured = comparison.measured
         values = comparison.metrics[measured.run_id]

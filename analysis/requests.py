@@ -1,6 +1,6 @@
 """The requests of every run as arrays, in order of arrival: what resampling, change points and distances work on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis import data
+from analysis.data import RunRow
 from analysis.stats import Values
+from results.derived.values import gaps_of
+from results.record import SLO
+from results.storage.place import PlaceError, place
 
 LATENCIES = ("ttft", "tpot", "e2e")
 RATES = ("output_throughput", "request_rate", "goodput", "slo_attainment")
@@ -22,11 +26,11 @@ SELECT
     CASE WHEN NOT failed THEN tokens_inside(first_token, finished, output_tokens, window_start, window_end) ELSE 0 END AS output_throughput,
     NOT failed AND finished BETWEEN window_start AND window_end AS request_rate,
     good AND in_window AS goodput,
-    good AND in_window AS slo_attainment
+    good AND in_window AS slo_attainment, num_token_times
 FROM request_metrics AS m JOIN requests USING (run_id, request_id) JOIN windows USING (run_id)
-ORDER BY m.run_id, arrival, request_id
+WHERE m.run_id = ?
+ORDER BY arrival, request_id
 """
-GAPS = "SELECT request_id, itl FROM itl WHERE run_id = ? AND in_window ORDER BY request_id, token_index"
 TOKENS = """
 SELECT CASE WHEN error IS NULL AND finished IS NOT NULL THEN tokens_inside(first_token, finished, output_tokens, $low, $high) END AS tokens
 FROM requests WHERE run_id = $run_id ORDER BY arrival, request_id
@@ -53,6 +57,11 @@ class RunRequests:
         inside: npt.NDArray[np.bool_] = self.columns["in_window"] == 1
         return inside
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether any of them shows two token times."""
+        return bool((self.columns["num_token_times"] > 1).any())
+
     def only(self, mask: npt.NDArray[np.bool_]) -> "RunRequests":
         """Some of the requests."""
         return RunRequests(self.run_id, self.ids[mask], {name: column[mask] for name, column in self.columns.items()})
@@ -65,24 +74,48 @@ class RunRequests:
         return RunRequests(self.run_id, self.ids[order], {name: column[order] for name, column in self.columns.items()})
 
 
-def read_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, RunRequests]:
-    """The requests of all runs, by run_id."""
-    found: dict[str, Any] = connection.execute(REQUESTS).fetchnumpy()
-    runs, starts = np.unique(np.asarray(found.pop("run_id")).astype(str), return_index=True)
+class StoredRequests(Mapping[str, RunRequests]):
+    """The requests of a database's runs, by run_id; those of a run are read when they are asked for, and kept."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._read: dict[str, RunRequests] = {}
+
+    def __getitem__(self, run_id: str) -> RunRequests:
+        if run_id not in self._read:
+            self._read[run_id] = read_requests(self.connection, run_id)
+        return self._read[run_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return (row["run_id"] for row in data.rows(self.connection, "SELECT run_id FROM runs ORDER BY run_id"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def read_requests(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunRequests:
+    """The requests of a run; none where there is no such run."""
+    found: dict[str, Any] = connection.execute(REQUESTS, [run_id]).fetchnumpy()
+    found.pop("run_id")
     ids = np.asarray(found.pop("request_id")).astype(np.int64)
-    arrays = {name: np.ma.filled(np.ma.asarray(column).astype(float), np.nan) for name, column in found.items()}
-    ends = [*starts[1:], len(ids)][: len(starts)]
-    return {
-        str(run): RunRequests(str(run), ids[start:end], {name: column[start:end] for name, column in arrays.items()})
-        for run, start, end in zip(runs, starts, ends, strict=True)
-    }
+    return RunRequests(run_id, ids, {name: np.ma.filled(np.ma.asarray(of).astype(float), np.nan) for name, of in found.items()})
 
 
-def read_gaps(connection: duckdb.DuckDBPyConnection, requests: RunRequests) -> list[Values]:
-    """The gaps between the tokens of each request; an empty array for a request outside the window."""
-    gaps = data.columns(connection, GAPS, [requests.run_id])
-    starts, ends = (np.searchsorted(gaps["request_id"], requests.ids, side=side) for side in ("left", "right"))
-    return [gaps["itl"][start:end] for start, end in zip(starts, ends, strict=True)]
+def read_gaps(connection: duckdb.DuckDBPyConnection, run: RunRow, requests: RunRequests) -> list[Values]:
+    """The gaps between the tokens of each of a run's requests; an empty array for a request outside the window.
+
+    Raises AnalysisError when the run's token times cannot be read where the database says that they are.
+    """
+    rows = connection.sql("SELECT * FROM requests WHERE run_id = ?", params=[run.run_id]).to_arrow_table()
+    slo = SLO(ttft=run.slo_ttft, tpot=run.slo_tpot, e2e=run.slo_e2e)
+    window = None if run.window_start is None or run.window_end is None else (run.window_start, run.window_end)
+    try:
+        owners, gaps = gaps_of(rows, place(run.path) / "tokens.parquet", slo=slo, window=window)
+    except (OSError, duckdb.Error, PlaceError) as error:
+        why = " ".join(str(error).split())
+        raise data.AnalysisError(f"{run.path}/tokens.parquet: cannot be read ({why}); build the database again (make database)") from error
+    starts, ends = (np.searchsorted(owners, requests.ids, side=side) for side in ("left", "right"))
+    return [gaps[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def read_tokens(connection: duckdb.DuckDBPyConnection, run_id: str, low: float, high: float) -> Values:

@@ -56,10 +56,10 @@ class Bench:
         reach(place(self.paths.runs))
         measured, profile = self._recorded(self.engine) if isinstance(self.engine, Recorded) else self._measure(self._cell(self.engine))
         outcome = self._simulation().run(measured, profile, progress=stages(f"simulations of {measured.run_id}"))
-        with stage("database", self.paths.database):
-            database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database))
-        with stage("report"):
-            summary = self.report.write(measured.run_id, unavailable=outcome.unavailable)
+        with stage("database", self.paths.database) as progress:
+            database.build([place(self.paths.runs), place(self.paths.measured)], Path(self.paths.database), progress)
+        with stage("report") as progress:
+            summary = self.report.write(measured.run_id, unavailable=outcome.unavailable, progress=progress)
         if summary.notice is not None:
             say(summary.notice, style="bold yellow")
         print_table(summary.table, measured.run_id, summary.note)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from results.profile import Profile
+from results.project.progress import Progress
 from results.record import Run, Track
 from workloads.trace import Trace
 
@@ -97,7 +98,9 @@ class SummaryLike(Protocol):
 class Reporter(Protocol):
     """What scores and reports (conf/report/*.yaml)."""
 
-    def write(self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None) -> SummaryLike:
+    def write(
+        self, measured_run_id: str | None = None, *, unavailable: Mapping[str, str] | None = None, progress: Progress | None = None
+    ) -> SummaryLike:
         """Score the database and write the report. unavailable: 'system:track' to the reason why it could not be had."""
         ...
 
@@ -119,6 +122,6 @@ class StudySummaryLike(Protocol):
 class StudyReporter(Protocol):
     """What scores and reports a study (conf/report/study.yaml)."""
 
-    def write(self, name: str | None = None) -> StudySummaryLike:
+    def write(self, name: str | None = None, *, progress: Progress | None = None) -> StudySummaryLike:
         """Score the database and write the report on the study of this name."""
         ...

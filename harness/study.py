@@ -106,13 +106,13 @@ def run(cfg: DictConfig) -> int:
     if "simulate" in cfg.do:
         status.refuse_nothing_measured(paths.runs)
         work.run(status.valid_runs)
-    with stage("database", paths.database):
-        database.build([place(paths.runs), place(paths.measured)], Path(paths.database))
+    with stage("database", paths.database) as progress:
+        database.build([place(paths.runs), place(paths.measured)], Path(paths.database), progress)
     code = status.show({run_id: work.outcomes(run_id) for run_id in status.valid_runs} if "simulate" in cfg.do else {})
     if "report" in cfg.do and status.valid_runs:
         reporter: StudyReporter = instantiate(cfg.report, _convert_="all")
-        with stage("report"):
-            summary = reporter.write(study.name)
+        with stage("report") as progress:
+            summary = reporter.write(study.name, progress=progress)
         say(summary.verdict, style="bold")
         say(f"report: {summary.path}")
     return code

@@ -18,6 +18,7 @@ from rich.table import Table
 from results import database
 from results.database import DatabaseError
 from results.project.caller import given, given_path
+from results.project.progress_bar import shown
 from results.recordings.import_run import Options, import_run
 from results.recordings.recording import RecordingError
 from results.storage.archive import SUFFIX, unpack_runs
@@ -71,7 +72,8 @@ def build(console: Console, roots: Sequence[Place] | None, path: Path) -> None:
     for root in roots or ():
         if isinstance(root, Path) and not root.is_dir():
             raise DatabaseError(f"{root}: no such folder; give one that holds run folders")
-    count = database.build(roots or ROOTS, path)
+    with shown("database") as progress:
+        count = database.build(roots or ROOTS, path, progress)
     console.print(escape(f"{path}: {count} run{'' if count == 1 else 's'} from {', '.join(map(str, roots or ROOTS))}"))
 
 

@@ -1,4 +1,4 @@
-"""The metrics of requests that are in no run folder: the very SQL of metrics.sql, over a database in memory."""
+"""The metrics of requests that are in no database: the very SQL of metrics.sql, over a database in memory."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ INSERT INTO runs BY NAME SELECT
     'live' AS trace_sha256, true AS valid, now()::TIMESTAMP AS started_at, 0 AS wall_s, '{}' AS config, '{}' AS provenance, '' AS path,
     $ttft AS slo_ttft, $tpot AS slo_tpot, $e2e AS slo_e2e, $start AS window_start, $end AS window_end
 """
+TOKENS = pa.schema([("request_id", pa.int64()), ("token_index", pa.int32()), ("time", pa.float64())])
 
 
 def table(records: Sequence[RequestRecord]) -> pa.Table:
@@ -49,19 +50,51 @@ def live(
     window: tuple[float, float] | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that has these requests as the run RUN_ID. tokens: as RecordTable.tokens gives them."""
-    start, end = window or (None, None)
-    with duckdb.connect() as connection:
-        for text in _schema():
-            connection.execute(text)
-        connection.execute(RUN, {"ttft": slo.ttft, "tpot": slo.tpot, "e2e": slo.e2e, "start": start, "end": end})
-        for name, rows in (("requests", requests), ("tokens", tokens)):
-            if rows is not None:
-                connection.register("given", rows)
-                connection.execute(f"INSERT INTO {name} BY NAME SELECT '{RUN_ID}' AS run_id, * FROM given")
-                connection.unregister("given")
+    with in_memory() as connection:
+        put(connection, requests, tokens=tokens, slo=slo, window=window)
         yield connection
 
 
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """A database in memory with the tables of schema.sql, empty, and the views of metrics.sql.
+
+    It works on one thread: sums added up in another order differ in their last digits.
+    """
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute(_text("schema.sql"))
+    _put_tokens(connection, None)
+    connection.execute(_text("metrics.sql"))
+    return connection
+
+
+def put(
+    connection: duckdb.DuckDBPyConnection, requests: pa.Table, *, tokens: pa.Table | Path | None, slo: SLO, window: Sequence[float] | None
+) -> None:
+    """Make these requests the run RUN_ID of a database of `in_memory`, its only one. tokens: as of `live`, or a run's tokens.parquet."""
+    start, end = window or (None, None)
+    for name in (
+        "runs",
+        "requests",
+    ):  # made anew, not emptied: what DuckDB remembers of older rows may change the order in which it adds up
+        connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM {name} LIMIT 0")
+    connection.execute(RUN, {"ttft": slo.ttft, "tpot": slo.tpot, "e2e": slo.e2e, "start": start, "end": end})
+    connection.register("given_requests", requests)
+    connection.execute(f"INSERT INTO requests BY NAME SELECT '{RUN_ID}' AS run_id, * FROM given_requests")
+    connection.unregister("given_requests")
+    _put_tokens(connection, tokens)
+
+
+def _put_tokens(connection: duckdb.DuckDBPyConnection, tokens: pa.Table | Path | None) -> None:
+    """Make the view `tokens` of the database: over a run's file, which is read in place, or over rows."""
+    if isinstance(tokens, Path):
+        file = str(tokens).replace("'", "''")
+        source = f"read_parquet('{file}', hive_partitioning = false)"
+    else:
+        connection.register("given_tokens", TOKENS.empty_table() if tokens is None else tokens)
+        source = "given_tokens"
+    connection.execute(f"CREATE OR REPLACE VIEW tokens AS SELECT '{RUN_ID}' AS run_id, request_id, token_index, time FROM {source}")
+
+
 @cache
-def _schema() -> tuple[str, ...]:
-    return tuple(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("schema.sql", "metrics.sql"))
+def _text(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

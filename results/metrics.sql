@@ -35,14 +35,15 @@ SELECT
         AND (slo_e2e IS NULL OR e2e <= slo_e2e) AS good
 FROM latencies;
 
+-- The gap before each token; NULL before a request's first.
+CREATE VIEW token_gaps AS
+SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS gap FROM tokens;
+
 -- One row per gap between two tokens of a request that did not fail, under the index of the later one.
 CREATE VIEW itl AS
-SELECT run_id, request_id, token_index, in_window, itl
-FROM (
-    SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS itl
-    FROM tokens
-) JOIN request_metrics USING (run_id, request_id)
-WHERE itl IS NOT NULL AND NOT failed;
+SELECT run_id, request_id, token_index, in_window, gap AS itl
+FROM token_gaps JOIN request_metrics USING (run_id, request_id)
+WHERE gap IS NOT NULL AND NOT failed;
 
 -- How many of a request's n output tokens were produced in [low, high]. Token k = 0 ... n - 1 is taken to come at
 -- first_token + k * (finished - first_token) / (n - 1), for all systems alike, whether or not they show token times.
@@ -66,36 +67,42 @@ CREATE MACRO floor_divide(a, b) AS round((a - a % b) / b);  -- exact for a >= 0,
 
 CREATE VIEW request_fluidity AS
 WITH gaps AS (
-    SELECT
-        run_id, request_id,
-        list({'gap': time, 'slack': 0.0::DOUBLE, 'missed': 0.0::DOUBLE, 'met': 0.0::DOUBLE} ORDER BY token_index) AS steps
-    FROM (
-        SELECT run_id, request_id, token_index, time - lag(time) OVER (PARTITION BY run_id, request_id ORDER BY token_index) AS time
-        FROM tokens SEMI JOIN (FROM requests WHERE num_token_times > 0) USING (run_id, request_id)
-    )
+    SELECT run_id, request_id, token_index, gap
+    FROM token_gaps SEMI JOIN (FROM requests WHERE num_token_times > 0) USING (run_id, request_id)
     WHERE token_index > 0
-    GROUP BY run_id, request_id
+), longest AS (
+    SELECT run_id, request_id, max(gap) AS longest_gap, count(*) AS gaps FROM gaps GROUP BY run_id, request_id
 ), starts AS (
     SELECT
-        run_id, request_id, in_window, num_token_times, slo_tpot AS deadline, steps,
+        run_id, request_id, in_window, num_token_times > 0 AND slo_tpot > 0 AS known, slo_tpot AS deadline,
+        coalesce(longest_gap > deadline, false) AS may_miss, coalesce(gaps, 0) AS gaps,
         CASE WHEN ttft <= slo_ttft
             THEN {'gap': 0.0::DOUBLE, 'slack': slo_ttft - ttft, 'missed': 0.0::DOUBLE, 'met': 1.0::DOUBLE}
             ELSE {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE, 'missed': 1 + floor_divide(ttft - slo_ttft, slo_tpot), 'met': 0.0::DOUBLE}
         END AS start
-    FROM request_metrics JOIN runs USING (run_id) JOIN requests USING (run_id, request_id) LEFT JOIN gaps USING (run_id, request_id)
+    FROM request_metrics JOIN runs USING (run_id) JOIN requests USING (run_id, request_id) LEFT JOIN longest USING (run_id, request_id)
     WHERE NOT failed
+), chains AS (  -- of the requests that have a gap beyond the deadline; in the others every gap meets it, whatever the slack
+    SELECT
+        run_id, request_id,
+        list({'gap': gap, 'slack': 0.0::DOUBLE, 'missed': 0.0::DOUBLE, 'met': 0.0::DOUBLE} ORDER BY token_index) AS steps
+    FROM gaps SEMI JOIN (FROM starts WHERE known AND may_miss) USING (run_id, request_id)
+    GROUP BY run_id, request_id
 ), ends AS (
     SELECT
         run_id, request_id, in_window,
-        CASE WHEN num_token_times > 0 AND deadline > 0 THEN list_reduce(
-            list_prepend(start, coalesce(steps, [])),
-            lambda state, token: CASE WHEN token.gap <= deadline + state.slack
-                THEN {'gap': 0.0::DOUBLE, 'slack': state.slack + (deadline - token.gap), 'missed': state.missed, 'met': state.met + 1}
-                ELSE {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE,
-                    'missed': state.missed + floor_divide(token.gap - state.slack, deadline), 'met': state.met}
-            END
-        ) END AS state
-    FROM starts
+        CASE
+            WHEN known AND NOT may_miss THEN {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE, 'missed': start.missed, 'met': start.met + gaps}
+            WHEN known THEN list_reduce(
+                list_prepend(start, steps),
+                lambda state, token: CASE WHEN token.gap <= deadline + state.slack
+                    THEN {'gap': 0.0::DOUBLE, 'slack': state.slack + (deadline - token.gap), 'missed': state.missed, 'met': state.met + 1}
+                    ELSE {'gap': 0.0::DOUBLE, 'slack': 0.0::DOUBLE,
+                        'missed': state.missed + floor_divide(token.gap - state.slack, deadline), 'met': state.met}
+                END
+            )
+        END AS state
+    FROM starts LEFT JOIN chains USING (run_id, request_id)
 )
 SELECT run_id, request_id, in_window, state.missed AS missed, state.missed + state.met AS deadlines, 1 - missed / deadlines AS fluidity
 FROM ends;

@@ -4,7 +4,16 @@
 
 CREATE TABLE plumbline (
     schema VARCHAR NOT NULL,             -- digest of the code that made this file; with another one, columns, views or cells may be others
-    scored VARCHAR                       -- digest of the code and settings that scored it; NULL: not scored yet
+    metrics VARCHAR NOT NULL,            -- digest of the SQL that its run_values come from
+    scored VARCHAR                       -- digest of the code and settings that scored it; NULL: not scored, or runs have changed since
+);
+
+-- The run folders that this file was made from. A folder whose state is the same is not opened again.
+CREATE TABLE folders (
+    path VARCHAR NOT NULL,
+    run_id VARCHAR NOT NULL,             -- in two roots when a run and its copy are both there: the first counts
+    state VARCHAR NOT NULL,              -- digest of its files' names, sizes and times of change
+    digest VARCHAR NOT NULL              -- digest of the run's content
 );
 
 CREATE TABLE runs (
@@ -61,7 +70,8 @@ CREATE TABLE requests (
     num_token_times BIGINT               -- its rows in `tokens`; NULL when the system shows no token times
 );
 
-CREATE TABLE tokens (run_id VARCHAR NOT NULL, request_id BIGINT NOT NULL, token_index INTEGER NOT NULL, time DOUBLE NOT NULL);
+-- tokens (run_id, request_id, token_index, time), one row per output token, is a view over the tokens.parquet of all runs, where they lie:
+-- results/derived/content.py makes it. A campaign has a hundred million rows, and few questions ask for more than one run's.
 
 CREATE TABLE telemetry (run_id VARCHAR NOT NULL, time DOUBLE NOT NULL, name VARCHAR NOT NULL, value DOUBLE);
 
@@ -75,7 +85,7 @@ CREATE TABLE trace_requests (
     num_blocks BIGINT NOT NULL           -- leading prompt blocks that it may share with others
 );
 
--- The view run_metrics of every run, kept as a table: the study's views read it often, and the view takes a pass over all tokens.
+-- The metrics of every run, computed once when the run comes into the database, by the SQL of metrics.sql: kept.sql answers from them.
 CREATE TABLE run_values (run_id VARCHAR NOT NULL, metric VARCHAR NOT NULL, stat VARCHAR, value DOUBLE);
 
 -- One row per pair and statistic. error: (simulated - measured) / measured; noise: the spread between repeats of the measured run,
@@ -94,6 +104,10 @@ CREATE TABLE fidelity (
     error_high DOUBLE,
     noise DOUBLE
 );
+
+-- The pairs that have their rows in `fidelity` and `fidelity_parts`. digest: of both runs, and of the code and settings that scored them.
+CREATE TABLE scored_runs (run_id VARCHAR NOT NULL, digest VARCHAR NOT NULL);  -- the same of `saturation`
+CREATE TABLE scored_pairs (measured_run_id VARCHAR NOT NULL, simulated_run_id VARCHAR NOT NULL, digest VARCHAR NOT NULL);
 
 -- The same on a part of the requests: 'unsaturated', those that arrived before the measured run's change point, and 'saturated'.
 -- Only of pairs whose measured run has both.

@@ -59,7 +59,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "planning": {"predictor", "resolve", "served", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
-        ROOT_FILES: {"project", "recordings", "storage"},
+        ROOT_FILES: {"derived", "project", "recordings", "storage"},
+        "derived": {"cells", "live", "record", "project", "storage"},
         "project": set(),
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
@@ -155,4 +156,4 @@ def test_no_two_rooms_of_a_folder_import_each_other(folder: Path) -> None:
 
 def test_the_files_that_are_read_are_those_that_python_imports() -> None:
     assert {module_of(path) for path in product_files()} == GRAPH.keys()
-    assert GRAPH["results.database"] >= {"results.storage.store"} and "results.profile" in GRAPH["simulators.native.adapter"]
+    assert GRAPH["results.database"] >= {"results.storage.place"} and "results.profile" in GRAPH["simulators.native.adapter"]

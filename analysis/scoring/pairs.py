@@ -1,16 +1,15 @@
 """Scores one simulated run against the run it simulates: errors with intervals, distances, on the whole and on parts of it."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
 from analysis.data import Key, RunRow, Score
-from analysis.requests import LATENCIES, RATES, RunRequests, read_gaps
+from analysis.requests import LATENCIES, RATES, StoredRequests, read_gaps
 from analysis.scoring.resampling import Described, Resamples, ValuePool
 from analysis.stats import STATS, Bootstrap, Estimate, Values, known, ks_distance, relative_errors, wasserstein_distance
 
@@ -23,16 +22,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Scores pairs. requests: of all runs; loads: of measured runs, offered / capacity, where known; with_tokens: those that show token
-    times; bootstrap: how intervals are made.
+    """Scores pairs. requests: of all runs; loads: of measured runs, offered / capacity, where known; bootstrap: how intervals are made.
 
     What was computed of a measured run is kept for its next simulator.
     """
 
-    connection: duckdb.DuckDBPyConnection
-    requests: Mapping[str, RunRequests]
+    requests: StoredRequests
     loads: Mapping[str, float | None]
-    with_tokens: Container[str]
     bootstrap: Bootstrap
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -47,14 +43,14 @@ class Scorer:
         resamples = Resamples(len(one), self.bootstrap)
         return resamples.errors(*resamples.sums(one, other))[0]
 
-    def estimates(self, measured: str, simulated: str) -> dict[Key, Estimate]:
+    def estimates(self, measured: RunRow, simulated: RunRow) -> dict[Key, Estimate]:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
-        resamples = self.resamples(measured)
-        one, other = (self._described(run, measured, resamples) for run in (measured, simulated))
-        plain = Resamples(len(self.requests[measured]), self.bootstrap)
+        resamples = self.resamples(measured.run_id)
+        one, other = (self._described(run.run_id, measured.run_id, resamples) for run in (measured, simulated))
+        plain = Resamples(len(self.requests[measured.run_id]), self.bootstrap)
         errors = {group: (plain if group in THROUGHPUT else resamples).errors(one[group], other[group]) for group in one}
-        if measured in self.with_tokens and simulated in self.with_tokens:
-            errors["itl"] = resamples.errors(*(self._gaps(run, measured, resamples) for run in (measured, simulated)))
+        if all(self.requests[run.run_id].has_gaps for run in (measured, simulated)):
+            errors["itl"] = resamples.errors(*(self._gaps(run, measured.run_id, resamples) for run in (measured, simulated)))
         found: dict[Key, Estimate] = {}
         for group, estimates in errors.items():
             stats = STATS if group in METRICS else (None,)
@@ -103,15 +99,15 @@ class Scorer:
 
         return self._keep((run_id,), describe) if run_id == measured else describe()
 
-    def _gaps(self, run_id: str, measured: str, resamples: Resamples) -> Described:
+    def _gaps(self, run: RunRow, measured: str, resamples: Resamples) -> Described:
         """A run's gaps between tokens on the resamples."""
 
         def describe() -> Described:
             order = self.requests[measured]
-            gaps = read_gaps(self.connection, self.requests[run_id].in_order_of(order))
+            gaps = read_gaps(self.requests.connection, run, self.requests[run.run_id].in_order_of(order))
             return resamples.describe_pool(ValuePool([of if inside else of[:0] for of, inside in zip(gaps, order.inside, strict=True)]))
 
-        return self._keep((run_id, "itl"), describe) if run_id == measured else describe()
+        return self._keep((run.run_id, "itl"), describe) if run.run_id == measured else describe()
 
     def _keep(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._kept:

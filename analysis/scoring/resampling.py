@@ -172,7 +172,7 @@ def _weights(n: int, block: float, resamples: int, seed: int) -> Weights:
     return weights
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _draw(weights: Weights, starts: npt.NDArray[np.int64], jumps: Values, chance: float) -> None:
     """A resample a row: go on to the next request, or with `chance` to a random one."""
     resamples, n = weights.shape
@@ -184,7 +184,7 @@ def _draw(weights: Weights, starts: npt.NDArray[np.int64], jumps: Values, chance
             weights[r, at] += 1
 
 
-@njit(cache=True, fastmath={"reassoc"})  # several terms of a sum at once
+@njit(cache=True, nogil=True, fastmath={"reassoc"})  # several terms of a sum at once
 def _totals(weights: Weights, values: Values) -> Values:
     """Sums of each row of values, shape (k, n), over each resample: (k, resamples)."""
     resamples, n = weights.shape
@@ -199,7 +199,7 @@ def _totals(weights: Weights, values: Values) -> Values:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _describe(weights: Weights, order: npt.NDArray[np.intp], values: Values, quantiles: Values) -> Values:
     """Mean and quantiles of each resample. order: the requests that have a value, by it; values: in that order."""
     resamples, n = len(weights), len(order)
@@ -224,7 +224,7 @@ def _describe(weights: Weights, order: npt.NDArray[np.intp], values: Values, qua
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _first_above(cumulative: npt.NDArray[np.float32], rank: Values) -> npt.NDArray[np.int64]:
     """In each row, ascending, the index of the first entry above the row's rank."""
     found = np.empty(len(rank), dtype=np.int64)

@@ -20,6 +20,7 @@ from analysis.stats import Bootstrap
 from analysis.study import embed, findings, sections, words
 from analysis.study.data import StudyData, check_name, read_study
 from analysis.study.words import Answer
+from results.project.progress import Progress
 
 FOLDER = document.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "overview.js", "cell.js", "tables.js", "main.js")
@@ -42,15 +43,15 @@ class StudyReport:
     out: Path | str
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
-    def write(self, name: str | None = None) -> StudySummary:
-        """Score all, report on one study (None: every measured run) and return what the page says.
+    def write(self, name: str | None = None, *, progress: Progress | None = None) -> StudySummary:
+        """Score all, report on one study (None: every measured run) and return what the page says. progress: of the scoring.
 
         Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the study. The page is replaced when
         it is whole.
         """
         with open_database(Path(self.database)) as connection:
             check_name(connection, Path(self.database), name)  # checked before scoring, which may take minutes
-        refused = score(Path(self.database), self.bootstrap)
+        refused = score(Path(self.database), self.bootstrap, progress)
         return self.write_scored(name, refused=len(refused))
 
     def write_scored(self, name: str | None = None, *, refused: int = 0) -> StudySummary:

@@ -80,12 +80,16 @@ class Address:
 
     def objects(self) -> list["Address"]:
         """All objects below, at any depth, by name. [] when there are none; a bucket that does not exist is an error."""
+        return [found for found, _, _ in self.listing()]
+
+    def listing(self) -> list[tuple["Address", int, int]]:
+        """The same with each object's size in bytes and when it was written, ns since 1970."""
         with self._asked():
             bucket = self.key.partition("/")[0]
             if storage().get_file_info(bucket).type == fs.FileType.NotFound:
                 raise PlaceError(f"{self}: there is no bucket {bucket}; make it, or correct the address")
             found = storage().get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=True))
-        return sorted(Address(info.path) for info in found if info.type == fs.FileType.File)
+        return sorted((Address(info.path), info.size, info.mtime_ns) for info in found if info.type == fs.FileType.File)
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

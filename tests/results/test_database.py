@@ -143,16 +143,22 @@ def test_what_a_run_says_of_itself_is_a_column(built: Build) -> None:
     assert Path(row["path"]).name == run.run_id
 
 
-def test_same_folders_same_content(tmp_path: Path, root: Path) -> None:
+def test_same_folders_same_content_and_scores_of_runs_that_nobody_touched_stay(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "x.duckdb"
     database.build([root], path)
     before = dump(path)
-    with database.connect(path, read_only=False) as connection:
+    with database.changing(path) as connection:
         connection.execute(
-            "INSERT INTO fidelity (measured_run_id, simulated_run_id, system, track, metric) VALUES ('a', 'b', 'c', 'd', 'e')"
+            "INSERT INTO fidelity (measured_run_id, simulated_run_id, system, track, metric) "
+            "VALUES ('vllm-handmade-0', 'vllm-handmade-0--vidur-calibrated', 'vidur', 'calibrated', 'ttft')"
         )
+    scored = path.read_bytes()
     database.build([root], path)
-    assert dump(path) == before
+    assert path.read_bytes() == scored
+    shutil.rmtree(root / "vllm-handmade-0--vidur-calibrated")
+    write_run(root, make_pair()[1])
+    database.build([root], path)
+    assert {table: sorted(rows, key=str) for table, rows in dump(path).items()} == {t: sorted(rows, key=str) for t, rows in before.items()}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs", "x.duckdb"]
 
 
