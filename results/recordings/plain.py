@@ -1,5 +1,6 @@
 """The plain form of a recorded run, which anyone can write: requests in CSV or JSONL, YAML or JSON beside it (docs/importing.md)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from workloads.rows import Row, integer, number, opened
 NAME = "the plain form of docs/importing.md (CSV or JSONL)"
 REQUIRED = ("arrival", "input_tokens", "output_tokens")
 COLUMNS = ("request_id", *REQUIRED, "sent", "scheduled", "first_token", "finished", "cached_tokens", "error", "blocks")
+BEGINS = re.compile(rf"\b({'|'.join(REQUIRED)})\b")  # one of them, so that a misspelt name of another is told
 HEAD = 1 << 16  # characters of the first line that are looked at
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -20,7 +22,7 @@ def is_plain(path: Path) -> bool:
     """Whether the file begins as one of this form, with a name that every row needs; or is empty, so that it says nothing else."""
     with opened(path) as stream:
         line = stream.readline(HEAD)
-    return not line or any(name in line for name in REQUIRED)
+    return not line or BEGINS.search(line) is not None
 
 
 def sidecar_of(requests: Path) -> Path:

@@ -16,6 +16,7 @@ from results.recordings.tools.content import has_names, head, mapping
 from results.recordings.tools.tool_file import Timed, ToolFile, recording_of
 from workloads.rows import integer, number
 
+SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}  # in a unit of time
 NAME = "AIPerf (profile_export.jsonl)"
 
 
@@ -83,7 +84,7 @@ def _timed(where: str, line: int, fields: Mapping[str, Any], start: int) -> Time
 
 def _in_seconds(where: str, name: str, metric: Mapping[str, Any]) -> Any:
     """The metric's value; times in s. A list for what is measured several times in a request."""
-    value, scale = metric.get("value"), 1e-3 if metric.get("unit") == "ms" else 1.0
+    value, scale = metric.get("value"), SECONDS.get(str(metric.get("unit")), 1.0)
     if isinstance(value, list):
         return [scale * number(where, {name: each}, name) for each in value]
     return value if scale == 1.0 or value is None else scale * number(where, {name: value}, name)

@@ -1,7 +1,7 @@
 """What `guidellm run` (or `guidellm benchmark`) writes as JSON: a report with one benchmark or several, and each request of each.
 
-Source: vllm-project/guidellm 0.8.1 and the files it wrote; the names of 0.4 and 0.5, which had fewer moments, are taken as well. Times of
-day in s. Of the tokens it has the first and the last only.
+Source: vllm-project/guidellm 0.3.1, 0.4.0 and 0.8.1, and the files that the first and the last wrote. Times of day in s. Of the tokens it
+has the first and the last only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,20 @@ from workloads.rows import integer
 NAME = "GuideLLM (JSON)"
 KINDS = ("successful", "errored", "incomplete")
 CLOSED = ("concurrent", "synchronous", "throughput")  # strategies that send when another request has ended
-FIRST = ("first_token_iteration", "first_iteration")
-LAST = ("last_token_iteration", "last_iteration")
+MOMENTS = {
+    "due": "targeted_start",
+    "sent": "request_start",
+    "first": "first_token_iteration",
+    "last": "last_token_iteration",
+    "ended": "request_end",
+}
+MOMENTS_BEFORE_0_4 = {
+    "due": "targeted_start_time",
+    "sent": "start_time",
+    "first": "first_token_time",
+    "last": "last_token_time",
+    "ended": "end_time",
+}
 
 
 def is_guidellm(path: Path) -> bool:
@@ -45,21 +57,21 @@ def read_guidellm(path: Path, given: Given) -> Recording:
         tool=f"GuideLLM {version}".strip(),
         requests=requests,
         said={
-            "model": (_part(benchmark, "backend") or {}).get("model"),
+            "model": (_part(benchmark, "backend") or {}).get("model") or (benchmark.get("worker") or {}).get("backend_model"),
             "started_at": datetime.fromtimestamp(start, UTC).isoformat() if start else None,
             "rate": rate,
         },
         closed=closed,
         load=load,
-        assumed=_warm_up(benchmark),
+        assumed=_window(benchmark),
         notes={"benchmark": f"{place + 1} of {len(benchmarks)}"},
     )
     return recording_of(told, given)
 
 
 def _part(benchmark: Mapping[str, Any], name: str) -> Any:
-    """A part of the benchmark's configuration."""
-    return (benchmark.get("config") or {}).get(name)
+    """A part of the benchmark's configuration (`args` before 0.4)."""
+    return (benchmark.get("config") or benchmark.get("args") or {}).get(name)
 
 
 def _load(benchmark: Mapping[str, Any]) -> tuple[bool, str, float | None]:
@@ -87,32 +99,50 @@ def _requests(where: str, benchmark: Mapping[str, Any]) -> Iterator[Timed]:
 
 
 def _timed(where: str, line: int, kind: str, request: Mapping[str, Any]) -> Timed:
-    info = request.get("info")
-    timings = info.get("timings") if isinstance(info, dict) else None
-    if not isinstance(info, dict) or not isinstance(timings, dict):
-        raise RecordingError(f"{where}: no info.timings; files of GuideLLM before 0.4 cannot be imported")
-    first, last = (next((optional_number(where, timings, name) for name in names if name in timings), None) for names in (FIRST, LAST))
-    error = None if kind == "successful" else last_line(str(info.get("error") or f"{kind}: stopped by the client"))
-    counts = {name: None if request.get(name) is None else integer(where, request, name) for name in ("prompt_tokens", "output_tokens")}
-    seen = timings.get("token_iterations", timings.get("iterations"))
+    moments = _moments(where, request)
+    first, last, ended = (moments[name] for name in ("first", "last", "ended"))
+    info = request.get("info") or {}
+    error = None if kind == "successful" else last_line(str(info.get("error") or request.get("error") or f"{kind}: stopped by the client"))
+    counts = {
+        name: None if request.get(name) is None else integer(where, request, name)
+        for name in ("prompt_tokens", "output_tokens", "cached_tokens")
+    }
+    seen = (info.get("timings") or {}).get("token_iterations")
     return Timed(
         line=line,
-        sent=optional_number(where, timings, "request_start"),
-        arrival=optional_number(where, timings, "targeted_start"),
+        sent=moments["sent"],
+        arrival=moments["due"],
         first_token=first,
-        finished=(optional_number(where, timings, "request_end") if last is None else last) if error is None else None,
+        finished=(ended if last is None else last) if error is None else None,
         input_tokens=counts["prompt_tokens"],
-        output_tokens=counts["output_tokens"] if error is None else seen,
-        cached_tokens=None if request.get("cached_tokens") is None else integer(where, request, "cached_tokens"),
+        output_tokens=counts["output_tokens"] if error is None or seen is None else seen,
+        cached_tokens=counts["cached_tokens"],
         error=error,
     )
 
 
-def _warm_up(benchmark: Mapping[str, Any]) -> dict[str, str]:
-    """GuideLLM leaves the beginning and the end out of its metrics where it is told to; its file has all requests."""
-    times = benchmark.get("scheduler_metrics") or {}
-    begin, end = (float(benchmark.get(name) or 0.0) for name in ("warmup_duration", "cooldown_duration"))
-    if not begin and not end:
+def _moments(where: str, request: Mapping[str, Any]) -> dict[str, float | None]:
+    """When a request was due, sent and answered, in the file of this release or of those before 0.4 (which have -1 for what never was)."""
+    info, before = request.get("info"), request.get("scheduler_info")
+    if isinstance(info, dict) and isinstance(info.get("timings"), dict):
+        places, names = [info["timings"]], MOMENTS
+    elif isinstance(before, dict):
+        places, names = [request, before], MOMENTS_BEFORE_0_4
+    else:
+        raise RecordingError(f"{where}: neither info.timings nor scheduler_info; its times cannot be told")
+    found = {
+        ours: next((optional_number(where, place, theirs) for place in places if theirs in place), None) for ours, theirs in names.items()
+    }
+    return {name: None if time == -1 else time for name, time in found.items()}
+
+
+def _window(benchmark: Mapping[str, Any]) -> dict[str, str]:
+    """GuideLLM leaves the warm-up and the cool-down out of its metrics where it is told to; its file has all requests."""
+    names = ("request_start_time", "measure_start_time", "measure_end_time", "request_end_time")
+    times = [(benchmark.get("scheduler_metrics") or {}).get(name) for name in names]
+    if None in times or (times[0] == times[1] and times[2] == times[3]):
         return {}
-    length = float(times.get("request_end_time") or 0.0) - float(times.get("request_start_time") or 0.0)
-    return {"window": f"all requests; the tool's own metrics are of {begin:g} to {length - end:g} s: give --window to score the same"}
+    start, begin, end, _ = (float(time or 0.0) for time in times)
+    return {
+        "window": f"all requests; the tool's own metrics are of {begin - start:.3f} to {end - start:.3f} s: give --window to score the same"
+    }

@@ -77,7 +77,7 @@ def recording_of(told: ToolFile, given: Given) -> Recording:
         form=told.tool,
         workload={"name": str(said.get("workload") or told.path.stem)},
         files={file.name: sha256(file) for file in (told.path, *told.beside, *about)},
-        assumed={**told.assumed, **dict(_assumed(told))},
+        assumed={name: why for name, why in {**told.assumed, **dict(_assumed(told))}.items() if name not in added},
         not_recorded=(*(["version"] if fields["version"] is None else []), *not_recorded),
         provenance={"load": said.get("load", told.load), **told.notes, **dict(_token_times(told))},
         **fields,

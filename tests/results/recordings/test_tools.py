@@ -75,6 +75,7 @@ AGREES: dict[str, tuple[str, dict[str, Any], Summary]] = {  # file: dialect, opt
     "aiperf_failed": ("aiperf", {}, of_aiperf("aiperf_failed")),
     "guidellm_poisson.json": ("guidellm", {}, of_guidellm("guidellm_poisson.json", 1)),
     "guidellm_concurrent.json": ("guidellm", {"benchmark": 2}, of_guidellm("guidellm_concurrent.json", 2)),
+    "guidellm_0_3_constant.json": ("guidellm", {}, of_guidellm("guidellm_0_3_constant.json", 1)),
     "inference_perf": ("inference_perf", {}, of_inference_perf()),
 }
 
@@ -122,6 +123,7 @@ COUNTS = {  # file: (requests, failed, with token times, load)
     "aiperf_failed": (10, 5, 5, "open loop, 40 requests/s"),
     "guidellm_poisson.json": (10, 0, 0, "open loop, poisson, 30 requests/s"),
     "guidellm_concurrent.json": (5, 0, 0, "closed loop of 3"),
+    "guidellm_0_3_constant.json": (6, 0, 0, "open loop, constant, 20 requests/s"),
     "inference_perf": (18, 0, 18, "open loop, constant, 6, then 12 requests/s"),
 }
 
