@@ -5,6 +5,7 @@ Source: vllm/benchmarks/serve.py (vllm 0.32.0), rust/src/bench/src/output/json.r
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import inf
 from typing import Any
 
 from results.recordings.recording import RecordingError
@@ -33,7 +34,7 @@ def arrays(where: str, result: Mapping[str, Any], *, option: str) -> dict[str, l
 def rate_of(where: str, result: Mapping[str, Any]) -> float:
     """The request rate that was asked for; inf: none. Raises TraceError."""
     rate = result.get("request_rate", "inf")
-    return float("inf") if rate in ("inf", float("inf")) else number(where, result, "request_rate")
+    return inf if rate in ("inf", inf) else number(where, result, "request_rate")
 
 
 def in_flight(where: str, result: Mapping[str, Any]) -> int | None:
@@ -43,7 +44,7 @@ def in_flight(where: str, result: Mapping[str, Any]) -> int | None:
 
 def load_of(rate: float, at_most: int | None) -> tuple[bool, str]:
     """Whether it is a closed loop, and the load in words."""
-    if rate == float("inf"):
+    if rate == inf:
         return at_most is not None, "all at once" if at_most is None else f"closed loop of {at_most}"
     limit = "" if at_most is None else f", at most {at_most} in flight"
     return False, f"open loop, {rate:g} requests/s{limit}"
@@ -70,6 +71,8 @@ def _gaps(where: str, ttft: Any, itl: Any) -> list[float]:
     """Seconds from the sending to the first chunk, and from each chunk to the next one."""
     if not isinstance(itl, list):
         raise RecordingError(f"{where}: itls must hold a list for each request, got {itl!r}")
+    if all(type(time) is float and 0 <= time < inf for time in (ttft, *itl)):  # nearly all are, and there are millions
+        return [ttft, *itl]
     values = [number(where, {"ttft": ttft}, "ttft"), *(number(where, {"itl": gap}, "itl") for gap in itl)]
     if min(values) < 0:
         raise RecordingError(f"{where}: a time of {min(values)} s; none can be negative")

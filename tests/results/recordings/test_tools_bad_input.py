@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from results.recordings.forms import FORMS
@@ -16,6 +17,7 @@ from workloads.trace import TraceError
 
 FILES = Path(__file__).parent / "files"
 SAID = Options(system="vllm", model="tiny", hardware="h100", started_at="2026-11-29T20:00:00Z")
+Built = Callable[..., duckdb.DuckDBPyConnection]
 ONE_OF_EACH = [
     "vllm_python_open.json",
     "vllm_rust_closed.json",
@@ -146,7 +148,7 @@ def test_lines_and_rows_that_are_wrong_are_named(tmp_path: Path) -> None:
         import_run(blis, SAID)
 
 
-def test_a_run_whose_every_request_failed_has_its_rows_and_is_invalid(tmp_path: Path) -> None:
+def test_a_run_whose_every_request_failed_has_its_rows_and_is_invalid(tmp_path: Path, built: Built) -> None:
     path = changed(
         "vllm_python_open.json", tmp_path, client(errors=['File "x.py", line 3\nOSError: gone'] * 12, itls=[[]] * 12, ttfts=[0.0] * 12)
     )
@@ -154,6 +156,7 @@ def test_a_run_whose_every_request_failed_has_its_rows_and_is_invalid(tmp_path: 
         assert (run.valid, run.invalid_reason) == (False, "every request failed")
         assert all(r.error is not None and r.finished is None and r.output_tokens is None for r in run.records)
         assert len(run.trace) == len(run.records) > 0
+        assert built(run).execute("SELECT count(*) FROM requests WHERE error IS NOT NULL").fetchall() == [(len(run.records),)]
     assert {r.error for r in import_run(path, SAID).records} == {"OSError: gone"}
 
 
