@@ -31,6 +31,8 @@ from workloads.trace import TraceError
 ROOTS = (Path("results/measured"), Path("results/runs"))
 DATABASE = Path("results/plumbline.duckdb")
 
+HOW_TO_GIVE = "give what you know in --about FILE (kv_tokens also by --kv-tokens N)"
+
 LIST = """
     SELECT
         run_id, system, track, workload, rho, CASE WHEN valid THEN 'yes' ELSE 'no' END AS valid,
@@ -108,10 +110,14 @@ def import_recording(console: Console, options: argparse.Namespace) -> None:
     run = import_run(options.path, Options(**given))
     folder = write_run(options.root, run)
     facts = run.provenance
+    failed = sum(record.error is not None for record in run.records)
     lines = [
-        f"{folder}: {len(run.trace)} requests, {run.trace.duration:.1f} s of arrivals",
+        f"{folder}: {len(run.trace)} requests, {failed} failed, {run.trace.duration:.1f} s of arrivals",
+        f"  taken from: {facts['form']}, {facts.get('load', 'load not recorded')}",
         *(f"  assumed: {name}: {why}" for name, why in facts["assumed"].items()),
-        *(f"  not recorded: {name}" for name in facts["not_recorded"]),
+        *([f"  not recorded: {', '.join(facts['not_recorded'])}: {HOW_TO_GIVE}"] if facts["not_recorded"] else []),
+        *(f"  {name}: {facts[name]}" for name in ("token_times",) if name in facts),
+        *([f"  INVALID: {run.invalid_reason}"] if not run.valid else []),
         f"  prefixes: {facts['shared_prefixes']}",
         f"  next: make bench engine=recorded engine.run={run.run_id}",
     ]
@@ -148,7 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     lister = _command(commands, "list", "list the runs")
     shower = _command(commands, "show", "show one run: its configuration, validity and metrics")
     shower.add_argument("run_id", metavar="RUN_ID")
-    _add_import(_command(commands, "import", "make a measured run of one that someone else recorded (docs/importing.md)"))
+    does = "make a measured run of a recording in the plain form, or of the file of a load generator (docs/importing.md)"
+    _add_import(_command(commands, "import", does))
     unpacker = _command(commands, "unpack", "take the runs out of a campaign's archives (docs/gpu.md)")
     unpacker.add_argument("paths", metavar="FOLDER_OR_FILE", type=given_path, nargs="+")
     unpacker.add_argument("--root", type=given_path, default=ROOTS[-1], help=f"where the run folders go ({ROOTS[-1]})")
@@ -160,7 +167,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_import(importer: argparse.ArgumentParser) -> None:
     importer.add_argument("path", metavar="FOLDER_OR_FILE", type=given_path)
     importer.add_argument("--root", type=given_path, default=ROOTS[-1], help=f"where the run folder goes ({ROOTS[-1]})")
-    importer.add_argument("--about", type=given_path, metavar="FILE", help="the YAML or JSON beside the requests of the plain form")
+    importer.add_argument("--about", type=given_path, metavar="FILE", help="YAML or JSON with what the requests' file does not say")
+    importer.add_argument("--benchmark", type=int, metavar="N", help="which result of a file that has several, from 1")
+    importer.add_argument("--system", metavar="NAME", help="what was measured: vllm, sglang, ...")
+    importer.add_argument("--started-at", metavar="TIME", help="when: 2026-04-25T18:47:18Z")
     for group in ("model", "hardware", "slo"):
         importer.add_argument(f"--{group}", metavar="NAME", help=f"a choice of conf/{group}/ instead of what the recording says")
     importer.add_argument("--run-id", metavar="ID", help="name of the run folder")

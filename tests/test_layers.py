@@ -65,6 +65,10 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
     },
+    "results.recordings": {
+        ROOT_FILES: {"tools"},
+        "tools": {"about", "recording"},
+    },
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
         "scoring": {"data", "requests", "stats"},

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "_api.py",
     # SGLang
     "python/sglang/bench_serving.py",
+    "sglang/benchmark/serving.py",
     "sglang/srt/mem_cache/unified_radix_cache.py",
     "unified_cache/unified_tree_core.py",
     "components/full.py",

@@ -1,6 +1,6 @@
 """`python -m results import`: a run that someone else recorded becomes a measured Run. Read `import_run` top to bottom.
 
-The forms: plain.py (docs/importing.md) and servingsim.py; shared_blocks.py adds what prompts share.
+forms.py lists the forms of a recording; shared_blocks.py adds what prompts share.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from results.record import SLO, RequestRecord, Run
-from results.recordings.plain import read_plain
+from results.recordings.about import NEEDED, Given
+from results.recordings.forms import read_recording
 from results.recordings.recording import Recording, RecordingError, chosen
-from results.recordings.servingsim import is_servingsim, read_servingsim
 from results.recordings.shared_blocks import with_blocks
 from workloads.rows import to_trace
 from workloads.trace import Trace
@@ -29,7 +29,10 @@ class Options:
     others.
     """
 
-    about: Path | None = None  # the sidecar of the plain form
+    about: Path | None = None  # a sidecar: what the requests' file does not say of the run
+    benchmark: int | None = None  # which result of a file that has several, from 1
+    system: str | None = None  # vllm, sglang, ...
+    started_at: str | None = None  # ISO 8601; without a zone it is UTC
     model: str | None = None  # a choice of conf/model
     hardware: str | None = None  # a choice of conf/hardware
     slo: str | None = None  # a choice of conf/slo
@@ -48,8 +51,9 @@ class Options:
 
 
 def import_run(path: Path, options: Options) -> Run:
-    """The Run of a recording: a folder, or the requests file of the plain form. Raises RecordingError, TraceError: one line, file, row."""
-    recording = _read(path, options)
+    """The Run of a recording: a file or a folder of any form. Raises RecordingError, TraceError: one line, with file and row."""
+    said = {name: value for name in NEEDED if (value := getattr(options, name)) is not None}
+    recording = read_recording(path, Given(about=options.about, said=said, benchmark=options.benchmark))
     if options.prompts is not None:
         recording = with_blocks(recording, options.prompts)
     if options.kv_tokens is not None:
@@ -91,24 +95,6 @@ def import_run(path: Path, options: Options) -> Run:
         provenance=_provenance(recording, trace, records),
         telemetry=recording.telemetry,
     )
-
-
-def _read(path: Path, options: Options) -> Recording:
-    choices = {"model": options.model, "hardware": options.hardware}
-    folder = path if path.is_dir() else path.parent
-    if is_servingsim(folder) and path in (folder, folder / "requests.jsonl"):
-        if options.about is not None:
-            raise RecordingError(f"{folder}: it has a meta.json of its own; leave out --about")
-        return read_servingsim(folder, **choices)
-    if path.is_dir():
-        found = [path / name for name in ("requests.csv", "requests.jsonl") if (path / name).is_file()]
-        if len(found) != 1:
-            what = "both requests.csv and requests.jsonl; give one of them" if found else "no requests.csv or requests.jsonl in it"
-            raise RecordingError(f"{path}: {what} (docs/importing.md says what a recording is)")
-        path = found[0]
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file or folder")
-    return read_plain(path, options.about, **choices)
 
 
 def _given(recording: Recording, kv_tokens: int) -> Recording:

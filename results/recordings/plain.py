@@ -1,33 +1,28 @@
 """The plain form of a recorded run, which anyone can write: requests in CSV or JSONL, YAML or JSON beside it (docs/importing.md)."""
 
-import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.record import SLO, EngineLimits, RequestRecord
-from results.recordings.recording import (
-    Recording,
-    RecordingError,
-    check_order,
-    chosen,
-    object_rows,
-    optional_number,
-    read_mapping,
-    refuse_unknown,
-    sha256,
-    started,
-)
-from workloads.rows import Row, integer, number
+from results.record import RequestRecord
+from results.recordings.about import NEEDED, Given, described, read_about
+from results.recordings.recording import Recording, RecordingError, check_order, object_rows, optional_number, sha256
+from workloads.rows import Row, integer, number, opened
 
+NAME = "the plain form of docs/importing.md (CSV or JSONL)"
 REQUIRED = ("arrival", "input_tokens", "output_tokens")
 COLUMNS = ("request_id", *REQUIRED, "sent", "scheduled", "first_token", "finished", "cached_tokens", "error", "blocks")
-NEEDED = ("system", "model", "hardware", "started_at")
-TEXTS = ("version", "workload", "run_id", "invalid_reason")
-NUMBERS = ("rate", "rho", "repeat", "seed", "block_size")
-KEYS = (*NEEDED, *TEXTS, *NUMBERS, "limits", "slo", "engine", "notes")
+BEGINS = re.compile(rf"\b({'|'.join(REQUIRED)})\b")  # one of them, so that a misspelt name of another is told
+HEAD = 1 << 16  # characters of the first line that are looked at
 SUFFIXES = (".yaml", ".yml", ".json")
-COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel")
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file begins as one of this form, with a name that every row needs; or is empty, so that it says nothing else."""
+    with opened(path) as stream:
+        line = stream.readline(HEAD)
+    return not line or BEGINS.search(line) is not None
 
 
 def sidecar_of(requests: Path) -> Path:
@@ -41,46 +36,25 @@ def sidecar_of(requests: Path) -> Path:
     raise RecordingError(f"{requests}: no {candidates[0].name} beside it; write one (docs/importing.md), or give it with --about")
 
 
-def read_plain(requests: Path, about: Path | None, *, model: str | None, hardware: str | None) -> Recording:
-    """Read the form. about: its sidecar (None: found beside it); model, hardware: choices of conf/ that replace the sidecar's.
-
-    Raises RecordingError or TraceError: one line, with file and row.
-    """
-    about = about or sidecar_of(requests)
-    said = {key: value for key, value in read_mapping(about).items() if value is not None}
-    said |= {key: choice for key, choice in (("model", model), ("hardware", hardware)) if choice is not None}
-    refuse_unknown(str(about), said, KEYS)
+def read_plain(requests: Path, given: Given) -> Recording:
+    """Read the form; given.about: its sidecar (None: found beside it). Raises RecordingError or TraceError: one line, with file and row."""
+    about = given.about or sidecar_of(requests)
+    said = read_about(about, given)
     missing = [key for key in NEEDED if key not in said]
     if missing:
         raise RecordingError(f"{about}: {', '.join(missing)} missing; docs/importing.md says what each is")
     rows = list(object_rows(requests, required=REQUIRED, known=COLUMNS))
     has_sent = any("sent" in cells for _, cells in rows)
-    numbers = {key: number(str(about), said, key) for key in ("rate", "rho") if key in said}
-    counts = {key: integer(str(about), said, key) for key in ("repeat", "seed", "block_size") if key in said}
-    model_name, model_config = _model(about, said["model"])
+    block_size = integer(str(about), said, "block_size") if "block_size" in said else None
     return Recording(
         path=requests,
-        requests=tuple(_requests(requests, rows, counts.get("block_size"), has_sent=has_sent)),
+        requests=tuple(_requests(requests, rows, block_size, has_sent=has_sent)),
         form="plain (docs/importing.md)",
-        system=str(said["system"]),
         workload={"name": str(said.get("workload", requests.parent.name if requests.stem == "requests" else requests.stem))},
-        model=model_name,
-        model_config=model_config,
-        hardware=_hardware(about, said["hardware"]),
-        limits=_limits(about, _mapping(about, said, "limits")),
-        slo=_slo(about, _mapping(about, said, "slo")) if "slo" in said else None,
-        started_at=started(f"{about}: started_at", said["started_at"]).isoformat(),
         files={file.name: sha256(file) for file in (requests, about)},
-        version=_text(said, "version"),
-        run_id=_text(said, "run_id"),
-        invalid_reason=_text(said, "invalid_reason"),
-        engine=_mapping(about, said, "engine"),
         assumed={} if has_sent else {"sent": "no such column: every request is taken to be sent at its arrival"},
-        provenance={"notes": said["notes"]} if "notes" in said else {},
-        rate=numbers.get("rate"),
-        rho=numbers.get("rho"),
-        repeat=counts.get("repeat", 0),
-        seed=counts.get("seed"),
+        provenance={key: said[key] for key in ("notes", "load") if key in said},
+        **described(str(about), said),
     )
 
 
@@ -134,48 +108,3 @@ def _blocks(where: str, cell: Any) -> tuple[int, ...]:
     if not isinstance(ids, list):
         raise RecordingError(f"{where}: blocks must be a list of block ids, got {cell!r}")
     return tuple(integer(where, {"blocks": block}, "blocks") for block in ids)
-
-
-def _model(about: Path, said: Any) -> tuple[str, dict[str, Any]]:
-    """Name and config.json: of a choice of conf/model, or given in full as {name, config}."""
-    model = chosen("model", said) if isinstance(said, str) else said
-    if not isinstance(model, dict) or not isinstance(model.get("config"), dict) or not isinstance(model.get("name"), str):
-        raise RecordingError(f"{about}: model must be a name from conf/model/ or have a name and a config (its config.json), got {said!r}")
-    return model["name"], model["config"]
-
-
-def _hardware(about: Path, said: Any) -> dict[str, Any]:
-    hardware = chosen("hardware", said) if isinstance(said, str) else said
-    if not isinstance(hardware, dict) or not isinstance(hardware.get("name"), str):
-        raise RecordingError(f"{about}: hardware must be a name from conf/hardware/ or have at least a name, got {said!r}")
-    return hardware
-
-
-def _limits(about: Path, said: Mapping[str, Any]) -> EngineLimits:
-    refuse_unknown(f"{about}: limits", said, [f.name for f in dataclasses.fields(EngineLimits)])
-    limits: dict[str, Any] = {}
-    for name, value in said.items():
-        if value is None:
-            continue
-        limits[name] = integer(f"{about}: limits", said, name) if name in COUNTS else value
-        if name in COUNTS and limits[name] < 1:
-            raise RecordingError(f"{about}: limits: {name} must be >= 1, got {value}; leave out what is unknown")
-        if name not in COUNTS and not isinstance(value, bool):
-            raise RecordingError(f"{about}: limits: {name} must be true or false, got {value!r}")
-    return EngineLimits(**limits)
-
-
-def _slo(about: Path, said: Mapping[str, Any]) -> SLO:
-    refuse_unknown(f"{about}: slo", said, [f.name for f in dataclasses.fields(SLO)])
-    return SLO(**{name: optional_number(f"{about}: slo", said, name) for name in said})
-
-
-def _mapping(about: Path, said: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = said.get(key, {})
-    if not isinstance(value, dict):
-        raise RecordingError(f"{about}: {key} must hold names and values, got {value!r}")
-    return value
-
-
-def _text(said: Mapping[str, Any], key: str) -> str | None:
-    return None if key not in said else str(said[key])

@@ -77,11 +77,16 @@ def object_rows(path: Path, *, required: Sequence[str], known: Sequence[str] | N
 
     Raises RecordingError or TraceError for what is not a row, for a missing name, and for a name not in `known` (None: any will do).
     """
-    if path.suffix != ".jsonl":
-        for line, cells in csv_rows(path, required=required):
-            _check_names(f"{path}:1", cells, required, known)
-            yield line, {name: cell.strip() or None for name, cell in cells.items()}
+    if path.suffix == ".jsonl":
+        yield from jsonl_rows(path, required=required, known=known)
         return
+    for line, cells in csv_rows(path, required=required):
+        _check_names(f"{path}:1", cells, required, known)
+        yield line, {name: cell.strip() or None for name, cell in cells.items()}
+
+
+def jsonl_rows(path: Path, *, required: Sequence[str], known: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of each line of JSON; blank lines are passed over. Errors as those of object_rows."""
     with opened(path) as stream:
         for line, text in enumerate(stream, start=1):
             if not text.strip():

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from results.record import EngineLimits, RequestRecord
+from results.recordings.about import Given
 from results.recordings.recording import (
     Recording,
     RecordingError,
@@ -27,6 +28,7 @@ from results.recordings.recording import (
 from results.recordings.servingsim_clock import ClockOffset, Stamped, start_of_ticks
 from workloads.rows import Row, csv_rows, integer, number
 
+NAME = "LLMServingSim's bench (its folder)"
 STAMPS = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
 NAMES = ("request_id", "input_toks", "output_toks", "arrival_time", *STAMPS)
 TICKS = ("t", "prompt_throughput", "gen_throughput", "running", "waiting", "kv_cache_pct")
@@ -40,14 +42,20 @@ IN_SCHEDULER = {"chunked_prefill": "enable_chunked_prefill", "async_scheduling":
 IN_CACHE = {"block_size": "block_size", "prefix_caching": "enable_prefix_caching"}
 
 
-def is_servingsim(folder: Path) -> bool:
-    """Whether the folder holds this form."""
-    return (folder / "meta.json").is_file() and (folder / "requests.jsonl").is_file()
+def is_servingsim(path: Path) -> bool:
+    """Whether the file is the requests.jsonl of this form."""
+    return path.name == "requests.jsonl" and path.with_name("meta.json").is_file()
 
 
-def read_servingsim(folder: Path, *, model: str | None, hardware: str | None) -> Recording:
-    """Read the form. model, hardware: choices of conf/ (None: the one named like the recording's). Raises RecordingError, TraceError."""
-    path, about = folder / "requests.jsonl", folder / "meta.json"
+def read_servingsim(path: Path, given: Given) -> Recording:
+    """Read the form. Of what is given it takes model and hardware (None: the one named like the recording's).
+
+    Raises RecordingError, TraceError.
+    """
+    folder, about = path.parent, path.with_name("meta.json")
+    if given.about is not None or given.said.keys() - {"model", "hardware"}:
+        raise RecordingError(f"{folder}: it has a meta.json of its own; leave out --about, --system and --started-at")
+    model, hardware = given.said.get("model"), given.said.get("hardware")
     meta = read_mapping(about)
     missing = [key for key in ("model", "vllm_version", "engine_kwargs", "started_at") if key not in meta]
     if missing:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline (bench|study|simulate|campaign)( .*)?", composed),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
-    (r"\./plumbline import my_recording .*", runs),
+    (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
     (r"\./plumbline (list|show|report|table)( .*)?", runs),
     (r"make (bench|bench-gpu|study|test|lint|perf|setup|simulators|database|report)( .*)?", dry_run),
@@ -131,7 +132,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bench, the studies that the pages name, and a recording in the plain form as docs/importing.md has it."""
+    """A folder with a bench, the studies that the pages name, a recording in the plain form as docs/importing.md has it, files of tools."""
     folder = tmp_path_factory.mktemp("commands")
     stored = folder / "results" / "runs"
     measured, simulated = make_pair()
@@ -147,6 +148,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     [about] = [block for block in blocks(ROOT / "docs" / "importing.md") if block.language == "yaml"]
     (folder / "my_recording" / "run.yaml").write_text(about.text)
+    (folder / "about.yaml").write_text("system: vllm\nmodel: tiny\nhardware: h100\n")
+    tools = ROOT / "tests" / "results" / "recordings" / "files"
+    shutil.copy(tools / "vllm_python_open.json", folder / "vllm_bench.json")
+    shutil.copy(tools / "guidellm_concurrent.json", folder / "guidellm.json")
     return folder
 
 

@@ -13,7 +13,7 @@ CODE = re.compile(r"```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"`(?:(?P<name>\w+)` in `)?(?P<path>[\w./-]+)`")
 HEAD = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FINDING = re.compile(r"^## \[[^\]]+\]\((findings/[\w-]+\.md)\)\n- \*\*Seen\*\*: .+\n- \*\*Cause\*\*: .+\n- \*\*Do\*\*: .+\n", re.MULTILINE)
-FOREIGN_MODULES = ("bench",)  # LLMServingSim's
+FOREIGN_MODULES = ("bench", "sglang.bench_serving")  # LLMServingSim's, SGLang's
 FORMER_MODULES = ("simulators.checkout",)  # which the changelog names
 DEFINED = r"(^|\s)(class|def) {0}\b|^{0}\b.*=|CREATE (VIEW|TABLE|MACRO) {0}\b|'{0}'|\bAS {0}\b"
 

@@ -147,7 +147,8 @@ class Stream(asyncio.Protocol):
         if fault == "plain_json":
             self._plain(200, {"choices": [{"text": "all of it"}]})
             return
-        events, last = writes(len(prompt), options.tokens or body["max_tokens"], counted, fault)
+        inputs = len(prompt.split()) if isinstance(prompt, str) else len(prompt)  # of a text, a word is a token
+        events, last = writes(inputs, options.tokens or body["max_tokens"], counted, fault)
         self._write(HEAD % (b"connection: close\r\n" if fault == "close" else b""))
         self._pending = [*reversed(last), *reversed(events)]
         self._streamed = len(events)
