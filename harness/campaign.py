@@ -84,8 +84,12 @@ def print_plan(wanted: Sequence[Task], store: TaskArchives, *, start: float, unt
         say(f"{when:>15}  {slot.task.archive}  engine {slot.task.engine}  about {slot.task.seconds:.0f} s{more}")
     last = max((slot.ends for slot in slots if slot.ends is not None), default=0.0)
     within = "" if until is None else f" of the {until:g} s given"
-    reached = sum(slot.ends is not None for slot in slots)
-    say(f"{reached} of {len(slots)} tasks that are left would be done after about {last:.0f} s{within} (minutes:seconds above)")
+    reached = [slot for slot in slots if slot.ends is not None]
+    up = sum(slot.task.seconds for slot in reached)
+    say(
+        f"{len(reached)} of {len(slots)} tasks that are left would be done after about {last:.0f} s{within} (minutes:seconds above), "
+        f"of which servers are up for {up:.0f} s"
+    )
 
 
 def _clock(seconds: float) -> str:

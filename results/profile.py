@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from results.record import EngineLimits
 
 if TYPE_CHECKING:  # it takes long to import, and who has no profile needs none
@@ -83,6 +81,8 @@ class Profile:
     @classmethod
     def read(cls, folder: Path) -> "Profile":
         """Read a folder that `write` made. Raises FileNotFoundError naming the file that is missing."""
+        import pyarrow.parquet as pq  # here: it takes long to import, and a plan without a profile needs none
+
         meta = json.loads((folder / "profile.json").read_text())
         limits = EngineLimits(**meta.pop("limits"))
         return cls(samples=pq.ParquetFile(folder / "profile.parquet").read().to_pandas(), limits=limits, **meta)

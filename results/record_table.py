@@ -28,7 +28,8 @@ class RecordTable(Records):
     """columns: as COLUMNS, unknown is NULL. token_times: None when no record has any. shown: whether each record has token times (all)."""
 
     def __init__(self, columns: pa.Table, token_times: TokenTimes | None, shown: NDArray[np.bool_] | None = None) -> None:
-        self.columns = columns.cast(COLUMNS)
+        # casting imports pyarrow.compute, which takes longer than to simulate most traces
+        self.columns = columns if columns.schema.equals(COLUMNS, check_metadata=True) else columns.cast(COLUMNS)
         self.token_times = token_times
         self._shown = np.full(len(columns), token_times is not None) if shown is None else shown
 

@@ -240,6 +240,51 @@ def test_the_plan_for_an_h200_puts_first_what_the_study_stands_on() -> None:
     assert {"vllm-azure_conv-rho0.60-1", "vllm-azure_conv-rho0.95-1", "sglang-profile", "sglang-azure_conv-rho0.95-0"} <= set(ends)
 
 
+def test_the_plan_for_a_quarter_of_an_hour_takes_8_minutes_of_a_running_server() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.campaign", "campaign=h200_quick", "plan=true"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [match for line in done.stdout.splitlines() if (match := PLANNED.search(line))]
+    assert [row[5] for row in rows] == [
+        "vllm-profile",
+        *(f"vllm-azure_conv-rate{rate}-0" for rate in (12, 18, 6)),
+        *(f"vllm-fixed_4096-rate{rate}-0" for rate in (3, 6)),
+    ]
+    assert len({row[6] for row in rows}) == 1 and done.stdout.count("for its server to start") == 1
+    told = re.search(r"of which servers are up for (\d+) s", done.stdout)
+    assert told and int(told[1]) <= 480
+    assert sum(int(row[7]) for row in rows) == pytest.approx(int(told[1]), abs=len(rows))
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1200)
+def test_the_quarter_of_an_hour_rehearsed_on_a_real_engine(bench: Bench) -> None:
+    """Killed midway, as where a box is taken away: what had ended is there, and the next call does the rest."""
+    quick = ("campaign=h200_quick_cpu", "overrides=['load.duration=8','profile.budget=8']")
+    said = kill_at(bench, "vllm-azure_conv_like-rate2.2-0", *quick)
+    assert set(archives(bench)) == {"vllm-profile", "vllm-azure_conv_like-rate1.5-0"}, said
+    assert bench.left_processes(patience=60.0) == []
+    assert len(runs(bench, "before")) == 1
+    again = call(bench, *quick)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert started(again.stdout) == [
+        *(f"vllm-azure_conv_like-rate{rate}-0" for rate in (2.2, 0.75)),
+        *(f"vllm-fixed_2048-rate{rate}-0" for rate in (0.2, 0.4)),
+    ]
+    measured = runs(bench, "runs")
+    assert sorted((run.workload, run.rate) for run in measured) == [
+        *(("azure_conv_like", rate) for rate in (0.75, 1.5, 2.2)),
+        *(("fixed_2048", rate) for rate in (0.2, 0.4)),
+    ]
+    assert all(run.rho is None and run.limits.kv_tokens and all(record.error is None for record in run.records) for run in measured)
+    assert all((bench.folder / "runs" / run.run_id / "profile.json").is_file() for run in measured)
+
+
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)
 def test_the_whole_campaign_rehearsed_on_real_engines(bench: Bench) -> None:

@@ -51,8 +51,9 @@ def campaign_tasks(name: str, instances: Sequence[str]) -> list[Task]:
 
 
 def engines() -> list[Any]:
-    """Of both campaigns; of one with prefill and decode apart, the instances."""
-    found = [instantiate(task.settings.engine, _convert_="all") for task in campaign_tasks("h200", ["engine"])]
+    """Of all campaigns; of one with prefill and decode apart, the instances."""
+    whole = [task for name in ("h200", "h200_quick") for task in campaign_tasks(name, ["engine"])]
+    found = [instantiate(task.settings.engine, _convert_="all") for task in whole]
     pairs = [instantiate(task.settings.engine, _convert_="all") for task in campaign_tasks("h200_pd", ["engine.prefill", "engine.decode"])]
     return [*found, *(instance for pair in pairs for instance in (pair.prefill, pair.decode))]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from workloads.arrow import arrow
 from workloads.columns import RequestColumns, columns_of, well_formed
@@ -31,6 +29,8 @@ METADATA_KEY = b"plumbline"
 
 def write_parquet(trace: Trace, path: Path) -> None:
     """Write the trace; its name and block_size go into the file's metadata. Raises OSError when the disk is full or closed to us."""
+    import pyarrow.parquet as pq  # here: it takes long to import, and CSV needs none of it
+
     blocks = pa.array([r.blocks for r in trace], SCHEMA.field("blocks").type) if trace.block_size else _no_blocks(len(trace))
     columns = {name: arrow(of) for name, of in columns_of(trace)._asdict().items()} | {"blocks": blocks}
     metadata = {METADATA_KEY: json.dumps({"name": trace.name, "block_size": trace.block_size})}
@@ -40,6 +40,8 @@ def write_parquet(trace: Trace, path: Path) -> None:
 
 def read_parquet(path: Path) -> Trace:
     """Read what `write_parquet` wrote: an equal Trace. Raises TraceError naming the file and the row (the first is 1)."""
+    import pyarrow.parquet as pq  # here: see write_parquet
+
     with opened(path, "rb") as stream:
         try:
             table = pq.ParquetFile(stream).read()  # read_table imports pandas, which takes long
@@ -66,7 +68,7 @@ def _no_blocks(requests: int) -> pa.ListArray:
 def _large(table: pa.Table) -> RequestColumns | None:
     """The requests, held as columns; None when they have blocks or are no trace (then each row is looked at, to say which)."""
     columns = Columns(*(table[name].to_numpy() for name in Columns._fields))
-    blocks = pc.sum(pc.list_value_length(table["blocks"])).as_py()
+    blocks = sum(len(chunk.flatten()) for chunk in table["blocks"].chunks)
     return RequestColumns(columns) if not blocks and well_formed(columns) else None
 
 

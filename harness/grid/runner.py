@@ -205,16 +205,20 @@ class Runner:
     def _say_state(self) -> None:
         left = len(self.left())
         done = len(self.wanted) - left
-        more = f" ({self._time_left()})" if left else ""
+        more = f" ({progress.left(self._planned_left())})" if left else ""
         say(f"{self.folder}: {done} of {len(self.wanted)} tasks finished, {left} left{more}")
 
     def _time_left(self) -> str:
-        """About how long what is left takes, as far as it has not failed: by the plan, at the pace of what this call has done."""
-        left = sum(task.seconds for task in self.left() if task.key not in self.failed)
+        """About how long what is left takes: by the plan, at the pace since this call's first task began, its server running."""
+        left = self._planned_left()
         done = sum(task.seconds for task in self.tasks if task.key in self.wanted and self.store.has(task))
         self._remaining(done, done + left)
         seconds = self._remaining.seconds
-        return progress.left(left) if seconds is None else progress.left(seconds)
+        return progress.left(left if seconds is None else seconds)
+
+    def _planned_left(self) -> float:
+        """s that the plan gives to what is left and has not failed."""
+        return sum(task.seconds for task in self.left() if task.key not in self.failed)
 
 
 @contextmanager

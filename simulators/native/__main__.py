@@ -11,33 +11,22 @@ compare: the same for every combination of the settings that are lists, and the 
 Every setting, with its meaning, unit and default, is in conf/native.yaml. `python -m simulators.native` is the same.
 """
 
-import dataclasses
 import gc
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from results.live import RUN_ID, live
-from results.record import EngineLimits, Run
 from results.record_table import RecordTable
-from results.storage.run_tables import StoreError
-from results.storage.store import write_run
 from results.summary import tables
 from simulators.errors import SimulatorError
 from simulators.native.planning import settings
-from simulators.native.predictor import VERSION, Prediction, provenance
-from simulators.native.resolve import NULL_BLOCKS
 from simulators.native.scheduling.policies import POLICIES
-from simulators.native.scheduling.scheduler import Limits
-from workloads.trace import Trace, TraceError
+from workloads.trace import TraceError
 
 MOST_TOKENS = 10_000_000  # token times that the printed latencies are made of; of a larger run only its run folder has them
 
@@ -56,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command not in COMMANDS:
             raise ValueError(f"{command!r} is no command; there are {', '.join(COMMANDS)}, and settings as KEY=VALUE")
         COMMANDS[command](words, console)
-    except (SimulatorError, TraceError, StoreError, ValueError, OSError) as error:
+    except (SimulatorError, TraceError, ValueError, OSError) as error:
         sys.exit(f"plumbline: {' '.join(str(error).removeprefix('native: ').split())}")
 
 
@@ -74,14 +63,15 @@ def predict(words: Sequence[str], console: Console) -> None:
     for line in outcome.lines():
         console.print(line)
     records = RecordTable.of(outcome.served.records)
-    shown = 0 < (pc.sum(records.num_token_times).as_py() or 0) <= MOST_TOKENS
+    shown = records.token_times is not None and 0 < records.token_times.counts.sum() <= MOST_TOKENS
     requests = records.columns.append_column("num_token_times", records.num_token_times) if shown else records.columns
     with live(requests, tokens=pa.concat_tables(records.tokens()) if shown else None, slo=settings.slo(cfg)) as connection:
         for table in tables(connection, RUN_ID):
             console.print(table)
     if cfg.out:
-        folder = write_run(Path(cfg.out), _run(cfg, trace, outcome, deployment.engine_devices))
-        console.print(f"run folder: {folder}")
+        from simulators.native.planning import run_folder  # here: it imports what reads and writes Parquet, which takes long
+
+        console.print(f"run folder: {run_folder.keep(cfg, trace, outcome, deployment.engine_devices)}")
 
 
 def capacity(words: Sequence[str], console: Console) -> None:
@@ -133,41 +123,8 @@ def compare(words: Sequence[str], console: Console) -> None:
 COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare}
 
 
-def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Run:
-    """The outcome in the form that all runs have."""
-    started = datetime.now(UTC)
-    told: Any = OmegaConf.to_container(cfg)
-    model, hardware = settings.model(cfg.model), settings.choice("hardware", cfg.hardware)
-    return Run(
-        run_id=f"{started:%Y%m%dT%H%M%S}-native-{trace.name}",
-        kind="simulated",
-        track="calibrated" if cfg.profile else "shipped",
-        system="native",
-        version=VERSION,
-        workload=trace.name,
-        model=cfg.model,
-        hardware=cfg.hardware,
-        trace=trace,
-        records=outcome.served.records,
-        limits=_told(outcome.limits, devices),
-        started_at=started.isoformat(timespec="seconds"),
-        wall_s=outcome.served.seconds,
-        rate=trace.rate,
-        slo=settings.slo(cfg),
-        config={"model": model, "hardware": hardware, "simulator": {"settings": told, **outcome.config()}},
-        provenance=provenance(),
-    )
-
-
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{1e3 * seconds:.4g}"
-
-
-def _told(limits: Limits, tensor_parallel: int) -> EngineLimits:
-    """The limits as a run has them."""
-    names = {field.name for field in dataclasses.fields(EngineLimits)} & {field.name for field in dataclasses.fields(Limits)}
-    kv_tokens = (limits.kv_blocks + NULL_BLOCKS) * limits.block_size
-    return EngineLimits(kv_tokens=kv_tokens, tensor_parallel=tensor_parallel, **{name: getattr(limits, name) for name in names})
 
 
 if __name__ == "__main__":

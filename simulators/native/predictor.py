@@ -7,10 +7,8 @@ import dataclasses
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-import scipy
 
 from results.profile import Profile
 from results.record_table import RecordTable
@@ -148,4 +146,4 @@ def longest_request(trace: Trace) -> int:
 
 def provenance() -> dict[str, str]:
     """Versions that a result may depend on."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
+    return {"python": platform.python_version(), "numpy": version("numpy"), "scipy": version("scipy")}

@@ -123,6 +123,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline (list|show|report|table)( .*)?", runs),
     (r"make (bench|bench-gpu|study|test|lint|perf|setup|simulators|database|report)( .*)?", dry_run),
     (r"python -m results build --runs s3://.*", IN_STORAGE),
+    (r"\./plumbline unpack .*", IN_CAMPAIGN),
     (r"python -m results unpack FOLDER .*", IN_CAMPAIGN),
     (r"python3 -m harness\.campaign .*", BARE),
     (r"\.envs/core/bin/python -m pytest .*", shell),

@@ -29,7 +29,7 @@ from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Linear
 from workloads.columns import RequestColumns
-from workloads.files import write_parquet
+from workloads.files import write_csv, write_parquet
 from workloads.lengths import Lognormal
 from workloads.trace import Columns, Request, Trace
 
@@ -124,6 +124,26 @@ def test_a_process_of_2000_requests(benchmark: Any, tmp_path: Path) -> None:
     alone(*words)
     seconds, _, printed = benchmark.pedantic(alone, args=words, rounds=3)
     print(f"\n2,000 requests: process {benchmark.stats.stats.min:.3f} s, simulation {simulated(printed):.4f} s (last: {seconds:.3f} s)")
+
+
+def test_a_cold_plan_of_2000_requests(benchmark: Any, tmp_path: Path) -> None:
+    """`./plumbline plan` of a CSV trace, 200 tokens of output each, from the shell to the printed table; medians of 10 processes."""
+    rng = np.random.default_rng(0)
+    arrivals, inputs = np.cumsum(rng.exponential(1 / 8, REQUESTS)), rng.integers(100, 1500, REQUESTS)
+    columns = Columns(np.arange(REQUESTS), arrivals, inputs, np.full(REQUESTS, 200))
+    write_csv(Trace(name="even", requests=RequestColumns(columns)), tmp_path / "trace.csv")
+    command = ["./plumbline", "plan", *ENGINE, f"trace={tmp_path / 'trace.csv'}"]
+    used: list[float] = []
+
+    def plan() -> None:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    plan()  # compiles and keeps what is not on disk yet
+    benchmark.pedantic(plan, rounds=10)
+    print(f"\n2,000 requests, cold: {benchmark.stats.stats.median:.3f} s of wall time, {np.median(used[1:]):.3f} s of CPU time")
 
 
 @pytest.mark.parametrize("token_times", [False, True])

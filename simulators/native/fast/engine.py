@@ -4,10 +4,8 @@ from collections.abc import Callable
 
 from simulators.native.fast import vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
-from simulators.native.fast.records import EngineArrays
+from simulators.native.fast.records import DONE, FULL, LIVELOCK, WAITS, EngineArrays
 from simulators.native.latency.step_law import law_seconds
-
-DONE, WAITS, FULL, LIVELOCK = range(4)  # why `advance` stopped: all is finished; nothing more before `until`; a log is full; see below
 
 _seconds = compiled(law_seconds)
 

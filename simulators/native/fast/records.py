@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simulators.native.latency.step_law import WORK
 
 NONE = -1
+DONE, WAITS, FULL, LIVELOCK = range(4)  # why the engine stopped: all is finished; nothing more before `until`; a log is full; see engine.py
 
 # Sequence, and of its tokens since the last gap: the step that made the first (run_start) and their number (run_length)
 SEQUENCE = np.dtype(

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from simulators.errors import SimulatorError
 from simulators.native.fast.allocate import new_engine
-from simulators.native.fast.engine import FULL, LIVELOCK, advance
-from simulators.native.fast.records import Array, EngineArrays
+from simulators.native.fast.machine_code import advance
+from simulators.native.fast.records import FULL, LIVELOCK, Array, EngineArrays
 from simulators.native.latency.step_law import SEQUENCES
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits
@@ -36,9 +36,9 @@ def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, s
     clock = engine.clock[0]
     ends: list[NDArray[np.float64]] = []
     runs: list[Array] = []
-    stopped = FULL
+    go_on, stopped = advance(), FULL
     while stopped == FULL:
-        stopped = advance(engine, np.inf)
+        stopped = go_on(engine, np.inf)
         _take_logs(engine, step_time, ends, runs)
     if stopped == LIVELOCK:
         raise SimulatorError(f"native: at {clock['now']:.3f} s requests go on preempting each other; give the KV cache more blocks")

@@ -20,10 +20,12 @@ from simulators.native.latency.shape import Shape
 from simulators.native.planning.compare import Candidate, front
 from simulators.native.planning.settings import deployment, settings, slo, trace, trace_at
 from simulators.native.resolve import limits_of
+from simulators.native.serve import COMPILED_FROM
 from tests.runs import LIMITS, make_run, make_trace
 from tests.simulators.foreign.copies import gaps, linked
 from tests.simulators.native.latency.test_step_time import LLAMA_8B, TINY, profile
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
+from workloads.columns import columns_of
 from workloads.files import write_csv
 
 H200 = {"name": "h200", "memory_gb": 141, "fp16_tflops": 989.4, "memory_bandwidth_gb_s": 4800, "interconnect_gb_s": 900}
@@ -234,6 +236,20 @@ def test_a_trace_on_the_command_line(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "runs").iterdir()
     run = read_run(folder)
     assert run.measured_run_id is None and run.rate == pytest.approx(20) and len(run.records) == 30
+
+
+def test_a_plan_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Each of these takes as long to import as the rest of a plan of a trace in CSV that the compiled engine serves."""
+    write_csv(make_trace(2000), tmp_path / "trace.csv")
+    words = [f"trace={tmp_path}/trace.csv", "model=llama_3_1_8b", "hardware=h200"]
+    assert columns_of(make_trace(2000)).output_tokens.sum() > COMPILED_FROM
+    assert cli(*words).returncode == 0  # keeps the machine code, where no process has
+    unneeded = {"numba", "scipy", "pandas", "hydra", "plotly", "pyarrow.compute", "pyarrow.parquet"}
+    code = f"import runpy, sys; sys.argv[1:] = {words!r}; runpy.run_module('simulators.native', run_name='__main__')\n"
+    code += f"print('loaded:', *{unneeded!r} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0 and "2000 requests in" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
 
 
 def test_what_the_compiled_engine_serves_does_without_pandas(tmp_path: Path) -> None:
