@@ -1,7 +1,8 @@
 """Single requests, down-sampled by rule: distributions, clouds and stretches of a study's cells, for embed.py.
 
 A distribution is QUANTILES quantiles of its run's requests; a parity cloud is CLOUD requests, evenly spaced in order of arrival; a Gantt
-chart is the STRETCH consecutive requests that waited longest together. One run per cell (`Study.chosen`) and those simulated on it.
+chart is the STRETCH consecutive requests that waited longest together. One run per cell (`Study.chosen`) and those simulated on it. A study
+of more than RUNS such runs has fewer quantiles and requests of each, so that its page stays as large as one of RUNS.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from analysis.stats import Values
 from analysis.study.data import LATENCIES, Simulator, StudyData
 
 QUANTILES, CLOUD, STRETCH = 201, 250, 36
+RUNS = 400
+FEWEST = 41  # quantiles and requests of a run, however many there are
 
 Places = Mapping[Simulator, int]
 
@@ -36,7 +39,7 @@ def distributions(study: StudyData, connection: duckdb.DuckDBPyConnection, cells
     values = connection.execute(
         "SELECT run_id, metric, value FROM latency_cdf WHERE run_id IN (SELECT unnest(?)) ORDER BY run_id, metric, value", [_shown(study)]
     ).df()
-    at = np.linspace(0, 1, QUANTILES)
+    at = np.linspace(0, 1, _thinned(QUANTILES, study))
     groups = {key: 1e3 * group["value"].to_numpy(dtype=float) for key, group in values.groupby(["run_id", "metric"], sort=False)}
     for cell in cells:
         for run, sim in _with_place(study, cell, simulators):
@@ -44,7 +47,7 @@ def distributions(study: StudyData, connection: duckdb.DuckDBPyConnection, cells
             for metric in LATENCIES:
                 mine = groups.get((run.run_id, metric))
                 if mine is not None and len(mine):
-                    quantiles[metric] = digits(mine if len(mine) <= QUANTILES else np.quantile(mine, at))
+                    quantiles[metric] = digits(mine if len(mine) <= len(at) else np.quantile(mine, at))
             found.append({"cell": cells[cell], "sim": sim, **quantiles})
     return found
 
@@ -58,13 +61,13 @@ def clouds(study: StudyData, connection: duckdb.DuckDBPyConnection, cells: Mappi
         [list(study.chosen.values())],
     ).df()
     by_run = dict(tuple(pairs.groupby("simulated_run_id", sort=False)))
-    found = []
+    found, size = [], _thinned(CLOUD, study)
     for cell, place in cells.items():
         simulated = [(sim, by_run[run.run_id]) for run, sim in _with_place(study, cell, simulators) if run.run_id in by_run]
         if not simulated:
             continue
         everyone = simulated[0][1]
-        cloud = everyone.iloc[np.unique(np.linspace(0, len(everyone) - 1, min(len(everyone), CLOUD)).astype(int))]
+        cloud = everyone.iloc[np.unique(np.linspace(0, len(everyone) - 1, min(len(everyone), size)).astype(int))]
         ids = cloud["request_id"]
         found.append(
             {
@@ -112,6 +115,11 @@ def _longest_wait(measured: pd.DataFrame) -> Values:
     sums = np.convolve(waits, np.ones(length), mode="valid")
     start = int(np.argmax(sums))
     return np.asarray(measured["request_id"].to_numpy()[start : start + length])
+
+
+def _thinned(most: int, study: StudyData) -> int:
+    """How many of `most` values of a run are shown, where so many runs are."""
+    return max(FEWEST, min(most, most * RUNS // max(1, len(_shown(study)))))
 
 
 def _shown(study: StudyData) -> list[str]:

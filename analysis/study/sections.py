@@ -117,7 +117,7 @@ PARTS = (
                 title=f"{metric.upper()} of ",
                 view="latency_cdf",
                 caption=f"Share of requests with a {metric.upper()} up to x milliseconds (log scale), one run per cell, "
-                f"drawn at {QUANTILES} quantiles.",
+                f"drawn at {QUANTILES} quantiles at most.",
             )
             for metric in ("ttft", "tpot")
         ),
