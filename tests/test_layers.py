@@ -63,6 +63,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "project": set(),
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
+        "catalogue": {"project", "record", "recordings", "storage"},
     },
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
