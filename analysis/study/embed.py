@@ -90,13 +90,15 @@ def _cells(study: StudyData) -> list[dict[str, Any]]:
             name: _none(row[name])
             for name in ("cell", "study", "system", "version", "workload", "model", "hardware", "rho", "rate", "capacity")
         }
-        where = [_none(row[name]) or f"no {name}" for name in varied]
+        where = [_where(name, _none(row[name])) for name in varied]
         words = [names.system(row["system"]), row["workload"].replace("_", " "), *where, *settings[row["cell"]]]
         saturated = _none(row["saturated"])
         found.append(
             {
                 **known,
                 "engine": names.system(row["system"]),
+                "gpu": names.gpu(row["hardware"]),
+                "loop": "closed" if row["cell"] in study.closed else "open",
                 "scenario": " · ".join(words),
                 "repeats": int(row["repeats"]),
                 "invalid": int(row["invalid"]),
@@ -104,6 +106,10 @@ def _cells(study: StudyData) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _where(name: str, value: Any) -> str:
+    return f"no {name}" if value is None else names.gpu(value) if name == "hardware" else str(value)
 
 
 def _settings(study: StudyData) -> dict[str, list[str]]:

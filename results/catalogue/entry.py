@@ -99,6 +99,7 @@ class Entry:
     converter: Converter  # reads the source's own files
     cold: int = 0  # the first requests of a run that are not scored, as they met a server that had just started
     prompts: str | None = None  # the file of a run's folder that says which prefixes its prompts share
+    not_yet: str | None = None  # why its runs cannot be imported yet; None: they can
     calibrate_by: str | None = None  # the run of this entry that the calibrated track may be fitted to (never scored on itself); None: none
 
     def load(self, run: str) -> RecordedLoad:

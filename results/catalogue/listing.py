@@ -36,6 +36,8 @@ def lines(shelf: Shelf, entry: Entry) -> Iterator[str]:
     yield f"  from {entry.origin.repository} at {entry.origin.commit[:7]} ({entry.origin.variable} names another copy); licence: {licence}"
     for text in entry.wrong:
         yield f"  known: {text}"
+    if entry.not_yet is not None:
+        yield f"  not imported yet: {entry.not_yet}"
     here = shelf.here(entry)
     yield f"  {len(here)} of {entry.runs} runs are here" + ("" if here else f"; ./plumbline recordings fetch {entry.name}")
     for run, folder in here.items():

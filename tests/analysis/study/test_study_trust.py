@@ -62,6 +62,7 @@ def study_of(cells: int, *scores: pd.DataFrame) -> StudyData:
         littles_law={},
         runs={},
         simulators=simulators,
+        closed=frozenset(),
         chosen={},
     )
 
