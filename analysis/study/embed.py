@@ -98,6 +98,8 @@ def _cells(study: StudyData) -> list[dict[str, Any]]:
                 **known,
                 "engine": names.system(row["system"]),
                 "gpu": names.gpu(row["hardware"]),
+                "concurrency": study.concurrency.get(row["cell"]),
+                "same": row["cell"] in study.same,
                 "loop": "closed" if row["cell"] in study.closed else "open",
                 "scenario": " · ".join(words),
                 "repeats": int(row["repeats"]),
@@ -135,7 +137,7 @@ def _setting(name: str, value: Any) -> str:
     """E.g. '512 batched tokens', 'no prefix caching'."""
     if isinstance(value, bool):
         return SETTINGS[name] if value else f"no {SETTINGS[name]}"
-    return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name]}"
+    return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name].removesuffix('s') if value == 1 else SETTINGS[name]}"
 
 
 def _simulators(study: StudyData) -> list[dict[str, Any]]:

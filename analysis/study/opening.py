@@ -4,7 +4,7 @@ Which simulator comes nearest, on which GPUs; what is right within a tenth on ea
 differ from repeat to repeat.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import pandas as pd
@@ -49,17 +49,22 @@ def _headline(study: StudyData, best: Nearest) -> str:
 
 
 def _where(study: StudyData, headliner: Simulator) -> str:
-    """For each GPU, the metrics whose errors stay small in most of its cells, by the simulator that comes nearest there."""
+    """For each GPU (and model, where it served several), the metrics whose errors stay small in most of its cells, by the simulator that
+    comes nearest there.
+    """
+    valid = study.valid_cells
+    models = {str(gpu): cells["model"].nunique() for gpu, cells in valid.groupby("hardware")}
     found: dict[tuple[str, str], list[str]] = {}  # metrics and simulator to GPUs
     lost: list[str] = []
-    for gpu, cells in study.valid_cells.groupby("hardware", sort=False):
+    for (gpu, model), cells in valid.groupby(["hardware", "model"], sort=False):
+        name = names.gpu(str(gpu)) + (f" ({str(model).replace('_', ' ')})" if models[str(gpu)] > 1 else "")
         best = nearest(study, SHOWN, cells)
         good = [names.METRICS[key[0]].label for key in SHOWN if best is not None and _small(study, key, cells, best.simulator)]
         if best is None or not good:
-            lost.append(names.gpu(str(gpu)))
+            lost.append(name)
         else:
             by = "" if best.simulator == headliner else f" by {', '.join((names.system(best.simulator[0]), best.simulator[1]))}"
-            found.setdefault((_and(good), by), []).append(names.gpu(str(gpu)))
+            found.setdefault((_and(good), by), []).append(name)
     if not found:
         return f"No simulator is within {TRUST * 100:g} % in nine of ten loads for any latency: use none without its error in mind."
     said = [f"{metrics} on {_and(gpus)}{by}" for (metrics, by), gpus in found.items()]
@@ -74,23 +79,23 @@ def _small(study: StudyData, key: Key, cells: pd.DataFrame, simulator: Simulator
 
 def _floor(study: StudyData) -> str:
     """By how much the engines differ from themselves, and how many cells were closed loops."""
-    floors = list(_floors(study))
-    said = (
-        f"The engines themselves differ by {_and(floors)} from repeat to repeat"
-        if floors
-        else "Nothing was repeated, so the noise is unknown"
-    )
+    same = study.same & set(study.valid_cells["cell"])
+    floors = list(_floors(study, same))
+    requests = "the same requests" if same else "a load, each with other requests"
+    said = f"From repeat to repeat of {requests}, the engines themselves differ by {_and(floors)}" if floors else "Nothing was repeated"
     closed = study.closed & set(study.valid_cells["cell"])
-    more = f"; {_count(len(closed), 'cell')} are closed loops, where errors cannot add up" if closed else ""
-    return f"{said}{more}."
+    loops = f"{_count(len(closed), 'cell')} {'is a closed loop' if len(closed) == 1 else 'are closed loops'}, where errors cannot add up"
+    return f"{said}{f'; {loops}' if closed else ''}."
 
 
-def _floors(study: StudyData) -> Iterator[str]:
+def _floors(study: StudyData, same: Set[str]) -> Iterator[str]:
+    """Of the cells that repeated the same requests, where there are any: else the spread is that of the requests, too."""
     for key in SHOWN:
-        label = names.METRICS[key[0]].label
-        noise = study.scored(key).groupby("cell")["noise"].first().dropna()
+        scores = study.scored(key)
+        scores = scores[scores["cell"].isin(same)] if same else scores
+        noise = scores.groupby("cell")["noise"].first().dropna()
         if len(noise):
-            yield f"{names.percent(float(noise.median()), sign=False)} in {label}"
+            yield f"{names.percent(float(noise.median()), sign=False)} in {names.METRICS[key[0]].label}"
 
 
 def _count(n: int, noun: str) -> str:

@@ -55,6 +55,7 @@ class Split:
     workload: str  # the name that their runs get
     loop: Loop = "open"  # closed: a new request is sent when one ends, so the arrivals are the engine's doing
     rate: float | None = None  # req/s, where the name does not say it; None: unknown, or no rate (closed, or all at once)
+    concurrency: int | None = None  # requests in flight of a closed loop, where the name does not say it
     repeats: Sequence[str] = ()  # what `repeat` may be, in order; empty: numbers from 1
     generated: int | None = None  # output tokens that the client forced on every request, where the recorded counts are wrong
 
@@ -67,7 +68,7 @@ class Split:
         repeat = told.get("repeat")
         number = 0 if repeat is None else self.repeats.index(repeat) if self.repeats else int(repeat) - 1
         rate = float(told["rate"]) if "rate" in told else self.rate
-        concurrency = int(told["concurrency"]) if "concurrency" in told else None
+        concurrency = int(told["concurrency"]) if "concurrency" in told else self.concurrency
         return RecordedLoad(
             workload=self.workload, loop=self.loop, rate=rate, concurrency=concurrency, repeat=number, generated=self.generated
         )

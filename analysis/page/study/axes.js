@@ -12,7 +12,7 @@ function showAxis() {
       element("td", { html: repeated.length ? `${percent(median(repeated.map((score) => score.noise)), false)}` : "unknown" }),
       ...sims.map((sim) => axisCell(mine.map((cell) => scoreOf(cell.i, sim.i, metric.i)).filter((score) => score && score.error !== null), mine.length)));
   });
-  tableInto("axis-table", { kind: "scorecard", body, heads: [axis.label, "Noise floor", ...sims.map((sim) => sim.label)], caption: `${metric.label}: median signed error.` });
+  tableInto("axis-table", { kind: "scorecard along", body, heads: [axis.label, "Noise floor", ...sims.map((sim) => sim.label)], caption: `${metric.label}: median signed error.` });
 }
 
 function axisCell(scores, asked) {

@@ -9,8 +9,9 @@ function drawOpening(plot) {
   const off = new Map(rows.map((row) => [row, mean(row.errors.filter((of) => of.length).map((of) => median(of.map(({ score }) => distance(score.error)))))]));
   rows.sort((a, b) => off.get(b) - off.get(a)); // the nearest last, which is on top
   const narrow = plot.clientWidth < 600;
-  const panels = metrics.map((metric, m) => openingPanel(metric, rows.map((row) => ({ sim: row.sim, errors: row.errors[m] })), cells, narrow));
-  const label = Math.max(...rows.map(({ sim }) => sim.label.length));
+  const name = ({ sim, errors }) => { const most = Math.max(...errors.map((of) => of.length)); return most < cells.length ? `${sim.label} ${most}/${cells.length}` : sim.label; };
+  const panels = metrics.map((metric, m) => openingPanel(metric, rows.map((row) => ({ sim: row.sim, errors: row.errors[m], name: name(row) })), cells, narrow));
+  const label = Math.max(...rows.map((row) => name(row).length));
   return drawPanels(plot, panels, { minWidth: narrow ? 300 : 250, height: 82 + rows.length * (narrow ? 34 : 27), left: 18, firstLeft: narrow ? 112 : 16 + 6.9 * label, bottom: 46, xTitle: "Signed error" });
 }
 
@@ -23,7 +24,8 @@ function mean(values) { return values.reduce((sum, value) => sum + value, 0) / v
 function openingPanel(metric, rows, cells, narrow) {
   const sizes = rows.flatMap(({ errors }) => errors.map(({ score }) => Math.abs(score.error))).sort((a, b) => a - b);
   const reach = Math.min(WIDEST, Math.max(NARROWEST, 1.1 * (sizes[Math.floor(0.95 * sizes.length)] ?? 0)));
-  const floors = cells.map((cell) => D.simulators.map((_, sim) => scoreOf(cell.i, sim, metric.i)).find((score) => score && score.noise !== null)).filter(Boolean).map((score) => score.noise);
+  const same = cells.filter((cell) => cell.same); // repeats with other requests differ by their requests, too
+  const floors = (same.length ? same : cells).map((cell) => D.simulators.map((_, sim) => scoreOf(cell.i, sim, metric.i)).find((score) => score && score.noise !== null)).filter(Boolean).map((score) => score.noise);
   const step = [0.05, 0.1, 0.2, 0.5].find((size) => reach / size <= 2.5) ?? 0.5, ticks = [-2, -1, 0, 1, 2].map((i) => i * step).filter((tick) => Math.abs(tick) <= reach);
   const noise = floors.length ? median(floors) : null;
   const shapes = [{ type: "line", x0: 0, x1: 0, y0: -0.6, y1: rows.length - 0.4, line: { color: colour("--muted"), width: 1 }, layer: "below" }];
@@ -32,7 +34,7 @@ function openingPanel(metric, rows, cells, narrow) {
   return {
     title: metric.label, note: noise === null ? "noise unknown" : `noise ±${percent(noise, false)}`, traces: rows.flatMap(({ sim, errors }, y) => openingTraces(metric, sim, errors, y, reach)), shapes, annotations,
     x: { range: [-1.04 * reach, 1.3 * reach], tickvals: ticks, ticktext: ticks.map((tick) => percent(tick).replace(".0", "")), fixedrange: true },
-    y: { tickvals: rows.map((_, i) => i), ticktext: rows.map(({ sim }) => (narrow ? sim.label.replace(" (", "<br>(") : sim.label)), showgrid: false, range: [-0.6, rows.length - 0.4], fixedrange: true, onlyFirst: true },
+    y: { tickvals: rows.map((_, i) => i), ticktext: rows.map(({ name }) => (narrow ? name.replace(" (", "<br>(") : name)), showgrid: false, range: [-0.6, rows.length - 0.4], fixedrange: true, onlyFirst: true },
   };
 }
 

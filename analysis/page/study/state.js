@@ -3,13 +3,13 @@ const D = JSON.parse(document.getElementById("data").textContent);
 const metricOf = Object.fromEntries(D.metrics.map((metric, i) => [metric.key, { ...metric, i }]));
 const GROUPS = {
   study: { label: "Study", values: several(distinct(D.cells, studyOf)), name: (value) => value },
-  engine: { label: "Engine", values: distinct(D.cells, (cell) => cell.system), name: (value) => D.cells.find((cell) => cell.system === value).engine },
+  engine: { label: "Engine", values: several(distinct(D.cells, (cell) => cell.system)), name: (value) => D.cells.find((cell) => cell.system === value).engine },
   gpu: { label: "GPU", values: several(distinct(D.cells, (cell) => cell.hardware)), name: (value) => D.cells.find((cell) => cell.hardware === value).gpu },
   model: { label: "Model", values: several(distinct(D.cells, (cell) => cell.model)), name: (value) => value.replaceAll("_", " ") },
   version: { label: "Version", values: several(distinct(D.cells, versionOf)), name: (value) => value },
   loop: { label: "Loop", values: several(distinct(D.cells, (cell) => cell.loop)), name: (value) => value },
   workload: { label: "Workload", values: distinct(D.cells, (cell) => cell.workload), name: (value) => value.replaceAll("_", " ") },
-  rho: { label: "Load ρ", values: distinct(D.cells, (cell) => loadOf(cell)).sort((a, b) => parseFloat(a) - parseFloat(b)), name: (value) => value },
+  rho: { label: D.cells.some((cell) => cell.rho !== null) ? "Load ρ" : "Load", values: distinct(D.cells, (cell) => loadOf(cell)).sort((a, b) => parseFloat(a) - parseFloat(b)), name: (value) => value },
   track: { label: "Track", values: Object.keys(D.tracks).filter((track) => D.simulators.some((sim) => sim.track === track)), name: (value) => value },
   simulator: { label: "Simulator", values: distinct(D.simulators, (sim) => sim.system), name: (value) => D.simulators.find((sim) => sim.system === value).name },
 };
@@ -26,7 +26,9 @@ function distinct(rows, value) { return [...new Set(rows.map(value))]; }
 function several(values) { return values.length > 1 ? values : []; } // of one there is nothing to choose
 function studyOf(row) { return row.study ?? "no study"; }
 function versionOf(cell) { return cell.version ?? "unknown"; }
-function loadOf(cell) { return cell.rho !== null ? String(Number(cell.rho.toPrecision(3))) : cell.rate !== null ? `${Number(cell.rate.toPrecision(3))} req/s` : "unknown"; }
+function loadOf(cell) { return cell.rho !== null ? String(Number(cell.rho.toPrecision(3))) : cell.rate !== null ? `${Number(cell.rate.toPrecision(3))} req/s` : cell.concurrency !== null ? `${cell.concurrency} in flight` : "as recorded"; }
+/** The load in a sentence: a share of the capacity goes by its letter. */
+function loadWords(cell) { return cell.rho !== null ? `ρ ${loadOf(cell)}` : loadOf(cell); }
 function passes(group, value) { return state[group].size === 0 || state[group].has(value); }
 function chosenCells() {
   return D.cells.map((cell, i) => ({ ...cell, i })).filter((cell) => passes("study", studyOf(cell)) && passes("engine", cell.system) && passes("gpu", cell.hardware) && passes("model", cell.model) && passes("version", versionOf(cell)) && passes("loop", cell.loop) && passes("workload", cell.workload) && passes("rho", loadOf(cell)));

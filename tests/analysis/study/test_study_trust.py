@@ -63,6 +63,8 @@ def study_of(cells: int, *scores: pd.DataFrame) -> StudyData:
         runs={},
         simulators=simulators,
         closed=frozenset(),
+        concurrency={},
+        same=frozenset(),
         chosen={},
     )
 
