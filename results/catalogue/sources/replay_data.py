@@ -47,7 +47,8 @@ class ReplayData:
             prompt = prompts.setdefault((place % self.prompts, tokens), len(prompts))
             blocks = " ".join(str(STRIDE * prompt + block) for block in range(tokens // size))
             times = [None, None] if failed else [arrival + came["ttft_s"], arrival + came["e2e_s"]]
-            yield [place, arrival, *times, tokens, max(1, int(request["output_tokens"])), "failed" if failed else None, blocks]
+            counts = [max(1, tokens), max(1, int(request["output_tokens"]))]  # 0 where nothing was counted: of a failed request, say
+            yield [place, arrival, *times, *counts, "failed" if failed else None, blocks]
 
 
 def _about(about: Mapping[str, Any], name: str, config: Mapping[str, Any]) -> dict[str, Any]:

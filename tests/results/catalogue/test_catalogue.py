@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from results.catalogue import fetching
@@ -133,3 +135,16 @@ def test_the_list_and_one_entry_are_printed() -> None:
     wrong = catalogue("h100_qwen")
     assert wrong.returncode == 1 and "h100_qwen3_14b" in wrong.stderr and wrong.stderr.count("\n") == 1
     assert FETCHED.is_relative_to(ROOT / ".cache")
+
+
+BOTH = sorted((FETCHED / place.parent.relative_to(DATA), place.parent) for place in DATA.glob("*/*/requests.csv"))
+TOGETHER = [(one, other) for one, other in BOTH if (one / "requests.csv").is_file()]
+
+
+@pytest.mark.skipif(not TOGETHER, reason=f"needs recordings both in {DATA} and fetched (./plumbline recordings fetch all)")
+def test_what_is_fetched_is_what_the_same_run_is_elsewhere() -> None:
+    for mine, theirs in TOGETHER:
+        ours, given = (pd.read_csv(folder / "requests.csv").set_index("request_id") for folder in (mine, theirs))
+        ours = ours.loc[given.index]  # whoever made the other may have left requests out
+        columns = given.columns.difference(["blocks"])  # whose ids may be others
+        assert np.abs(ours[columns] - given[columns]).max().max() < 3e-6, mine
