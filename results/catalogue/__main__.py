@@ -46,21 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fetch(console: Console, known: Shelf, names: Sequence[str], root: Path) -> int:
-    """Fetch and import; a line per entry. The exit code: 0, or 1 when one could not be had."""
+    """Fetch and import; a line per entry. The exit code: 0, or 1 when one could not be had, or none of its runs be imported."""
     if not names:
         raise RecordingError("fetch what? Give the names of recordings (./plumbline recordings lists them), or all")
     wanted = list(known.entries) if names == ["all"] else [known.entry(name) for name in names]
-    failed = 0
+    failed = False
     for entry, found in fetching.each(wanted):
         if isinstance(found, RecordingError):
-            failed = 1
+            failed = True
             print(found, file=sys.stderr)
             continue
         new, refused = _import(known, entry, root)
         console.print(escape(f"{entry.name}: {len(found)} runs, {new} new in {root}"), soft_wrap=True)
+        failed |= len(refused) == len(found) and entry.not_yet is None
         for line in refused:
             console.print(escape(f"  not imported: {line}"), soft_wrap=True)
-    return failed
+    return int(failed)
 
 
 def _import(known: Shelf, entry: Entry, root: Path) -> tuple[int, list[str]]:

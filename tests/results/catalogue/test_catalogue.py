@@ -16,6 +16,7 @@ from results.cells import cell_of
 from results.project.folder import ROOT
 from results.recordings.recording import RecordingError
 from results.storage.store import read_meta, write_run
+from tests import project_copy
 
 DATA = Path(ROOT, os.environ.get("PLUMBLINE_DATA") or "../shared/data") / "recordings"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs {DATA}: recordings that others published (./plumbline recordings)")
@@ -148,3 +149,24 @@ def test_what_is_fetched_is_what_the_same_run_is_elsewhere() -> None:
         ours = ours.loc[given.index]  # whoever made the other may have left requests out
         columns = given.columns.difference(["blocks"])  # whose ids may be others
         assert np.abs(ours[columns] - given[columns]).max().max() < 3e-6, mine
+
+
+def test_fetch_imports_what_it_can_and_says_what_it_cannot(entry_text: str, tmp_path: Path) -> None:
+    """Through the door, on a copy of the code whose catalogue has one entry; a second call imports nothing anew."""
+    project = project_copy.whole(tmp_path / "project")
+    for path in (project / "conf" / "recording").glob("*.yaml"):
+        path.unlink()
+    (project / "conf" / "recording" / "toy.yaml").write_text(entry_text)
+
+    def fetch(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [str(project / "plumbline"), "recordings", "fetch", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for new in (3, 0):
+        done = fetch("toy", "--root", "runs")
+        assert (done.returncode, done.stdout) == (0, f"toy: 3 runs, {new} new in {tmp_path / 'runs'}\n"), done.stderr
+    assert len(list((tmp_path / "runs").glob("toy-*/run.json"))) == 3
+    (project / "conf" / "recording" / "toy.yaml").write_text(entry_text.replace("hardware: h100", "hardware: abacus"))
+    lost = fetch("all", "--root", "runs")
+    assert lost.returncode == 1 and lost.stdout.count("not imported: ") == 3 and "abacus" in lost.stdout
+    assert fetch().returncode == 1 and "recordings lists them" in fetch().stderr
