@@ -45,6 +45,11 @@ def system(name: str, track: str | None = None) -> str:
     return f"{shown} ({track})" if track else shown
 
 
+def gpu(name: str) -> str:
+    """A device of conf/hardware as people write it: 'H100', 'RTX PRO 6000', 'CPU'."""
+    return name.replace("_", " ").upper()
+
+
 def metric(name: str, stat: str | None = None) -> str:
     """E.g. 'TTFT p99', 'Goodput'; a metric without an entry above shows its own name."""
     shown = METRICS[name].label if name in METRICS else name

@@ -8,7 +8,7 @@ it. Nothing is simulated while an engine is measured on this machine. Read `run`
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra import compose
 from hydra.utils import instantiate
@@ -39,21 +39,51 @@ KINDS: kinds.Kinds = {  # of what stands in conf/study.yaml itself
 }
 
 
+class Grid(Protocol):
+    """What a call of a study needs to know of it: Study, or a harness.grid.recorded_study.RecordedStudy."""
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        ...
+
+    @property
+    def simulators(self) -> Sequence[str]:
+        """Their names in conf/simulator."""
+        ...
+
+    @property
+    def tracks(self) -> Sequence[Track]:
+        """That are asked for."""
+        ...
+
+    @property
+    def simulation(self) -> Sequence[str]:
+        """Hydra overrides of conf/bench.yaml for every simulation."""
+        ...
+
+    @property
+    def start(self) -> float:
+        """About how long a server takes to start, s."""
+        ...
+
+    def tasks(self, overrides: Sequence[str]) -> list[Task]:
+        """All tasks in the order of value. Raises ValueError, in one line, when there is none."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """groups: what to measure, in the order of value. common: Hydra overrides of conf/bench.yaml for all of them.
+    """A grid of cells on engines that are started here."""
 
-    simulators: their names in conf/simulator, run on every valid cell in the tracks of `tracks` that they have. instead: workload to the
-    workload that replaces it where its file is missing. start: about how long a server takes to start, s.
-    """
-
-    name: str
-    groups: Sequence[Group]
-    common: Sequence[str]
-    simulators: Sequence[str]
-    tracks: Sequence[Track]
-    start: float
-    instead: Mapping[str, str]
+    name: str  # of the study, and of its folder
+    groups: Sequence[Group]  # what to measure, in the order of value
+    common: Sequence[str]  # Hydra overrides of conf/bench.yaml for all of them
+    simulators: Sequence[str]  # their names in conf/simulator, run on every valid cell
+    tracks: Sequence[Track]  # of these, those that a simulator has
+    start: float  # s that a server takes to start, about
+    instead: Mapping[str, str]  # workload to the workload that replaces it where its file is missing
+    simulation: Sequence[str] = ()  # Hydra overrides of conf/bench.yaml for every simulation
 
     def tasks(self, overrides: Sequence[str]) -> list[Task]:
         """All tasks in the order of value. Raises ValueError, in one line, for a study without a cell."""
@@ -84,7 +114,7 @@ def run(cfg: DictConfig) -> int:
     for name, known in (("do", DO), ("retry", RETRY)):
         if wrong := set(cfg[name]) - set(known):
             raise ValueError(f"{name}={list(cfg[name])}: {', '.join(sorted(wrong))} is none of {', '.join(known)}")
-    study: Study = instantiate(cfg.study, _convert_="all")
+    study: Grid = instantiate(cfg.study, _convert_="all")
     paths: Paths = instantiate(cfg.paths, _convert_="all")
     overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
     found = study.tasks(overrides)
@@ -101,7 +131,11 @@ def run(cfg: DictConfig) -> int:
     points = [task for task in found if task.key in wanted]
     status = StudyStatus(study=study.name, tasks=points, measured=store.runs_of(points), failed=runner.failed)
     work = SimulationJobs(
-        simulators=study.simulators, tracks=study.tracks, overrides=overrides, runs=place(paths.runs), retry=frozenset(cfg.retry)
+        simulators=study.simulators,
+        tracks=study.tracks,
+        overrides=[*study.simulation, *overrides],
+        runs=place(paths.runs),
+        retry=frozenset(cfg.retry),
     )
     if "simulate" in cfg.do:
         status.refuse_nothing_measured(paths.runs)

@@ -64,6 +64,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "project": set(),
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
+        "catalogue": {"project", "record", "recordings", "storage"},
     },
     "results.recordings": {
         ROOT_FILES: {"tools"},

@@ -55,6 +55,9 @@ class StudyData:
     littles_law: Mapping[str, Row]  # run_id to its row
     runs: Mapping[str, RunRow]  # measured and simulated, by run_id
     simulators: Sequence[Simulator]  # those held against any of the cells
+    closed: frozenset[str]  # the cells in which a request was sent when another ended
+    concurrency: Mapping[str, int]  # of these, cell to how many were in flight, where that is known
+    same: frozenset[str]  # the cells whose valid repeats, two or more, sent the very same requests: their spread is the engine's own
     chosen: Mapping[str, str]  # cell to the measured run that stands for it where single requests are shown, its first valid repeat
 
     @property
@@ -100,6 +103,9 @@ def read_study(connection: duckdb.DuckDBPyConnection, database: Path, name: str 
         littles_law={row["run_id"]: row for row in data.rows(connection, LITTLES_LAW, [list(runs)])},
         runs=runs,
         simulators=sorted(simulators, key=lambda one: (one[0], TRACKS.index(one[1]))),
+        closed=frozenset(str(run.cell) for run in runs.values() if run.kind == "measured" and loop_of(run) == "closed"),
+        concurrency={str(run.cell): int(n) for run in runs.values() if (n := (run.config.get("load") or {}).get("concurrency"))},
+        same=_same(runs),
         chosen=_chosen(runs),
     )
 
@@ -126,6 +132,19 @@ def _runs(connection: duckdb.DuckDBPyConnection, name: str | None) -> dict[str, 
             cell = "/".join(part for part in (measured.study if name is None else None, measured.cell) if part is not None)
             found[run_id] = dataclasses.replace(run, cell=cell)
     return found
+
+
+def _same(runs: Mapping[str, RunRow]) -> frozenset[str]:
+    traces: dict[str, list[str]] = {}
+    for run in runs.values():
+        if run.kind == "measured" and run.valid:
+            traces.setdefault(str(run.cell), []).append(run.trace_sha256)
+    return frozenset(cell for cell, found in traces.items() if len(found) > 1 == len(set(found)))
+
+
+def loop_of(run: RunRow) -> str:
+    """'open' or 'closed': a recording says it; what is measured here is always an open loop."""
+    return str((run.config.get("load") or {}).get("loop") or "open")
 
 
 def _chosen(runs: Mapping[str, RunRow]) -> dict[str, str]:

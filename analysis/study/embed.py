@@ -90,13 +90,17 @@ def _cells(study: StudyData) -> list[dict[str, Any]]:
             name: _none(row[name])
             for name in ("cell", "study", "system", "version", "workload", "model", "hardware", "rho", "rate", "capacity")
         }
-        where = [_none(row[name]) or f"no {name}" for name in varied]
+        where = [_where(name, _none(row[name])) for name in varied]
         words = [names.system(row["system"]), row["workload"].replace("_", " "), *where, *settings[row["cell"]]]
         saturated = _none(row["saturated"])
         found.append(
             {
                 **known,
                 "engine": names.system(row["system"]),
+                "gpu": names.gpu(row["hardware"]),
+                "concurrency": study.concurrency.get(row["cell"]),
+                "same": row["cell"] in study.same,
+                "loop": "closed" if row["cell"] in study.closed else "open",
                 "scenario": " · ".join(words),
                 "repeats": int(row["repeats"]),
                 "invalid": int(row["invalid"]),
@@ -104,6 +108,10 @@ def _cells(study: StudyData) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _where(name: str, value: Any) -> str:
+    return f"no {name}" if value is None else names.gpu(value) if name == "hardware" else str(value)
 
 
 def _settings(study: StudyData) -> dict[str, list[str]]:
@@ -129,7 +137,7 @@ def _setting(name: str, value: Any) -> str:
     """E.g. '512 batched tokens', 'no prefix caching'."""
     if isinstance(value, bool):
         return SETTINGS[name] if value else f"no {SETTINGS[name]}"
-    return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name]}"
+    return f"{SETTINGS[name]} unknown" if value is None else f"{value} {SETTINGS[name].removesuffix('s') if value == 1 else SETTINGS[name]}"
 
 
 def _simulators(study: StudyData) -> list[dict[str, Any]]:

@@ -17,13 +17,13 @@ from analysis.data import open_database
 from analysis.page import document
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
-from analysis.study import embed, findings, sections, words
+from analysis.study import embed, findings, opening, sections, words
 from analysis.study.data import StudyData, check_name, read_study
 from analysis.study.words import Answer
 from results.project.progress import Progress
 
 FOLDER = document.FOLDER / "study"
-SCRIPTS = ("state.js", "kit.js", "overview.js", "cell.js", "tables.js", "main.js")
+SCRIPTS = ("state.js", "kit.js", "opening.js", "overview.js", "cell.js", "tables.js", "axes.js", "main.js")
 GRADES = {"trust": "trust", "care": "with care", "unproven": "unproven", "not": "do not trust", "unknown": "unknown"}
 
 
@@ -61,17 +61,19 @@ class StudyReport:
             study = read_study(connection, database, name)
             data = embed.to_json(embed.payload(study, connection, out.parent))
         document.write(out, _page(study, data, refused))
-        return StudySummary(verdict=str(words.verdict(study)), path=out)
+        return StudySummary(verdict=str(opening.opening(study)), path=out)
 
 
 def _page(study: StudyData, data: str, refused: int) -> str:
-    verdict = words.verdict(study)
+    first, verdict = opening.opening(study), words.verdict(study)
     return Template((FOLDER / "study.html").read_text()).substitute(
         head=document.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
-        headline=escape(verdict.headline),
-        reasons="".join(f"<li>{escape(reason).replace(' %', '&nbsp;%').replace(' ×', '&nbsp;×')}</li>" for reason in verdict.reasons),
+        headline=_tied(first.headline),
+        sentences="".join(f"<p>{_tied(sentence)}</p>" for sentence in first.others),
+        long="".join(f"<li>{_tied(reason)}</li>" for reason in (verdict.headline, *verdict.reasons)),
         invalid="" if len(study.valid_cells) else ' class="invalid"',
         context=_context(study, refused),
+        opening=sections.opening(),
         contents=sections.contents(),
         verdict=_answers(words.answers(study)) + f'<p class="note">{escape(words.RULE)}</p>',
         sections=sections.sections(),
@@ -82,6 +84,11 @@ def _page(study: StudyData, data: str, refused: int) -> str:
         theme=(document.FOLDER / "theme.js").read_text(),
         script='"use strict";\n' + "\n".join((FOLDER / name).read_text() for name in SCRIPTS),
     )
+
+
+def _tied(sentence: str) -> str:
+    """As HTML, numbers and their units on one line."""
+    return escape(sentence).replace(" %", "&nbsp;%").replace(" ×", "&nbsp;×")
 
 
 def _context(study: StudyData, refused: int) -> str:

@@ -8,7 +8,7 @@ from analysis.page import document
 from analysis.study.samples import CLOUD, QUANTILES, STRETCH
 from analysis.study.trust import CARE, TRUST
 
-CHOICES = {"metric": "Metric", "latency": "Latency", "cell": "Cell"}
+CHOICES = {"axis": "Along", "metric": "Metric", "latency": "Latency", "cell": "Cell"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,14 @@ def _table(place: str, view: str, words: str = "") -> str:
     return f'<div id="{place}"></div><p class="note">{words} SQL: <code>{escape(view)}</code>.</p>'
 
 
+OPENING = Figure(
+    name="opening",
+    title="How far each simulator is off",
+    view="cell_fidelity",
+    caption="Signed error of the medians: left of the line the simulator says less than was measured. A dot per cell, a bar at "
+    "their median, whose value stands to the right; grey: what the engine differs from itself by. The nearest on top; 4/20: on 4 of "
+    "the 20 cells only.",
+)
 PARTS = (
     StudySection(
         name="scores",
@@ -61,6 +69,15 @@ PARTS = (
         "Simulators are compared with each other on cells that all of them cover. "
         "Below saturation an engine puts out what is offered, and so does any simulator: its throughput is put to the "
         "test where cells are saturated (▲). SQL: <code>cell_fidelity</code>, <code>coverage</code>.</p>",
+    ),
+    StudySection(
+        name="axis",
+        title="Along an axis",
+        note="How the error changes with the GPU, the model, the engine's version, the loop or the workload.",
+        choices=("axis", "metric"),
+        html='<div id="axis-table"></div>'
+        + _legend({f"within {TRUST * 100:g} %": "near", f"within {CARE * 100:g} %": "off", "beyond": "far"})
+        + '<p class="note">Under each error: of how many cells. SQL: <code>cell_fidelity</code>, <code>cells</code>.</p>',
     ),
     StudySection(
         name="heat",
@@ -187,6 +204,11 @@ PARTS = (
 def sections() -> str:
     """All of them as HTML."""
     return "\n".join(_section(part) for part in PARTS)
+
+
+def opening() -> str:
+    """The figure that the page opens with."""
+    return _figure(OPENING)
 
 
 def contents() -> str:

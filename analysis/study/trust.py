@@ -100,11 +100,14 @@ def in_common(covered: Mapping[Simulator, Set[str]], asked: int) -> tuple[Sequen
     return (), set()
 
 
-def nearest(study: StudyData, keys: Sequence[Key]) -> Nearest | None:
-    """The simulator with the least mean distance over these statistics, among those that can be compared in each of them."""
+def nearest(study: StudyData, keys: Sequence[Key], cells: pd.DataFrame | None = None) -> Nearest | None:
+    """The simulator with the least mean distance over these statistics, among those that can be compared in each of them.
+
+    cells: as in `records`.
+    """
     found: dict[Simulator, list[Record]] = {}
     for key in keys:
-        for record in records(study, key):
+        for record in records(study, key, cells):
             if record.shared:
                 found.setdefault(record.simulator, []).append(record)
     whole = {simulator: mine for simulator, mine in found.items() if len(mine) == len(keys)}

@@ -34,7 +34,8 @@ def _value(name: str, value: str) -> str:
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
     path = value[1:-1] if quoted else value
     if name == RUN:
-        is_path = (Path(given(path)) / "run.json").is_file()
+        several = "," in path and not quoted  # a sweep over ids, maybe longer than any path
+        is_path = not several and (Path(given(path)) / "run.json").is_file()
     else:
         is_path = re.fullmatch(SETTINGS, name) is not None and path != "null" and not path.startswith(("$", "["))
     if not is_path or given(path) == path:

@@ -24,6 +24,7 @@ from harness import cli, environment
 from harness.cell import Cell
 from harness.console import say, stage
 from harness.engine import Endpoint, EngineError, LocalEngine
+from harness.engines.catalogued import Catalogued
 from harness.engines.recorded import Recorded
 from harness.grid.plan import Task
 from harness.grid.task_order import choose
@@ -176,7 +177,7 @@ class Runner:
         """Take a stored run as the task's result."""
         self._announce(task)
         try:
-            recorded: Recorded = instantiate(task.settings.engine, _convert_="all")
+            recorded: Recorded | Catalogued = instantiate(task.settings.engine, _convert_="all")
             with recorded.stored() as (run, profile, log):
                 self.store.keep_run(task, run, profile, log)
         except RuntimeError as error:

@@ -158,11 +158,24 @@ def _kv_held(records: tuple[RequestRecord, ...]) -> dict[str, Any]:
         for r in records
         if r.first_token is not None and r.finished is not None and r.input_tokens is not None and r.output_tokens is not None
     ]
-    most = max((_held_at(now, running) for now in {end for _, end, *_ in running}), default=None)
+    most = _most_held(running)
     return {
         "peak_tokens": None if most is None else round(most),
         "is": "an estimate: outputs grow evenly from first to last token, shared prefixes count once for each, preempted ones as running",
     }
+
+
+def _most_held(running: list[tuple[float, float, int, int]]) -> float | None:
+    """The most tokens at the end of a request; None without one. Only those that overlap are summed: a recording may have 17,000."""
+    most: float | None = None
+    held: list[tuple[float, float, int, int]] = []
+    coming = sorted(running, reverse=True)
+    for now in sorted({end for _, end, *_ in running}):
+        while coming and coming[-1][0] <= now:
+            held.append(coming.pop())
+        most = max(most or 0.0, _held_at(now, held))
+        held = [one for one in held if one[1] > now]
+    return most
 
 
 def _held_at(now: float, running: list[tuple[float, float, int, int]]) -> float:

@@ -4,25 +4,21 @@
 Where the repository comes from is a setting, so a local clone or a bare repository serves as well as the public address.
 """
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from results.project import git
 from results.project.folder import ROOT
 from simulators.errors import NotAvailable, SimulatorError
 
 CACHE = ROOT / ".cache" / "simulators"
 CONFIGS = ROOT / "conf" / "simulator"
 BYTECODE = ".bytecode"  # beside the checkouts
-LIMIT = 300  # s for one git command
-REDIRECTS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")  # set in a git hook, and then about another repository
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +30,7 @@ class Repository:
     commit: str
 
     def __post_init__(self) -> None:
-        if len(self.commit) != 40 or not set(self.commit) <= set("0123456789abcdef"):
-            raise ValueError(f"simulator {self.name}: commit must be all 40 hexadecimal digits, got {self.commit!r}")
+        git.check_commit(self.commit, f"simulator {self.name}")
         if not self.url:
             raise ValueError(f"simulator {self.name}: repository is empty; give a git address, a folder or a bare clone")
 
@@ -61,51 +56,19 @@ class Repository:
         """
         folder = cache / f"{self.name}@{self.commit}"
         if not folder.is_dir():
-            self._fetch(folder)
-        changed = _git("--git-dir", str(folder / ".git"), "--work-tree", str(folder), "status", "--porcelain")
-        if changed.returncode != 0 or changed.stdout.strip():
-            what = (changed.stdout or changed.stderr).strip().splitlines()[0]
+            try:
+                git.fetch(self.url, self.commit, folder)
+            except git.GitError as error:
+                raise self._not_available(str(error)) from error
+        if (what := git.edited(folder)) is not None:
             raise SimulatorError(f"{self.name}: {folder} is not commit {self.commit[:7]} as it was fetched ({what}); delete that folder")
         return folder
-
-    def _fetch(self, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{self.name}-"))
-        try:
-            for words in (
-                ("init", "-q"),
-                ("-c", "protocol.version=2", "fetch", "-q", "--no-tags", "--depth", "1", self._address(), self.commit),
-                ("checkout", "-q", "--detach", self.commit),
-            ):
-                done = _git("-C", str(scratch), *words)
-                if done.returncode != 0:
-                    raise self._not_available((done.stderr.strip().splitlines() or ["git said nothing"])[-1])
-            try:
-                scratch.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._not_available(str(error)) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-    def _address(self) -> str:
-        """The url; a relative path is one from the project's folder."""
-        local = ROOT / self.url
-        return str(local) if local.is_dir() else self.url
 
     def _not_available(self, why: str) -> NotAvailable:
         return NotAvailable(
             f"{self.name}: no copy of commit {self.commit[:7]} of {self.url} ({why}); set {self.variable} to a clone or bare repository "
             f"that has it (or simulators.{self.name}.repository), then `make simulators`"
         )
-
-
-def _git(*words: str) -> "subprocess.CompletedProcess[str]":
-    environ = {k: v for k, v in os.environ.items() if k not in REDIRECTS}
-    environ |= {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "20", "LC_ALL": "C"}
-    return subprocess.run(["git", *words], capture_output=True, text=True, env=environ, timeout=LIMIT, check=False)
 
 
 def importing(checkout: Path) -> dict[str, str]:

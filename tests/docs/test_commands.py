@@ -106,6 +106,7 @@ def door(command: str, place: Path) -> None:
 
 IN_RECIPES = covered_by("tests/docs/test_recipes.py::test_the_recipes_as_written_print_what_they_say")
 IN_RECORDINGS = covered_by("tests/simulators/native/test_recordings.py::test_latencies_are_the_recorded_ones")
+FETCHED = covered_by("tests/results/catalogue/test_catalogue.py::test_a_fetched_run_has_the_times_that_its_source_says")
 IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
@@ -120,6 +121,8 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline plan compare .*", planned),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
+    (r"\./plumbline recordings fetch .*", FETCHED),
+    (r"\./plumbline recordings( .*)?", runs),
     (r"\./plumbline (list|show|report|table)( .*)?", runs),
     (r"make (bench|bench-gpu|study|test|lint|perf|setup|simulators|database|report)( .*)?", dry_run),
     (r"python -m results build --runs s3://.*", IN_STORAGE),

@@ -1,7 +1,7 @@
 // The figures of one scenario or one cell: distributions as load rises, requests one by one, why a simulator errs, a saturated stretch.
 const PHASES = [["queued", "queued", "--queued"], ["prefill", "prefill", "--prefill"], ["waiting", "queued or prefill", "--prefill"], ["decode", "decode", "--decode"]];
 
-function cellName(cell) { return `${cell.scenario}, ρ ${loadOf(cell)}`; }
+function cellName(cell) { return `${cell.scenario}, ${loadWords(cell)}`; }
 
 function simsOf(rows, cell) { return chosenSimulators().map((sim) => [sim, rows.find((row) => row.cell === cell.i && row.sim === sim.i)]).filter(([, row]) => row); }
 
@@ -15,7 +15,7 @@ function drawCdf(metric) {
     const panels = cells.map((cell) => {
       const measured = D.cdf.find((row) => row.cell === cell.i && row.sim === -1);
       const traces = [...simsOf(D.cdf, cell).filter(([, row]) => row[metric]).map(([sim, row]) => line(row, sim)), ...(measured && measured[metric] ? [line(measured, null)] : [])];
-      return { title: `ρ ${loadOf(cell)}${cell.saturated ? " ▲ saturated" : ""}`, traces };
+      return { title: `${loadWords(cell)}${cell.saturated ? " ▲ saturated" : ""}`, traces };
     }).filter((panel) => panel.traces.length);
     if (!panels.length) return `No request of ${here.scenario} has a ${metric.toUpperCase()} to show.`;
     const axis = logAxis(panels.flatMap((panel) => panel.traces.flatMap((trace) => trace.x)), 4);

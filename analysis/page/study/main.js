@@ -25,6 +25,7 @@ async function goTo(target) {
 
 buildFilters();
 readFragment();
+figure("opening", drawOpening);
 figure("heat", drawHeat);
 figure("knees", drawKnees);
 figure("goodput", drawGoodput);
@@ -34,12 +35,14 @@ figure("parity", drawParity);
 figure("waterfall", drawWaterfall);
 figure("gantt", drawGantt);
 lazyTable("scorecard", showScorecard);
+lazyTable("axis-table", showAxis);
 lazyTable("cells-table", showCells);
 lazyTable("rankings-table", showRankings);
 lazyTable("runs-table", showRuns);
 
 function syncChoices() {
   document.querySelectorAll("select[data-choose='metric']").forEach((select) => { select.value = state.metric; });
+  document.querySelectorAll("select[data-choose='axis']").forEach((select) => { select.value = state.axis; });
   document.querySelectorAll("select[data-choose='latency']").forEach((select) => { select.value = state.latency; });
 }
 
@@ -47,6 +50,7 @@ listeners.push(syncFilters, syncChoices, syncCell, () => redraw(), () => updateT
 
 document.querySelectorAll("select[data-choose]").forEach((select) => {
   if (select.dataset.choose === "metric") select.replaceChildren(...D.metrics.map((metric) => new Option(metric.label, metric.key)));
+  if (select.dataset.choose === "axis") select.replaceChildren(...axisNames.map((name) => new Option(AXES[name].label, name)));
   if (select.dataset.choose === "latency") select.replaceChildren(...D.latencies.map((name) => new Option(name.toUpperCase(), name)));
   select.addEventListener("change", () => change({ [select.dataset.choose]: select.value }));
 });

@@ -6,6 +6,7 @@ function scenarioOf(cell) { return cell.scenario; }
 function scenarios() {
   const found = new Map();
   for (const cell of chosenCells()) found.set(scenarioOf(cell), [...(found.get(scenarioOf(cell)) || []), cell]);
+  for (const cells of found.values()) cells.sort((a, b) => (a.concurrency ?? 0) - (b.concurrency ?? 0)); // the rest is in order already
   return found;
 }
 
@@ -18,7 +19,7 @@ const scoreOf = (() => {
   };
 })();
 
-function loadTick(cell) { return `${loadOf(cell).replace(" req/s", "/s")}${cell.saturated ? " ▲" : ""}`; }
+function loadTick(cell) { return `${loadOf(cell).replace(" req/s", "/s").replace(" in flight", "")}${cell.saturated ? " ▲" : ""}`; }
 
 function drawHeat(plot) {
   const sims = chosenSimulators().reverse(), metric = metricOf[state.metric];
@@ -32,7 +33,7 @@ function drawHeat(plot) {
     const trace = {
       type: "heatmap", x: cells.map((_, i) => i), y: sims.map((_, i) => i), xgap: 1.5, ygap: 1.5, showscale: false, zmin: -HEAT, zmax: HEAT, colorscale: scale,
       z: rows((score) => (known(score) ? Math.sign(score.error) * HEAT * depth(score.error) : null)),
-      customdata: rows((score, cell, sim) => (known(score) ? `${sim.label}, ρ ${loadOf(cell)}<br>${metric.label} ${percent(score.error)} ${interval(score)}<br>${shown(metric, score.measured)} measured, ${shown(metric, score.simulated)} simulated<br>${noiseWords(score)}${score.failed > 0 ? `<br>${percent(score.failed, false)} of the requests refused or lost` : ""}` : `${sim.label}: ${whyMissing(cell)}`)),
+      customdata: rows((score, cell, sim) => (known(score) ? `${sim.label}, ${loadWords(cell)}<br>${metric.label} ${percent(score.error)} ${interval(score)}<br>${shown(metric, score.measured)} measured, ${shown(metric, score.simulated)} simulated<br>${noiseWords(score)}${score.failed > 0 ? `<br>${percent(score.failed, false)} of the requests refused or lost` : ""}` : `${sim.label}: ${whyMissing(cell)}`)),
       hovertemplate: "%{customdata}<extra></extra>", hoverongaps: true,
     };
     const places = cells.flatMap((cell, x) => sims.map((sim, y) => ({ x, y, score: at(sim, cell) }))).filter(({ score }) => known(score));
@@ -50,7 +51,12 @@ function drawHeat(plot) {
   });
   if (!panels.length) return nothing();
   plot.cellAt = (point) => panels[point.curveNumber / 2].cells[point.x];
-  return drawPanels(plot, panels, { minWidth: narrow ? 300 : 330, height: 78 + sims.length * (narrow ? 32 : 25), left: 14, firstLeft: narrow ? 112 : 16 + 6.9 * Math.max(...sims.map((sim) => sim.label.length)), bottom: 44, xTitle: narrow ? "Load ρ (▲ saturated)" : "Load ρ: offered over measured capacity (▲ saturated)" });
+  return drawPanels(plot, panels, { minWidth: narrow ? 300 : 330, height: 78 + sims.length * (narrow ? 32 : 25), left: 14, firstLeft: narrow ? 112 : 16 + 6.9 * Math.max(...sims.map((sim) => sim.label.length)), bottom: 44, xTitle: heatAxis(narrow) });
+}
+
+function heatAxis(narrow) {
+  if (!chosenCells().some((cell) => cell.rho !== null)) return "Load: requests per second, or in flight (▲ saturated)";
+  return narrow ? "Load ρ (▲ saturated)" : "Load ρ: offered over measured capacity (▲ saturated)";
 }
 
 /** How deep an error colours, 0 to 1: the same for half and for twice. */
@@ -84,7 +90,7 @@ function curve(cells, sim, xName, yName, hover) {
   const mark = markOf(sim);
   return {
     type: "scatter", mode: "lines+markers", name: nameOf(sim), x: points.map(({ i }) => D.knees[xName][i]), y: points.map(({ i }) => D.knees[yName][i]), line: lineOf(sim), marker: { ...mark, size: sim ? 6 : 8 },
-    customdata: points.map(({ i, cell }) => `ρ ${loadOf(cell)}${D.knees.saturated[i] ? ", saturated" : D.knees.saturated[i] === false ? ", not saturated" : ""}`), hovertemplate: `${nameOf(sim)}, %{customdata}<br>${hover}<extra></extra>`,
+    customdata: points.map(({ i, cell }) => `${loadWords(cell)}${D.knees.saturated[i] ? ", saturated" : D.knees.saturated[i] === false ? ", not saturated" : ""}`), hovertemplate: `${nameOf(sim)}, %{customdata}<br>${hover}<extra></extra>`,
   };
 }
 

@@ -3,22 +3,35 @@ const D = JSON.parse(document.getElementById("data").textContent);
 const metricOf = Object.fromEntries(D.metrics.map((metric, i) => [metric.key, { ...metric, i }]));
 const GROUPS = {
   study: { label: "Study", values: several(distinct(D.cells, studyOf)), name: (value) => value },
-  engine: { label: "Engine", values: distinct(D.cells, (cell) => cell.system), name: (value) => D.cells.find((cell) => cell.system === value).engine },
+  engine: { label: "Engine", values: several(distinct(D.cells, (cell) => cell.system)), name: (value) => D.cells.find((cell) => cell.system === value).engine },
+  gpu: { label: "GPU", values: several(distinct(D.cells, (cell) => cell.hardware)), name: (value) => D.cells.find((cell) => cell.hardware === value).gpu },
+  model: { label: "Model", values: several(distinct(D.cells, (cell) => cell.model)), name: (value) => value.replaceAll("_", " ") },
+  version: { label: "Version", values: several(distinct(D.cells, versionOf)), name: (value) => value },
+  loop: { label: "Loop", values: several(distinct(D.cells, (cell) => cell.loop)), name: (value) => value },
   workload: { label: "Workload", values: distinct(D.cells, (cell) => cell.workload), name: (value) => value.replaceAll("_", " ") },
-  rho: { label: "Load ρ", values: distinct(D.cells, (cell) => loadOf(cell)).sort((a, b) => parseFloat(a) - parseFloat(b)), name: (value) => value },
+  rho: { label: D.cells.some((cell) => cell.rho !== null) ? "Load ρ" : "Load", values: distinct(D.cells, (cell) => loadOf(cell)).sort((a, b) => parseFloat(a) - parseFloat(b)), name: (value) => value },
   track: { label: "Track", values: Object.keys(D.tracks).filter((track) => D.simulators.some((sim) => sim.track === track)), name: (value) => value },
   simulator: { label: "Simulator", values: distinct(D.simulators, (sim) => sim.system), name: (value) => D.simulators.find((sim) => sim.system === value).name },
 };
-const state = { metric: "ttft_p50", latency: "ttft", cell: null, ...Object.fromEntries(Object.keys(GROUPS).map((group) => [group, new Set()])) };
+/** What cells can be told apart by in the table along an axis; those with one value only come last. */
+const AXES = {
+  gpu: { label: "GPU", of: (cell) => cell.gpu }, model: { label: "Model", of: (cell) => cell.model.replaceAll("_", " ") }, version: { label: "Engine version", of: (cell) => `${cell.engine} ${versionOf(cell)}` },
+  loop: { label: "Loop", of: (cell) => cell.loop }, workload: { label: "Workload", of: (cell) => cell.workload.replaceAll("_", " ") },
+};
+const axisNames = Object.keys(AXES).sort((a, b) => (distinct(D.cells, AXES[a].of).length > 1 ? 0 : 1) - (distinct(D.cells, AXES[b].of).length > 1 ? 0 : 1));
+const state = { metric: "ttft_p50", latency: "ttft", axis: axisNames[0], cell: null, ...Object.fromEntries(Object.keys(GROUPS).map((group) => [group, new Set()])) };
 const listeners = [];
 
 function distinct(rows, value) { return [...new Set(rows.map(value))]; }
 function several(values) { return values.length > 1 ? values : []; } // of one there is nothing to choose
 function studyOf(row) { return row.study ?? "no study"; }
-function loadOf(cell) { return cell.rho !== null ? String(Number(cell.rho.toPrecision(3))) : cell.rate !== null ? `${Number(cell.rate.toPrecision(3))} req/s` : "unknown"; }
+function versionOf(cell) { return cell.version ?? "unknown"; }
+function loadOf(cell) { return cell.rho !== null ? String(Number(cell.rho.toPrecision(3))) : cell.rate !== null ? `${Number(cell.rate.toPrecision(3))} req/s` : cell.concurrency !== null ? `${cell.concurrency} in flight` : "as recorded"; }
+/** The load in a sentence: a share of the capacity goes by its letter. */
+function loadWords(cell) { return cell.rho !== null ? `ρ ${loadOf(cell)}` : loadOf(cell); }
 function passes(group, value) { return state[group].size === 0 || state[group].has(value); }
 function chosenCells() {
-  return D.cells.map((cell, i) => ({ ...cell, i })).filter((cell) => passes("study", studyOf(cell)) && passes("engine", cell.system) && passes("workload", cell.workload) && passes("rho", loadOf(cell)));
+  return D.cells.map((cell, i) => ({ ...cell, i })).filter((cell) => passes("study", studyOf(cell)) && passes("engine", cell.system) && passes("gpu", cell.hardware) && passes("model", cell.model) && passes("version", versionOf(cell)) && passes("loop", cell.loop) && passes("workload", cell.workload) && passes("rho", loadOf(cell)));
 }
 function chosenSimulators() {
   return D.simulators.map((sim, i) => ({ ...sim, i })).filter((sim) => passes("track", sim.track) && passes("simulator", sim.system));
@@ -36,6 +49,7 @@ function readFragment() {
     state[group] = new Set((given.get(group) || "").split(",").filter((value) => values.includes(value)));
   }
   if (given.get("metric") in metricOf) state.metric = given.get("metric");
+  if (given.get("axis") in AXES) state.axis = given.get("axis");
   if (D.latencies.includes(given.get("latency"))) state.latency = given.get("latency");
   state.cell = D.cells.some((cell) => cell.cell === given.get("cell")) ? given.get("cell") : null;
 }
@@ -44,6 +58,7 @@ function writeFragment() {
   const parts = Object.keys(GROUPS).filter((group) => state[group].size).map((group) => [group, [...state[group]].join(",")]);
   if (state.metric !== "ttft_p50") parts.push(["metric", state.metric]);
   if (state.latency !== "ttft") parts.push(["latency", state.latency]);
+  if (state.axis !== axisNames[0]) parts.push(["axis", state.axis]);
   if (state.cell) parts.push(["cell", state.cell]);
   const fragment = parts.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&");
   history.replaceState(null, "", fragment ? `#${fragment}` : location.pathname + location.search);

@@ -22,7 +22,7 @@ from tests.analysis.test_browser import CONTRAST, PATIENCE, SMALLEST
 from tests.studies import build_study, make_study
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH (Debian: apt-get install chromium)")
-FIGURES = {"heat", "knees", "goodput", "cdf-ttft", "cdf-tpot", "parity", "waterfall", "gantt"}
+FIGURES = {"opening", "heat", "knees", "goodput", "cdf-ttft", "cdf-tpot", "parity", "waterfall", "gantt"}
 STATES = "() => Object.fromEntries([...document.querySelectorAll('.plot')].map((plot) => [plot.dataset.figure, plot.dataset.state]))"
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 SUMMARIES = """() => {

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from analysis.__main__ import main
 from analysis.data import AnalysisError, open_database
 from analysis.page.document import folder_of
 from analysis.stats import Bootstrap
-from analysis.study import embed, findings, samples, trust, words
+from analysis.study import embed, findings, opening, samples, trust, words
 from analysis.study.data import HEADLINES, StudyData, read_study
 from analysis.study.report import StudyReport
 from tests.analysis.conftest import MakeDatabase
@@ -39,9 +40,15 @@ def page(database: Path) -> Page:
 
 
 def test_the_page_opens_with_the_verdict_and_loads_nothing_from_anywhere(page: Page, study: StudyData, database: Path) -> None:
-    assert page.h1 == words.verdict(study).headline
-    assert page.h1.startswith("Over 7 measured cells on vLLM and SGLang, ")
-    assert "Plumbline native (calibrated) comes nearest of 7 simulators and tracks" in page.h1
+    first, verdict = opening.opening(study), words.verdict(study)
+    assert page.h1.replace("\u00a0", " ") == first.headline
+    assert page.h1.startswith("On CPU-TEST, Plumbline native (calibrated) comes nearest: ")
+    text = (database.parent / "study.html").read_text().replace("&nbsp;", " ")
+    assert verdict.headline.startswith(
+        "Over 7 measured cells on vLLM and SGLang, Plumbline native (calibrated) comes nearest of 7 simulators"
+    )
+    places = [text.index(escape(said)) for said in (first.headline, *first.others, verdict.headline)]
+    assert places == sorted(places) and places[0] < text.index('data-figure="opening"') < places[-1]
     assert all(address.startswith("data:") for address in page.loads)
     text = (database.parent / "study.html").read_text()
     assert len(text) < 15_000_000

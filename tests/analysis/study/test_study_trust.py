@@ -62,6 +62,9 @@ def study_of(cells: int, *scores: pd.DataFrame) -> StudyData:
         littles_law={},
         runs={},
         simulators=simulators,
+        closed=frozenset(),
+        concurrency={},
+        same=frozenset(),
         chosen={},
     )
 

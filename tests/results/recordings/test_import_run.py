@@ -501,3 +501,17 @@ def test_a_real_run_has_the_latencies_of_its_file(folder: str, part: slice, buil
         assert found[metric, "mean"] == pytest.approx(values.mean(), abs=1e-6)
         assert found[metric, "p50"] == pytest.approx(np.median(values), abs=1e-6)
         assert found[metric, "p99"] == pytest.approx(np.quantile(values, 0.99), abs=1e-6)
+
+
+def test_the_most_kv_held_is_that_of_looking_at_every_end(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    starts = np.sort(rng.uniform(0, 20, 200))
+    ends = starts + rng.exponential(3, 200).round(2)  # some last no time
+    rows = [f"{start:.6f},{start:.6f},{end:.6f},{10 + n},{5 + n % 7}" for n, (start, end) in enumerate(zip(starts, ends, strict=True))]
+    run = import_run(plain(tmp_path / "many", rows, header="arrival,first_token,finished,input_tokens,output_tokens"), Options())
+    whole = [(r.first_token or 0.0, r.finished or 0.0, r.input_tokens or 0, r.output_tokens or 0) for r in run.records]
+    held = [
+        sum(p + o * ((now - a) / (b - a) if b > a else 1.0) for a, b, p, o in whole if a <= now <= b)
+        for now in (end for _, end, *_ in whole)
+    ]
+    assert run.provenance["kv_held"]["peak_tokens"] == pytest.approx(max(held), abs=1)

@@ -1,0 +1,60 @@
+"""A study whose cells are recordings of the catalogue: every one that is here, no engine and no GPU needed.
+
+Its tasks import; the rest is a study's (harness/study.py): the store that goes on where it stopped, the jobs, the report.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from omegaconf import OmegaConf
+
+from harness.console import say
+from harness.grid.plan import Task
+from results.catalogue.shelf import shelf
+from results.identity import digest
+from results.record import Track
+
+SECONDS = 1.0  # of an import, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedStudy:
+    """conf/study/gpu_recordings.yaml says what each setting means. A harness.study.Grid."""
+
+    name: str
+    recordings: Sequence[str]
+    simulators: Sequence[str]
+    tracks: Sequence[Track]
+    simulation: Sequence[str]
+    start: float = 0.0  # no server starts
+
+    def tasks(self, overrides: Sequence[str]) -> list[Task]:
+        """One per run that is here and can be imported, in the catalogue's order. Raises ValueError, in one line, without any.
+
+        overrides: not needed, as an import depends on the catalogue alone.
+        """
+        known = shelf()
+        found: list[Task] = []
+        for entry in known.entries:
+            if not any(fnmatch(entry.name, pattern) for pattern in self.recordings):
+                continue
+            here = known.here(entry)
+            if here and entry.not_yet is not None:
+                say(f"{entry.name}: left out: {entry.not_yet}", style="yellow")
+                continue
+            found += self._tasks(entry.name, entry.origin.commit, here)
+        if not found:
+            raise ValueError(
+                f"study {self.name}: no recording is here; ./plumbline recordings lists them, ./plumbline recordings fetch NAME gets one"
+            )
+        return found
+
+    def _tasks(self, recording: str, commit: str, runs: Iterable[str]) -> Iterator[Task]:
+        for run in runs:
+            key = digest({"kind": "recorded", "recording": recording, "commit": commit, "run": run})
+            settings = OmegaConf.create(
+                {"engine": {"_target_": "harness.engines.catalogued.Catalogued", "recording": recording, "run": run}}
+            )
+            name = recording if run == recording else f"{recording}-{run}"
+            yield Task(kind="recorded", name=name, key=key, engine=key, seconds=SECONDS, settings=settings, group=recording)
