@@ -15,9 +15,10 @@ import scipy
 from results.profile import Profile
 from results.record_table import RecordTable
 from simulators.native.cluster.arrangement import Arrangement
-from simulators.native.latency.measured import MeasuredStepTime, residual_lines
+from simulators.native.latency.measured import residual_lines
 from simulators.native.latency.roofline import Device, Efficiency, Roofline
 from simulators.native.latency.shape import Shape
+from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
@@ -73,7 +74,7 @@ class Predictor:
         frontend = Frontend()
         step_time: StepTime
         if profile is not None:
-            step_time, frontend = MeasuredStepTime(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
+            step_time, frontend = profiled(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
             step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)

@@ -78,6 +78,11 @@ class Batch:
         return self.decode_context if self.prefill_tokens else 0
 
     @property
+    def mixed_decodes(self) -> int:
+        """decodes of a step that computes chunks, too; 0 of one that only decodes."""
+        return self.decodes if self.prefill_tokens else 0
+
+    @property
     def work(self) -> tuple[float, ...]:
         """What the device has to do in sum, in the order of step_law.WORK."""
         return (
@@ -89,6 +94,8 @@ class Batch:
             self.prefill_context,
             self.prefill_pairs,
             self.mixed_context,
+            self.mixed_decodes,
+            1 if self.prefill_tokens else 0,
         )
 
     def count(self, tokens: int, context: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from simulators.native.fast import vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
 from simulators.native.fast.records import EngineArrays
-from simulators.native.latency.step_law import law_seconds
+from simulators.native.latency.step_law import PREFILL_TOKENS, law_seconds
 
 DONE, WAITS, FULL, LIVELOCK = range(4)  # why `advance` stopped: all is finished; nothing more before `until`; a log is full; see below
 
@@ -19,7 +19,9 @@ def _schedule(e: EngineArrays) -> None:
     start = max(clock.now, clock.device_free)
     count, preempted = vllm_v1.schedule(e, start)
     if count:
-        start = clock.device_free = start + _seconds(e.works[clock.logged], e.linear, e.pieces, e.terms)
+        work = e.works[clock.logged]
+        pieces = e.prompt_pieces if work[PREFILL_TOKENS] > 0 else e.pieces
+        start = clock.device_free = start + _seconds(work, e.linear, pieces, e.terms, e.floor)
     batch = e.batches[clock.steps % len(e.batches)]
     clock.fruitless = 0 if batch.samplers else clock.fruitless + 1
     if count or preempted:

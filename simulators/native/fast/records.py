@@ -128,6 +128,8 @@ class EngineArrays(NamedTuple):
     tokens: Array  # int64: new tokens of each of those
     linear: Array  # float64: of the StepLaw
     pieces: Array  # float64: of the StepLaw, a row each
+    prompt_pieces: Array  # float64: the same, of steps that compute prompts
+    floor: Array  # float64: of the StepLaw
     terms: Array  # float64: of the StepLaw, two rows each
     ends: Array  # log, float64: when each step ended
     works: Array  # log, float64 (step, part of WORK): what each step had to do; 0 sequences: it did nothing

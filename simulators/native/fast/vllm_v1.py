@@ -7,10 +7,12 @@ from simulators.native.latency.step_law import (
     DECODE_CONTEXT,
     DECODES,
     MIXED_CONTEXT,
+    MIXED_DECODES,
     NEW_TOKENS,
     PREFILL_CONTEXT,
     PREFILL_PAIRS,
     PREFILL_TOKENS,
+    PROMPT_STEPS,
     SEQUENCES,
 )
 
@@ -162,7 +164,8 @@ def _commit(e: EngineArrays, count: int) -> None:
     work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
-    work[MIXED_CONTEXT] = decode_context if prefill_tokens else 0
+    work[MIXED_CONTEXT], work[MIXED_DECODES] = (decode_context, decodes) if prefill_tokens else (0, 0)
+    work[PROMPT_STEPS] = 1 if prefill_tokens else 0
 
 
 @compiled

@@ -13,11 +13,13 @@ from simulators.native.fast.records import EngineArrays
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
+from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Case, Linear, random_case
+from tests.simulators.native.latency.test_stairs import steps
 from tests.simulators.native.latency.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
 from tests.simulators.native.test_native import H200
 from workloads.columns import columns_of
@@ -61,6 +63,8 @@ def test_step_times_are_the_same_law(seed: int) -> None:
     case = first_come(random_case(seed))
 
     def made() -> StepTime:
+        if seed % 5 == 0:
+            return StairsStepTime(steps(400, noise=0.1, seed=seed))
         if seed % 2:
             return MeasuredStepTime(profile(noise=0.1, seed=seed, beside=BESIDE))
         return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
