@@ -33,6 +33,7 @@ class Aic:
     data: str | None = None
 
     source: ClassVar[str] = "aic"
+    spread: ClassVar[float] = 0.05  # medians of measured kernels
 
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.data is None):

@@ -12,7 +12,8 @@ from results.record import Run
 from simulators.calibration.points import StepSeconds
 from simulators.native.latency.roofline import Device, Efficiency, Roofline
 from simulators.native.latency.shape import Shape
-from simulators.native.sequence import Batch
+from simulators.native.latency.step_law import StepLaw
+from simulators.native.sequence import Batch, prefill_pairs
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,6 +24,7 @@ class Base(Protocol):
     """A law of step times to start from; `simulators.calibration.aic.Aic` is one too."""
 
     source: ClassVar[str]
+    spread: ClassVar[float]  # how far its times may be off, as a share of them
 
     def seconds(self, measured: Run) -> StepSeconds:
         """The step times of the run's model on its hardware."""
@@ -40,29 +42,33 @@ class RooflineBase:
     efficiency: Efficiency
 
     source: ClassVar[str] = "roofline"
+    spread: ClassVar[float] = 0.3
 
     def seconds(self, measured: Run) -> StepSeconds:
         """See Base."""
         shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-        roofline = Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel)
-
-        def step(*, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
-            prompt = ((cached + new) * (cached + new + 1) - cached * (cached + 1)) / 2  # query-key pairs
-            work = Batch(
-                sequences=[None] * (batch + (new > 0)),  # type: ignore[list-item]  # only their number is asked for
-                prefill_tokens=new,
-                prefill_context=cached,
-                prefill_pairs=prompt,
-                decodes=batch,
-                decode_context=batch * context,
-            )
-            return roofline.seconds(work)
-
-        return step
+        return seconds_of(Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel).law)
 
     def bends(self, measured: Run) -> Sequence[int]:
         """See Base: where memory gives way to arithmetic is not known beforehand."""
         return ()
+
+
+def seconds_of(law: StepLaw) -> StepSeconds:
+    """The step times that a law gives."""
+
+    def step(*, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
+        work = Batch(
+            sequences=[None] * (batch + (new > 0)),  # type: ignore[list-item]  # only their number is asked for
+            prefill_tokens=new,
+            prefill_context=cached,
+            prefill_pairs=prefill_pairs(cached, new),
+            decodes=batch,
+            decode_context=batch * context,
+        )
+        return law.seconds(work.work)
+
+    return step
 
 
 def decode_parts(base: Profile, seconds: StepSeconds, *, alone: int = 0) -> Floats:

@@ -14,6 +14,7 @@ from results.storage.find import find_run
 from results.storage.store import read_run
 from simulators.calibration.bases import Base, decode_parts
 from simulators.calibration.points import compose
+from simulators.calibration.targets import Targets
 from simulators.calibration.whole_fit import Stretching, WholeFit
 from simulators.errors import NotAvailable, SimulatorError
 
@@ -50,9 +51,10 @@ class OtherRun:
             raise NotAvailable(f"calibration run: {other.run_id} is the run that is scored ({reason}); give another one to fit to")
         if differing := list(differences(measured, other)):
             raise NotAvailable(f"calibration run: {other.run_id} cannot calibrate {measured.run_id}: they differ in {'; '.join(differing)}")
-        fit = WholeFit.of(other, self.stretching(other), self.requests)
-        if len(fit.targets) < LEAST:
-            raise NotAvailable(f"calibration run: {other.run_id} has {len(fit.targets)} requests with all their times, {LEAST} are needed")
+        targets = Targets.of(other, self.requests)
+        if len(targets) < LEAST:
+            raise NotAvailable(f"calibration run: {other.run_id} has {len(targets)} requests with all their times, {LEAST} are needed")
+        fit = WholeFit.of(other, self.stretching(other), targets, self.base.spread)
         best = fit.best(self.iterations)
         stretched = self.stretching(measured).at(best)
         return replace(stretched, provenance={**stretched.provenance, **fit.told(best), "fitted_to": told_of(other, measured)})

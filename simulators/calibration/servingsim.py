@@ -46,6 +46,7 @@ class ServingSim:
     collectives: Aic | None = None
 
     source: ClassVar[str] = "servingsim"
+    spread: ClassVar[float] = 0.05
 
     def __post_init__(self) -> None:
         if not self.clone:

@@ -47,15 +47,20 @@ class Guess:
     low: float
     high: float
 
+    def units(self, value: float) -> float:
+        """A value in spreads from this one."""
+        return (value - self.value) / self.spread
+
 
 GUESSES: Mapping[str, Guess] = {
-    "decode": Guess(value=1.0, spread=0.3, low=0.1, high=10.0),  # factor
+    "decode": Guess(value=1.0, spread=0.3, low=0.1, high=10.0),  # factor; its spread is the base's own, as that of the next
     "prompt": Guess(value=1.0, spread=0.3, low=0.1, high=10.0),  # factor
     "step": Guess(value=0.0, spread=2e-3, low=-0.02, high=0.1),  # s a step, beside what the base has
-    "sequence": Guess(value=2e-5, spread=2e-5, low=0.0, high=1e-3),  # s: Python's work on each sequence of a step, its output included
+    "sequence": Guess(value=2e-5, spread=1e-5, low=0.0, high=1e-3),  # s: Python's work on each sequence of a step, its output included
     "frontend": Guess(value=1e-2, spread=1e-2, low=0.0, high=1.0),  # s a request
     "prompt_token": Guess(value=5e-6, spread=5e-6, low=0.0, high=1e-3),  # s: tokenisers take some 2e5 tokens/s
 }
+FACTORS = ("decode", "prompt")
 NAMES = tuple(GUESSES)
 
 
@@ -87,17 +92,19 @@ class WholeFit:
     limits: Limits
     policy: str
     targets: Targets
+    guesses: Mapping[str, Guess]
 
     @classmethod
-    def of(cls, run: Run, stretching: Stretching, requests: int) -> "WholeFit":
-        """Of the first `requests` of a run's window; what arrived later is not simulated."""
-        targets, trace = Targets.of(run, requests), run.trace_as_sent()
+    def of(cls, run: Run, stretching: Stretching, targets: Targets, spread: float) -> "WholeFit":
+        """Of these requests of a run; what arrived later is not simulated. spread: of the base's times, as a share of them."""
+        trace = run.trace_as_sent()
         return cls(
             stretching=stretching,
             trace=dataclasses.replace(trace, requests=tuple(r for r in trace if r.arrival <= targets.end)),
             limits=limits_of(run.limits, run.config, f"run {run.run_id}"),
             policy="sglang" if run.system == "sglang" else "vllm_v1",
             targets=targets,
+            guesses={name: dataclasses.replace(g, spread=spread) if name in FACTORS else g for name, g in GUESSES.items()},
         )
 
     def best(self, iterations: int) -> dict[str, float]:
@@ -107,13 +114,13 @@ class WholeFit:
         """
         from scipy.optimize import least_squares  # here: scipy takes long to import, and few commands come this far
 
-        low, high = (np.array([_units(name, getattr(GUESSES[name], end)) for name in NAMES]) for end in ("low", "high"))
+        low, high = (np.array([g.units(getattr(g, end)) for g in self.guesses.values()]) for end in ("low", "high"))
         at, spreads = np.zeros(len(NAMES)), list(FIRST_SPREADS)
         for _ in range(PASSES):
-            around = LawAround(at, lambda x: self._law(_numbers(x)))
+            around = LawAround(at, lambda x: self._law(self._numbers(x)))
 
             def residuals(x: Floats, around: "LawAround" = around, spreads: Sequence[float] = tuple(spreads)) -> Floats:
-                errors = self.targets.errors(self._simulated(_numbers(x), around.at(x)))
+                errors = self.targets.errors(self._simulated(self._numbers(x), around.at(x)))
                 return np.concatenate([*(part / spread for part, spread in zip(errors, spreads, strict=True)), x])
 
             found = least_squares(
@@ -128,9 +135,9 @@ class WholeFit:
                 xtol=ENOUGH,
             )
             at = np.asarray(found.x, dtype=np.float64)
-            left = self.targets.errors(self.simulated(_numbers(at)))
+            left = self.targets.errors(self.simulated(self._numbers(at)))
             spreads = [max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(errors)))) for errors in left]
-        return _numbers(at)
+        return self._numbers(at)
 
     def simulated(self, numbers: Mapping[str, float]) -> Floats:
         """TTFT and TPOT in s: a row per target; NaN where there is none."""
@@ -147,6 +154,9 @@ class WholeFit:
             "mean_error_there": dict(zip(metrics, means.tolist(), strict=True)),
             "mean_size_of_error_there": dict(zip(metrics, sizes.tolist(), strict=True)),
         }
+
+    def _numbers(self, at: Floats) -> dict[str, float]:
+        return {name: guess.value + guess.spread * float(x) for (name, guess), x in zip(self.guesses.items(), at, strict=True)}
 
     def _law(self, numbers: Mapping[str, float]) -> StepLaw:
         profile = self.stretching.at(numbers)
@@ -172,12 +182,3 @@ def _slopes(residuals: Callable[[Floats], Floats], at: Floats, low: Floats) -> F
         above[place] = at[place] + DIFFERENCE
         columns.append((residuals(above) - residuals(below)) / (above[place] - below[place]))
     return np.stack(columns, axis=1)
-
-
-def _units(name: str, value: float) -> float:
-    """A number in spreads from its guess."""
-    return (value - GUESSES[name].value) / GUESSES[name].spread
-
-
-def _numbers(at: Sequence[float] | Floats) -> dict[str, float]:
-    return {name: GUESSES[name].value + GUESSES[name].spread * float(x) for name, x in zip(NAMES, at, strict=True)}

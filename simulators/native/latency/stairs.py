@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from results.profile import Profile
 from simulators.errors import SimulatorError
+from simulators.native.latency.given import STEP_LAW, GivenStepTime
 from simulators.native.latency.measured import MeasuredStepTime, fit
 from simulators.native.latency.profile_work import RangeSeen, residuals_of, works_of
 from simulators.native.latency.step_law import DECODES, NEW_TOKENS, PROMPT_STEPS, SEQUENCES, WORK, Pieces, StepLaw, row
@@ -117,7 +118,11 @@ class StairsStepTime:
 
 
 def profiled(profile: Profile, *, apart: bool = False, recomputed: bool = False) -> StepTime:
-    """The step times that a profile has: with stairs where it says EVERY_STEP, else MeasuredStepTime's, which see for the settings."""
+    """The step times that a profile has: its own law where it brings one (STEP_LAW), a law with stairs where it says EVERY_STEP, else
+    MeasuredStepTime's, which see for the settings.
+    """
+    if profile.provenance.get(STEP_LAW):
+        return GivenStepTime(profile)
     if profile.provenance.get(EVERY_STEP):
         return StairsStepTime(profile, recomputed=recomputed)
     return MeasuredStepTime(profile, apart=apart, recomputed=recomputed)
@@ -139,6 +144,8 @@ def fitted_law(works: Array, seconds: Array) -> StepLaw:
     on_stair = (stair[used, None] == kept).astype(np.float64)
     features = [WORK.index(name) for name in FEATURES]
     count = (works[:, SEQUENCES] - works[:, DECODES])[used, None]
+    if np.ptp(count[prompts[used]]) == 0:  # one prompt in every such step: then no step tells it from the levels
+        count = np.zeros_like(count)
     ramp = (tokens * prompts)[used, None]
     design = np.hstack([on_stair, ramp, count, works[used][:, features]])
     levels, (slope, by_prompt), rates = np.split(fit(design, seconds[used], range(len(kept))), [len(kept), len(kept) + 2])
