@@ -2,32 +2,44 @@
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.record import RequestRecord
+from simulators.native.frontend.station import Station, StationUse
 
 Floats = NDArray[np.float64]
+NO_STATION = Station()  # it costs nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
     """Seconds that a request spends outside the steps.
 
-    before, before_per_token: until it reaches the scheduler, fixed and per prompt token. after: from the end of each step until the client
-    reads the token.
+    before, before_per_token: until it reaches the station, fixed and per prompt token. after: from the end of each step, and the station's
+    work on it, until the client reads the token. These are delays; the station is a queue. Without one a request reaches the scheduler.
     """
 
     before: float = 0.0
     before_per_token: float = 0.0
     after: float = 0.0
+    station: Station = NO_STATION  # the API servers
 
     def reached(self, arrival: Floats, input_tokens: Any) -> Floats:
-        """When requests of these arrivals (s) and prompts reach the scheduler."""
+        """When requests of these arrivals (s) and prompts reach the station, or the scheduler where the station costs nothing."""
         reached: Floats = arrival + (self.before + self.before_per_token * input_tokens)
         return reached
+
+    def without_queue(self) -> Self:
+        """The station's cost on an idle server as delays."""
+        station = self.station
+        return type(self)(
+            before=self.before + station.request + station.hand_over,
+            before_per_token=self.before_per_token + station.prompt_token,
+            after=self.after + station.after,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +54,4 @@ class Served:
     seconds: float = 0.0  # s that computing all this took
     transfers: int = 0  # KV caches sent from one engine to another
     migrations: int = 0  # requests that moved to another engine while they ran
+    station: StationUse | None = None  # what the API servers added; None: there was no queue of theirs
