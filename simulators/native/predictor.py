@@ -24,7 +24,7 @@ from simulators.native.latency.step_time import StepTime
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.served import Frontend, Served
+from simulators.native.served import NO_STATION, Frontend, Served
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
@@ -37,7 +37,7 @@ class Predictor:
     """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
 
     policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
-    limits. frontend: the API servers before each. frontend_after: without those, the share of the profile's front-end cost that comes
+    limits. frontend: the API servers before each. frontend_after: of the front end's cost that these do not explain, the share that comes
     after a step. roofline: of computed step times. shipped: limits of an engine of which only the model and the device are known.
     """
 
@@ -92,18 +92,12 @@ class Predictor:
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
     def frontend_with(self, station: Station | None, profile: Profile | None) -> Frontend:
-        """The front end. Where the profile has its cost on an idle server, the station is made to have that (`Station.with_idle`).
-
-        Without a station that cost is a delay, split as `frontend_after` says; what a prompt's tokens add comes before.
-        """
-        fixed = None if profile is None else profile.frontend
-        if profile is None or fixed is None:
-            return Frontend(station=station or Station())
-        told = profile.provenance.get("frontend_per_prompt_token")
-        if station is not None:
-            return Frontend(station=station.with_idle(fixed, None if told is None else float(told)))
-        by_token = float(told or 0.0)
-        return Frontend(before=fixed * (1 - self.frontend_after) - by_token, before_per_token=by_token, after=fixed * self.frontend_after)
+        """The front end: the station, and where the profile has the cost on an idle server, that cost (`Frontend.with_idle_cost`)."""
+        given = station or NO_STATION
+        if profile is None or profile.frontend is None:
+            return Frontend(station=given)
+        per_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)  # not told: it is within the fixed cost
+        return Frontend.with_idle_cost(profile.frontend, per_token, after=self.frontend_after, station=given)
 
     def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
         """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
@@ -141,7 +135,7 @@ class Prediction:
             f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {blocks} KV blocks held",
             *residual_lines(known),
         ]
-        if served.station is not None and self.frontend.station != Station():
+        if served.station is not None and self.frontend.station != NO_STATION:
             share = served.station.busy / served.end / self.frontend.station.servers
             lines.append(
                 f"API servers: {1e3 * served.station.before:.1f} ms before the engine and {1e3 * served.station.first_token:.1f} ms after "

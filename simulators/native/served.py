@@ -1,5 +1,6 @@
 """What surrounds an engine: the front-end that a request passes before and after it, and the result of serving a trace."""
 
+import dataclasses
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Any, Self
@@ -31,6 +32,21 @@ class Frontend:
         """When requests of these arrivals (s) and prompts reach the station, or the scheduler where the station costs nothing."""
         reached: Floats = arrival + (self.before + self.before_per_token * input_tokens)
         return reached
+
+    @classmethod
+    def with_idle_cost(cls, fixed: float, per_token: float, *, after: float, station: Station = NO_STATION) -> Self:
+        """The front end whose cost on an idle server was measured: `fixed` s for a prompt of one token, `per_token` s of it for each token.
+
+        No cost is counted twice. A station that costs more is scaled down to it. What one costs less is a delay (a network, say) in which
+        nobody is busy, so that it never becomes a queue; the share `after` of it comes after each step.
+        """
+        if station == NO_STATION:
+            return cls(before=fixed * (1 - after) - per_token, before_per_token=per_token, after=fixed * after)
+        station = dataclasses.replace(station, prompt_token=per_token)
+        idle = station.idle(1)
+        if idle > fixed:
+            return cls(station=station.scaled(fixed / idle))
+        return cls(before=(fixed - idle) * (1 - after), after=(fixed - idle) * after, station=station)
 
     def without_queue(self) -> Self:
         """The station's cost on an idle server as delays."""

@@ -49,15 +49,6 @@ class Station:
             hand_over=factor * self.hand_over,
         )
 
-    def with_idle(self, seconds: float, prompt_token: float | None = None) -> Self:
-        """The same, its cost for a prompt of one token on an idle server as measured; prompt_token: as measured too, where it was.
-
-        `request` takes the difference. Where all else costs more than was measured, `request` is 0 and the rest is scaled to fit.
-        """
-        bare = dataclasses.replace(self, request=0.0, prompt_token=self.prompt_token if prompt_token is None else prompt_token)
-        rest = bare.idle(1)
-        return dataclasses.replace(bare, request=seconds - rest) if rest <= seconds else bare.scaled(max(0.0, seconds) / rest)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationUse:

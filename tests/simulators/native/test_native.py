@@ -109,12 +109,13 @@ def test_the_api_servers_stand_before_an_engine_that_has_a_server(track: Any, tm
     assert ttft(two) <= ttft(ours) < ttft(slow)
 
 
-def test_the_calibrated_tracks_station_costs_on_an_idle_server_what_the_profile_says(tmp_path: Path) -> None:
-    run = native().simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
+def test_the_calibrated_tracks_front_end_costs_on_an_idle_server_what_the_profile_says(tmp_path: Path) -> None:
+    run = native(frontend_after=0.25).simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
     told = run.config["simulator"]["frontend"]
     station = Station(**told["station"])
-    assert station.idle(1) == pytest.approx(0.005) and station.prompt_token == 1e-6
-    assert (told["before"], told["before_per_token"], told["after"]) == (0, 0, 0)
+    assert station.prompt_token == 1e-6 and 0 < station.idle(1) < 0.005
+    assert told["before"] + station.idle(1) + told["after"] == pytest.approx(0.005)
+    assert told["after"] == pytest.approx((0.005 - station.idle(1)) / 4) and told["before_per_token"] == 0
     assert told["use"]["before"] >= station.request + station.hand_over and told["use"]["first_token"] >= station.after
 
 
