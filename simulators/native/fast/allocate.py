@@ -24,11 +24,14 @@ from simulators.native.fast.records import (
 from simulators.native.frontend.station import Station
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import NO_STATION
 
 LOGGED = 1 << 14  # steps, and runs of tokens, that the logs hold before they must be emptied
 
 
-def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw, station: Station) -> EngineArrays:
+def new_engine(
+    sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw, station: Station = NO_STATION
+) -> EngineArrays:
     """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the station."""
     slots = max(1, min(limits.max_num_seqs, len(sequences)))
     longest = int(sequences["end"].max(initial=0)) + limits.in_flight

@@ -145,7 +145,7 @@ def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed
 
     def engine() -> EngineArrays:
         made = new_sequences(columns.arrival, columns.input_tokens, columns.output_tokens)
-        return new_engine(made, np.empty(0, np.int64), limits, case.step_time.law, Station())
+        return new_engine(made, np.empty(0, np.int64), limits, case.step_time.law)
 
     whole, led = engine(), engine()
     assert advance(whole, np.inf) == DONE
