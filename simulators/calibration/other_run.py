@@ -17,6 +17,10 @@ from simulators.calibration.points import compose
 from simulators.calibration.targets import Targets
 from simulators.calibration.whole_fit import Stretching, WholeFit
 from simulators.errors import NotAvailable, SimulatorError
+from simulators.native.adapter import sent_as
+from simulators.native.frontend.settings import StationSettings
+from simulators.native.frontend.station import Station
+from simulators.native.served import NO_STATION
 
 LEAST = 20  # requests with all their times
 
@@ -30,6 +34,7 @@ class OtherRun:
     requests: int
     iterations: int
     base: Base
+    frontend: StationSettings | None = None
 
     source: ClassVar[str] = "run"
 
@@ -54,7 +59,7 @@ class OtherRun:
         targets = Targets.of(other, self.requests)
         if len(targets) < LEAST:
             raise NotAvailable(f"calibration run: {other.run_id} has {len(targets)} requests with all their times, {LEAST} are needed")
-        fit = WholeFit.of(other, self.stretching(other), targets, self.base.spread)
+        fit = WholeFit.of(other, self.stretching(other), targets, spread=self.base.spread, station=self._station(other))
         best = fit.best(self.iterations)
         stretched = self.stretching(measured).at(best)
         return replace(stretched, provenance={**stretched.provenance, **fit.told(best), "fitted_to": told_of(other, measured)})
@@ -68,6 +73,11 @@ class OtherRun:
         if not found.valid:
             raise SimulatorError(f"calibration run: {found.run_id} is INVALID ({found.invalid_reason}); give a valid run")
         return found
+
+    def _station(self, run: Run) -> Station:
+        """The API servers before the run's engine, as our own simulator has them."""
+        found = self.frontend.station(run.system, sent_as(run)) if self.frontend is not None else None
+        return found or NO_STATION
 
     def stretching(self, run: Run) -> Stretching:
         """The base law over the steps that the run's engine can make."""

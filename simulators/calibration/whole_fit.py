@@ -1,7 +1,9 @@
 """Six numbers fitted to a whole run: our own simulator serves its requests until their TTFT and TPOT come out as measured.
 
     a step    = decode * (what the base says of its decodes) + prompt * (what prompts add to it there) + step + sequence * sequences
-    a request = frontend + prompt_token * prompt tokens outside the steps
+    a request = frontend + prompt_token * prompt tokens outside the steps, on an idle server
+
+The API servers' queue comes on top (simulators/native/frontend): its costs are our own simulator's settings, which are not fitted.
 
 Each number has a guess and a spread around it, and is drawn to the guess as by one more measurement: what the run does not determine
 stays there, and two numbers that it cannot tell apart do not run away from each other.
@@ -20,15 +22,17 @@ from results.record import Run
 from simulators.calibration.bases import Floats
 from simulators.calibration.law_around import LawAround, OfLaw
 from simulators.calibration.targets import Targets
+from simulators.native.frontend.station import Station
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.predictor import how_steps_are_made
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.serve import serve
-from simulators.native.served import Frontend
+from simulators.native.served import NO_STATION, Frontend
 from workloads.trace import Trace
 
+AFTER = 0.5  # share of the front end's delay that comes after a step: frontend_after of conf/simulator/native.yaml
 PASSES = 3  # rounds: each weighs TTFT and TPOT by the spreads that the one before has left, and knows the law around its beginning
 OUTLIER = 2.0  # spreads; a larger error counts less than its square
 LEAST_SPREAD = 1e-3
@@ -93,9 +97,10 @@ class WholeFit:
     policy: str
     targets: Targets
     guesses: Mapping[str, Guess]
+    station: Station = NO_STATION
 
     @classmethod
-    def of(cls, run: Run, stretching: Stretching, targets: Targets, spread: float) -> "WholeFit":
+    def of(cls, run: Run, stretching: Stretching, targets: Targets, *, spread: float, station: Station = NO_STATION) -> "WholeFit":
         """Of these requests of a run; what arrived later is not simulated. spread: of the base's times, as a share of them."""
         trace = run.trace_as_sent()
         return cls(
@@ -105,6 +110,7 @@ class WholeFit:
             policy="sglang" if run.system == "sglang" else "vllm_v1",
             targets=targets,
             guesses={name: dataclasses.replace(g, spread=spread) if name in FACTORS else g for name, g in GUESSES.items()},
+            station=station,
         )
 
     def best(self, iterations: int) -> dict[str, float]:
@@ -163,14 +169,16 @@ class WholeFit:
         return MeasuredStepTime(profile, **how_steps_are_made(self.policy, self.limits)).law
 
     def _simulated(self, numbers: Mapping[str, float], law: StepLaw) -> Floats:
-        served = serve(self.trace, self.limits, OfLaw(law), frontend=frontend(numbers), policy=self.policy, token_times=False)
+        served = serve(
+            self.trace, self.limits, OfLaw(law), frontend=frontend_of(numbers, self.station), policy=self.policy, token_times=False
+        )
         return self.targets.of_records(served.records)
 
 
-def frontend(numbers: Mapping[str, float]) -> Frontend:
-    """The front-end, half of its fixed cost before and half after a step; as our own simulator makes it of such a profile by default."""
-    half, by_token = (numbers["frontend"] + numbers["prompt_token"]) / 2, numbers["prompt_token"]
-    return Frontend(before=half - by_token, before_per_token=by_token, after=half)
+def frontend_of(numbers: Mapping[str, float], station: Station) -> Frontend:
+    """The front end, as our own simulator makes it of such a profile by default."""
+    by_token = numbers["prompt_token"]
+    return Frontend.with_idle_cost(numbers["frontend"] + by_token, by_token, after=AFTER, station=station)
 
 
 def _slopes(residuals: Callable[[Floats], Floats], at: Floats, low: Floats) -> Floats:

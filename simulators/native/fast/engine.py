@@ -2,19 +2,33 @@
 
 from collections.abc import Callable
 
-from simulators.native.fast import vllm_v1
+from simulators.native.fast import station, vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
-from simulators.native.fast.records import EngineArrays
+from simulators.native.fast.records import NONE, EngineArrays
 from simulators.native.latency.step_law import PREFILL_TOKENS, law_seconds
 
 DONE, WAITS, FULL, LIVELOCK = range(4)  # why `advance` stopped: all is finished; nothing more before `until`; a log is full; see below
 
 _seconds = compiled(law_seconds)
+NEVER = float("inf")
+
+
+@compiled
+def _take_arrived(e: EngineArrays) -> None:
+    """Let those wait that have reached the scheduler by now."""
+    clock = e.clock[0]
+    for server in range(len(e.servers)):
+        station.serve(e, server, clock.now)
+    sequence = station.reached(e, clock.now)
+    while sequence != NONE:
+        e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = sequence
+        clock.waiting += 1
+        sequence = station.reached(e, clock.now)
 
 
 @compiled
 def _schedule(e: EngineArrays) -> None:
-    """Schedule the next step, and log its work and when it will have ended."""
+    """Schedule the next step, and log its work."""
     clock = e.clock[0]
     start = max(clock.now, clock.device_free)
     count, preempted = vllm_v1.schedule(e, start)
@@ -27,7 +41,7 @@ def _schedule(e: EngineArrays) -> None:
     if count or preempted:
         clock.counted += 1
         clock.peak = max(clock.peak, len(e.pool.blocks) - 1 - e.pool.level[0].free)
-    batch.end = e.ends[clock.logged] = start
+    batch.end = start
     clock.logged += 1
     clock.steps += 1
 
@@ -42,12 +56,9 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
         clock, limits = e.clock[0], e.limits[0]
         room = len(e.runs) - 2 * len(e.running)  # a step ends two runs of each sampler at most
         while clock.now < until:
-            if clock.logged == len(e.ends) or clock.runs > room:
+            if clock.logged == len(e.works) or clock.runs > room:
                 return FULL
-            while clock.following < clock.known and e.sequences[clock.following].arrival <= clock.now:
-                e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = clock.following
-                clock.waiting += 1
-                clock.following += 1
+            _take_arrived(e)
             under_way = clock.steps - clock.finished
             if under_way < limits.in_flight and clock.running + clock.waiting > 0:
                 _schedule(e)
@@ -58,14 +69,14 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
                 if end >= until:
                     return WAITS
                 clock.now = max(clock.now, end)
-                vllm_v1.finish(e, clock.finished, clock.now)
+                vllm_v1.finish(e, clock.finished)
+                station.step_ended(e, clock.now)
                 clock.finished += 1
-            elif clock.following < clock.known:
-                if e.sequences[clock.following].arrival >= until:
-                    return WAITS
-                clock.now = e.sequences[clock.following].arrival
             else:
-                return DONE
+                following = station.following(e)
+                if following >= until:
+                    return WAITS if following < NEVER else DONE
+                clock.now = following
         return WAITS
 
     return kept(advance)

@@ -12,10 +12,12 @@ from hydra.utils import instantiate
 from results.project.folder import ROOT
 from results.record import Run
 from simulators.calibration.other_run import OtherRun
-from simulators.calibration.whole_fit import frontend
+from simulators.calibration.whole_fit import frontend_of
+from simulators.native.frontend.station import Station
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.resolve import limits_of
 from simulators.native.serve import serve
+from tests.simulators.native.test_native import native
 from tests.simulators.profiles import make_measured
 
 HARDWARE = {"name": "slow", "memory_gb": 8, "fp16_tflops": 10.0, "memory_bandwidth_gb_s": 100, "interconnect_gb_s": None}
@@ -42,7 +44,7 @@ def run_of(run_id: str, *, rate: float, seed: int, requests: int = 150, truth: M
     run = dataclasses.replace(run, run_id=run_id, rate=rate, config={**run.config, "hardware": HARDWARE})
     profile = stretched(run, truth)
     limits = limits_of(run.limits, run.config, run_id)
-    served = serve(run.trace_as_sent(), limits, MeasuredStepTime(profile), frontend=frontend(truth))
+    served = serve(run.trace_as_sent(), limits, MeasuredStepTime(profile), frontend=frontend_of(truth, station(run)))
     records = [dataclasses.replace(r, arrival=m.arrival, sent=m.sent) for r, m in zip(served.records, run.records, strict=True)]
     return dataclasses.replace(run, records=tuple(records))
 
@@ -50,6 +52,13 @@ def run_of(run_id: str, *, rate: float, seed: int, requests: int = 150, truth: M
 def stretched(run: Run, numbers: Mapping[str, float]) -> Any:
     """The profile that these numbers make of the roofline of the run's model."""
     return other_run(run.run_id, Path()).stretching(run).at(numbers)
+
+
+def station(run: Run) -> Station:
+    """The API servers of our own simulator before an engine of this kind."""
+    found: Station | None = native().frontend.station(run.system, "ids")
+    assert found is not None
+    return found
 
 
 def latencies(run: Run) -> Any:

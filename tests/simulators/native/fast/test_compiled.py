@@ -10,6 +10,7 @@ from simulators.native.fast.allocate import new_engine, new_sequences
 from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import DONE, WAITS, advance
 from simulators.native.fast.records import EngineArrays
+from simulators.native.frontend.station import Station
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
@@ -31,12 +32,12 @@ def first_come(case: Case) -> Case:
     return dataclasses.replace(case, limits=dataclasses.replace(case.limits, policy="fcfs"))
 
 
-def both(case: Case, step_times: tuple[StepTime, StepTime] | None = None) -> tuple[Served, Served]:
+def both(case: Case, step_times: tuple[StepTime, StepTime] | None = None, frontend: Frontend = FRONTEND) -> tuple[Served, Served]:
     """By the readable engine, and by the compiled one."""
     one, other = step_times or (case.step_time, case.step_time)
     return (
-        serve(case.trace, case.limits, one, frontend=FRONTEND, engine="readable"),
-        serve(case.trace, case.limits, other, frontend=FRONTEND, engine="compiled"),
+        serve(case.trace, case.limits, one, frontend=frontend, engine="readable"),
+        serve(case.trace, case.limits, other, frontend=frontend, engine="compiled"),
     )
 
 
@@ -55,6 +56,23 @@ def test_every_record_is_the_readable_engines(first: int) -> None:
         preempted += readable.preemptions
         cached += sum(r.cached_tokens or 0 for r in readable.records)
     assert preempted > 50 and cached > 3000  # the cases exercise it
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_the_api_servers_are_the_same_queue(servers: int) -> None:
+    """Idle ones and overloaded ones; requests of several servers overtake each other."""
+    held = set()
+    for seed in range(60):
+        case = first_come(random_case(seed))
+        request, prompt_token, step, token, hand_over = (np.random.default_rng(seed).exponential(0.02, 5) * (1, 0.01, 0.3, 1, 1)).tolist()
+        station = Station(
+            request=request, prompt_token=prompt_token, step=step, token=token, hand_over=seed % 2 * hand_over, servers=servers
+        )
+        readable, compiled = both(case, frontend=dataclasses.replace(FRONTEND, station=station))
+        assert_same(readable, compiled)
+        assert readable.station is not None
+        held.add(readable.station.first_token > 2 * station.after)
+    assert held == {True, False}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -142,7 +160,7 @@ def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed
     led.clock["known"] = len(columns.arrival)
     assert advance(led, np.inf) == DONE
     assert np.array_equal(whole.sequences, led.sequences)
-    assert np.array_equal(whole.ends[: whole.clock["logged"][0]], led.ends[: led.clock["logged"][0]])
+    assert np.array_equal(whole.ends[: whole.clock["told"][0]], led.ends[: led.clock["told"][0]])
 
 
 def test_the_digest_is_of_all_that_is_compiled() -> None:
