@@ -35,7 +35,7 @@ def test_it_predicts_three_times_the_load_of_the_run_that_it_was_fitted_to(root:
     ours, theirs = latencies(predicted), latencies(busy)
     errors = ours.mean(axis=0) / theirs.mean(axis=0) - 1
     assert np.abs(errors) == pytest.approx(np.zeros(3), abs=0.02)  # TTFT, TPOT, E2E
-    assert np.median(np.abs(ours / theirs - 1)[:, 1]) < 0.01  # TPOT of each request
+    assert np.median(np.abs(ours / theirs - 1)[:, 1]) < 0.02  # TPOT of each request
     told = profile.provenance
     assert told["fitted_to"]["run_id"] == "calm"
     assert told["fitted_to"]["load_of_the_scored"] == pytest.approx(3.0, rel=0.2)
