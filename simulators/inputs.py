@@ -27,7 +27,7 @@ def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profi
     if profile is None:
         raise NotAvailable(
             f"{system}: the calibrated track of run {measured.run_id} needs a profile of its engine; measure one, or take another source "
-            f"(calibration=aic, calibration=first_requests)"
+            f"(calibration=aic, calibration=run, calibration=first_requests)"
         )
     return profile
 

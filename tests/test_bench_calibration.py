@@ -6,6 +6,7 @@ from results.record import Run
 from results.storage.store import read_run, run_folders, write_run
 from tests.benches import Bench
 from tests.simulators.calibration import made_tables
+from tests.simulators.calibration.made_runs import run_of
 from tests.simulators.profiles import MODEL, make_measured
 
 PLAYED_BACK = ("engine=recorded", "engine.run=vllm-law-0", "simulator=[native]", "tracks=[calibrated]")
@@ -39,6 +40,32 @@ def test_a_source_that_has_nothing_for_a_run_is_shown_with_its_reason(bench: Ben
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not available: native:calibrated: calibration first_requests: run vllm-law-0 is scored on its first 100 requests" in done.stdout
     assert run_folders(bench.runs) == []
+
+
+def test_another_run_calibrates_and_the_scored_one_does_not(bench: Bench) -> None:
+    for run_id, rate, seed in (("calm", 8.0, 1), ("busy", 20.0, 2)):
+        write_run(bench.folder / "measured", run_of(run_id, rate=rate, seed=seed, requests=60))
+    asked = (
+        "engine=recorded",
+        "engine.run=busy",
+        "simulator=[native]",
+        "tracks=[calibrated]",
+        "calibration=run",
+        "calibration.iterations=2",
+    )
+    done = bench.run(*asked, "calibration.run=calm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (simulated,) = map(read_run, run_folders(bench.runs))
+    told = simulated.config["simulator"]["step_times_from"]
+    assert (told["source"], told["fitted_to"]["run_id"], told["fitted_to_requests"]) == ("run", "calm", 60)
+    assert "roofline, fitted to the other run calm" in bench.report.read_text()
+    refused = bench.run(*asked, "calibration.run=busy")
+    assert refused.returncode == 0, refused.stdout + refused.stderr
+    assert "not available: native:calibrated: calibration run: busy is the run that is scored (the same run_id)" in refused.stdout
+    assert run_folders(bench.runs) == []
+    missing = bench.run(*asked, "calibration.run=cosy")
+    assert missing.returncode == 1
+    assert "calibration run: no run named cosy" in missing.stdout
 
 
 def test_without_another_source_a_run_without_a_profile_has_no_calibrated_track(bench: Bench) -> None:

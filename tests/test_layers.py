@@ -29,7 +29,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "monitor": {"engine"},
         "engines": {"engine", "environment", "monitor"},
         "probing": {"engine", "protocols", "monitor", "replay"},
-        "microbench": {"engine", "environment", "engines"},
+        "microbench": {"engine", "environment", "engines", "cli"},
         "command_line": {"environment", "console"},
         "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
@@ -48,15 +48,16 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "calibration": {"errors", "inputs", "foreign", "native"},
     },
     "simulators.native": {
-        ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast"},
+        ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        "frontend": {"sequence"},
         "kv": {"sequence"},
         "scheduling": {"sequence", "kv"},
         "latency": {"sequence"},
         "effects": {"sequence", "latency", "scheduling"},
-        "fast": {"engine", "served", "kv", "latency", "scheduling"},
+        "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
-        "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling"},
-        "planning": {"predictor", "resolve", "served", "cluster", "effects", "latency", "scheduling"},
+        "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
+        "planning": {"predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
         ROOT_FILES: {"derived", "project", "recordings", "storage"},

@@ -8,8 +8,9 @@ measured by itself. What is left is a part too, so that the parts always add up 
   step times of the very run in place of the profile's.
 - frontend: the cost per request outside the steps (HTTP, tokenising, hand-over). Where the simulator leaves this cost out, it is the
   profile's (`Profile.frontend`), which is part of TTFT and of E2E. Where the simulator adds it, it is what calibrating added beside step
-  times. Where there is an oracle, its median error over requests that arrived in an empty system comes on top: they had no queue and no
-  batch, so their error cannot be scheduling.
+  times: delays, and the mean time that requests spent at its API servers, waiting for others included. Where there is an oracle, its
+  median error over requests that arrived in an empty system comes on top: they had no queue and no batch, so their error cannot be
+  scheduling.
 - scheduling: what is left of an oracle's error. Its step times and fixed costs are the run's own, so it must order or batch otherwise than
   the engine. Given only where the oracle's step times fit the run's own steps to FIT at the median. Its size is an upper bound: it
   includes what scatters within the fit.
@@ -34,6 +35,7 @@ from results.profile import Profile
 PARTS = ("kv_capacity", "step_times", "frontend", "scheduling", "unexplained")
 CHAIN = ("shipped", "matched", "calibrated", "oracle")
 METRICS = ("ttft", "tpot", "e2e")
+SENT = {"ttft": "first_token", "e2e": "last_token"}  # whose way from its step to the client ends a metric
 FIT = 0.1  # relative: the largest median residual of the oracle's step times
 FEWEST_IDLE = 10  # requests that arrived in an empty system: from so many on, their median error is a fixed cost
 
@@ -142,9 +144,11 @@ class _Waterfall:
         if metric == "tpot":
             return 0.0
         told = (self.tracks[track].config.get("simulator") or {}).get("frontend")
-        if isinstance(told, Mapping):  # native: before, per token of the prompt, after
+        if isinstance(told, Mapping):  # native: before, per token of the prompt, after; and what its API servers added to a request
             prompt = self._mean_prompt(self.tracks[track]) if told.get("before_per_token") else 0.0
-            return float(told["before"]) + float(told["before_per_token"]) * prompt + float(told["after"])
+            delays = float(told["before"]) + float(told["before_per_token"]) * prompt + float(told["after"])
+            use = told.get("use") or {}
+            return delays + float(use.get("before", 0.0)) + float(use.get(SENT[metric], 0.0))
         return self.frontend or 0.0 if told == "offset" else 0.0
 
     def _mean_prompt(self, run: RunRow) -> float:

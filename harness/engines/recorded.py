@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from harness.engine import EngineError
 from results.profile import Profile
 from results.record import Run
-from results.storage.place import Place, place
-from results.storage.store import near, read_run, run_folders
+from results.storage.find import find_run, stored_runs
+from results.storage.place import Place
+from results.storage.run_tables import StoreError
+from results.storage.store import near, read_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +38,12 @@ class Recorded:
             yield run, Profile.read(folder) if (folder / "profile.json").is_file() else None, log if log.is_file() else None
 
     def _folder(self) -> Place:
-        if self.run is not None and (Path(self.run) / "run.json").is_file():
-            return Path(self.run)
-        roots = [place(root) for root in self.roots]
         if self.run is not None:
-            there = next((root / self.run for root in roots if (root / self.run / "run.json").is_file()), None)
-            if there is not None:
-                return there
-        stored = {folder.name: folder for root in reversed(roots) for folder in run_folders(root)}
-        if self.run is not None:
-            alike = get_close_matches(self.run, stored, n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(alike)}?" if alike else "python -m results list shows what is there"
-            raise EngineError(f"engine=recorded: no run named {self.run} in {', '.join(self.roots)}; {hint}")
+            try:
+                return find_run(self.run, self.roots, asker="engine=recorded")
+            except StoreError as error:
+                raise EngineError(str(error)) from error
+        stored = stored_runs(self.roots)
         measured = [run for run in map(read_run, stored.values()) if run.kind == "measured"]
         if not measured:
             raise EngineError(f"engine=recorded: no measured run in {', '.join(self.roots)}; measure one with make bench")

@@ -93,6 +93,7 @@ def read_servingsim(path: Path, given: Given) -> Recording:
         assumed={name: because for name, (_, because) in assumed.items()},
         not_recorded=("kv_tokens",) if limits.kv_tokens is None else (),
         provenance={
+            "in_process": True,  # no server, so no front end before the engine
             "times": "the engine core's own, in process: no HTTP, no detokenising; arrival: when the request reached vLLM's front-end",
             "sent": "taken as the arrival: when the recorder meant to send is not in its file",
             "clock": clock.describe(last, finished),

@@ -1,6 +1,6 @@
 """`calibration=aic`: a profile of an engine that is not at hand, from the operation times that aiconfigurator-core has of its device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,14 +33,19 @@ class Aic:
     data: str | None = None
 
     source: ClassVar[str] = "aic"
+    spread: ClassVar[float] = 0.05  # medians of measured kernels
 
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.data is None):
             raise ValueError("calibration aic: give either an environment or a folder of data, and null for the other")
 
     def seconds(self, measured: Run) -> StepSeconds:
-        """See simulators.calibration.first_requests.Base."""
+        """See simulators.calibration.bases.Base."""
         return self.steps(measured).seconds
+
+    def bends(self, measured: Run) -> Sequence[int]:
+        """See simulators.calibration.bases.Base: the sizes that its table of matrix products has."""
+        return [int(m) for m in self.steps(measured).tables.gemm.axes["m"]]
 
     def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
         """See Calibration."""

@@ -7,27 +7,22 @@ window does not begin after them (`python -m results import ... --last`, docs/im
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
-from simulators.calibration.points import StepSeconds, compose
+from simulators.calibration.bases import Base, Floats, decode_parts
+from simulators.calibration.points import compose
 from simulators.errors import NotAvailable
 from simulators.native.latency.measured import MeasuredStepTime
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
-from simulators.native.latency.shape import Shape
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.sequence import Batch
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
 from workloads.trace import Trace
-
-Floats = npt.NDArray[np.float64]
 
 LOWEST, HIGHEST = (0.1, 0.1, 0.0), (10.0, 10.0, 1.0)  # of the two factors and the front-end cost (s)
 START = (1.0, 1.0, 1e-3)
@@ -36,44 +31,6 @@ STEPS = (0.05, 0.05, 0.05)  # relative, of the finite differences: several engin
 PASSES = 2  # rounds: the second weighs TTFT and TPOT by the spreads that the first has left
 OUTLIER = 2.0  # spreads; a larger error counts less than its square
 LEAST_SPREAD = 1e-6
-
-
-class Base(Protocol):
-    """A law of step times to start from; `simulators.calibration.aic.Aic` is one too."""
-
-    source: ClassVar[str]
-
-    def seconds(self, measured: Run) -> StepSeconds:
-        """The step times of the run's model on its hardware."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class RooflineBase:
-    """The roofline of simulators/native: from config.json and the hardware's numbers alone."""
-
-    efficiency: Efficiency
-
-    source: ClassVar[str] = "roofline"
-
-    def seconds(self, measured: Run) -> StepSeconds:
-        """See Base."""
-        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-        roofline = Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel)
-
-        def step(*, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
-            prompt = ((cached + new) * (cached + new + 1) - cached * (cached + 1)) / 2  # query-key pairs
-            work = Batch(
-                sequences=[None] * (batch + (new > 0)),  # type: ignore[list-item]  # only their number is asked for
-                prefill_tokens=new,
-                prefill_context=cached,
-                prefill_pairs=prompt,
-                decodes=batch,
-                decode_context=batch * context,
-            )
-            return roofline.seconds(work)
-
-        return step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +65,7 @@ class FirstRequests:
             source=f"{self.base.source} scaled to the first {self.requests} requests of run {measured.run_id}",
             provenance={"base": self.base.source},
         )
-        scaling = Scaling(base=base, parts=_decode_parts(base, self.base.seconds(measured)))
+        scaling = Scaling(base=base, parts=decode_parts(base, self.base.seconds(measured)))
         fit = ScalingFit(scaling=scaling, trace=_until(measured, max(r.finished or 0.0 for r in early)), limits=limits, early=early)
         best = fit.best(self.iterations)
         return replace(scaling.at(best), provenance={**base.provenance, **fit.told(best)})
@@ -187,7 +144,7 @@ class ScalingFit:
         half = float(factors[2]) / 2
         served = serve(self.trace, self.limits, MeasuredStepTime(profile), frontend=Frontend(before=half, after=half))
         simulated = {r.request_id: r for r in served.records if r.error is None}
-        pairs = [(_latencies(simulated[r.request_id]), _latencies(r)) for r in self.early if r.request_id in simulated]
+        pairs = [(latencies(simulated[r.request_id]), latencies(r)) for r in self.early if r.request_id in simulated]
         ttft = np.array([mine[0] / theirs[0] for mine, theirs in pairs if theirs[0] > 0])
         tpot = np.array([mine[1] / theirs[1] for mine, theirs in pairs if mine[1] and theirs[1]])
         return ttft, tpot
@@ -203,19 +160,13 @@ class ScalingFit:
         }
 
 
-def _decode_parts(base: Profile, seconds: StepSeconds) -> Floats:
-    """Of each sample, the s of its decoding sequences alone (0 where there are none)."""
-    rows = base.samples[["batch", "context"]].astype(int).itertuples(index=False)
-    return np.array([seconds(batch=b, context=c) if b else 0.0 for b, c in rows])
-
-
 def _until(measured: Run, end: float) -> Trace:
     """The requests as sent, up to second `end`: those that the early ones can have met in the engine."""
     trace = measured.trace_as_sent()
     return replace(trace, requests=tuple(r for r in trace if r.arrival <= end))
 
 
-def _latencies(record: RequestRecord) -> tuple[float, float | None]:
+def latencies(record: RequestRecord) -> tuple[float, float | None]:
     """TTFT and TPOT, s; from when the request was sent."""
     assert record.first_token is not None and record.finished is not None
     start = record.arrival if record.sent is None else record.sent

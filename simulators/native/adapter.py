@@ -9,6 +9,7 @@ from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled
+from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
@@ -39,10 +40,11 @@ class Native(Predictor):
         tensor_parallel="partly",
         pipeline_parallel="no",
         disaggregation="yes",
-        frontend_cost="partly",
+        frontend_cost="yes",
         token_times="yes",
         gqa="yes",
-        notes="tensor parallelism: in the roofline, or as profiled. front-end: a delay (calibrated track), no queue of its own. "
+        notes="tensor parallelism: in the roofline, or as profiled. front-end: API servers as queues; a delay, "
+        "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
     )
 
@@ -70,7 +72,10 @@ class Native(Predictor):
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen, own_steps = native.step_times(measured, profile, track, limits)
-        outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
+        station = self.frontend.station(measured.system, sent_as(measured)) if native.policy in ENGINES else None
+        outcome = native.predict(
+            trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen, station=station
+        )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
             measured,
@@ -98,13 +103,20 @@ class Native(Predictor):
             if profile is None:
                 raise NotAvailable(
                     "native: the calibrated track needs a profile of the engine; let the bench make one, take another source "
-                    "(calibration=aic, calibration=first_requests), or leave the track out"
+                    "(calibration=aic, calibration=run, calibration=first_requests), or leave the track out"
                 )
             return profile, {ON_STEPS: profile_on_steps(measured, profile, **made)}
         if self.arrangement.instances > 1:
             raise NotAvailable("native: the oracle track has the steps of one engine; leave it out for an arrangement of several")
         own = own_profile(measured, profile, **made)
         return own, {"own_steps": {name: own.provenance.get(name) for name in TOLD}}
+
+
+def sent_as(measured: Run) -> str | None:
+    """How a run's requests were sent, one of frontend.settings.APIS; None: past any server. Our own client sends token ids."""
+    if measured.provenance.get("in_process"):
+        return None
+    return "chat" if "recorded_by" in measured.provenance else "ids"
 
 
 def without_first_token(record: RequestRecord) -> RequestRecord:

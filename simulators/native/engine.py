@@ -3,9 +3,12 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from simulators.errors import SimulatorError
+from simulators.native.frontend.api_servers import ApiServers
+from simulators.native.frontend.station import Station
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Scheduler
 from simulators.native.sequence import Batch, Sequence
@@ -70,8 +73,10 @@ class EngineModel:
             raise SimulatorError(f"native: at {now:.3f} s requests{self.where} go on preempting each other; give the KV cache more blocks")
 
 
-def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime, *, in_flight: int = 1) -> Iterator[Step]:
-    """Serve the sequences (in order of arrival), yielding each step that computes or preempts something, in the order of scheduling.
+def run(arriving: Iterable[Sequence] | ApiServers, scheduler: Scheduler, step_time: StepTime, *, in_flight: int = 1) -> Iterator[Step]:
+    """Serve the sequences, yielding each step that computes or preempts something, in the order of scheduling.
+
+    arriving: the API servers through which they come, or the sequences themselves, in order of arrival.
 
     in_flight: steps scheduled before the first of them must have ended. 1: schedule, run, hand back, and again. 2: the next step is
     scheduled while one runs, so the device never waits for the scheduler, and a request that arrives meanwhile begins one step later.
@@ -79,18 +84,16 @@ def run(sequences: Iterable[Sequence], scheduler: Scheduler, step_time: StepTime
     requests preempt each other for ever, in vLLM too).
     """
     engine = EngineModel(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
-    arriving = iter(sequences)
-    following = next(arriving, None)
+    servers = arriving if isinstance(arriving, ApiServers) else ApiServers(Station(), arriving)
     now = 0.0
     while True:
-        while following is not None and following.arrival <= now:
-            scheduler.add(following)
-            following = next(arriving, None)
+        for sequence in servers.reached(now):
+            scheduler.add(sequence)
         yield from engine.begin(now)
         if engine.awaited is not None:
             now = engine.awaited
-            engine.end()
+            servers.step_ended(engine.end(), now)
         elif not scheduler.has_work():
-            if following is None:
+            now = servers.following()
+            if now == inf:
                 return
-            now = following.arrival

@@ -13,14 +13,17 @@ from typing import Any
 from results.profile import Profile
 from results.record_table import RecordTable
 from simulators.native.cluster.arrangement import Arrangement
-from simulators.native.latency.measured import MeasuredStepTime, residual_lines
+from simulators.native.frontend.settings import StationSettings
+from simulators.native.frontend.station import Station
+from simulators.native.latency.measured import residual_lines
 from simulators.native.latency.roofline import Device, Efficiency, Roofline
 from simulators.native.latency.shape import Shape
+from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.served import Frontend, Served
+from simulators.native.served import NO_STATION, Frontend, Served
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
@@ -33,12 +36,13 @@ class Predictor:
     """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
 
     policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
-    limits. frontend_after: share of the front-end's cost that comes after a step. roofline: of computed step times. shipped: limits of an
-    engine of which only the model and the device are known.
+    limits. frontend: the API servers before each. frontend_after: of the front end's cost that these do not explain, the share that comes
+    after a step. roofline: of computed step times. shipped: limits of an engine of which only the model and the device are known.
     """
 
     policy: str
     arrangement: Arrangement
+    frontend: StationSettings
     frontend_after: float
     roofline: Efficiency
     shipped: Defaults
@@ -62,16 +66,17 @@ class Predictor:
         hardware: Mapping[str, Any],
         tensor_parallel: int,
         profile: Profile | None,
+        station: Station | None,
     ) -> "Prediction":
         """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
 
-        AUTO stands for vLLM's scheduler here, where no engine is known.
+        AUTO stands for vLLM's scheduler here, where no engine is known. station: the API servers; None: there are none.
         """
         policy = self.policy_for("")
-        frontend = Frontend()
+        frontend = self.frontend_with(station, profile)
         step_time: StepTime
         if profile is not None:
-            step_time, frontend = MeasuredStepTime(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
+            step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
             step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
@@ -85,11 +90,13 @@ class Predictor:
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
-    def frontend(self, profile: Profile) -> Frontend:
-        """The profile's cost per request outside the steps, split as `frontend_after` says; what a prompt's tokens add comes before."""
-        fixed = profile.frontend or 0.0
-        by_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)
-        return Frontend(before=fixed * (1 - self.frontend_after) - by_token, before_per_token=by_token, after=fixed * self.frontend_after)
+    def frontend_with(self, station: Station | None, profile: Profile | None) -> Frontend:
+        """The front end: the station, and where the profile has the cost on an idle server, that cost (`Frontend.with_idle_cost`)."""
+        given = station or NO_STATION
+        if profile is None or profile.frontend is None:
+            return Frontend(station=given)
+        per_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)  # not told: it is within the fixed cost
+        return Frontend.with_idle_cost(profile.frontend, per_token, after=self.frontend_after, station=given)
 
     def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
         """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
@@ -111,7 +118,7 @@ class Prediction:
         return {
             "limits": dataclasses.asdict(self.limits),
             "step_time": self.step_time,
-            "frontend": dataclasses.asdict(self.frontend),
+            "frontend": {**dataclasses.asdict(self.frontend), "use": dataclasses.asdict(use) if (use := self.served.station) else None},
             "steps": self.served.steps,
             "preemptions": self.served.preemptions,
             "peak_kv_blocks": self.served.peak_kv_blocks,
@@ -127,6 +134,12 @@ class Prediction:
             f"{served.preemptions} preemptions, {refused} refused, at most {served.peak_kv_blocks} of {blocks} KV blocks held",
             *residual_lines(known),
         ]
+        if served.station is not None and self.frontend.station != NO_STATION:
+            share = served.station.busy / served.end / self.frontend.station.servers
+            lines.append(
+                f"API servers: {1e3 * served.station.before:.1f} ms before the engine and {1e3 * served.station.first_token:.1f} ms after "
+                f"the first token's step, on average; busy {share:.1%} of the time"
+            )
         if known.get("steps_beyond_profile"):
             lines.append(f"{known['steps_beyond_profile']} of {known['steps']} steps lay beyond the profile's range: {known['beyond']}")
         return lines

@@ -12,7 +12,7 @@ class Sequence:
     """One request inside the engine. Counts are tokens; times are seconds since the trace's start."""
 
     index: int  # its place in the trace
-    arrival: float  # when it reaches the scheduler
+    arrival: float  # when it reaches the scheduler; with a station before the engine, when it is ready there
     prompt: int  # tokens asked for
     output: int  # tokens asked for
     priority: int = 0  # lower goes first
@@ -35,7 +35,13 @@ class Sequence:
 
     scheduled: float | None = None  # when the first step that it was part of began
     cached: int | None = None  # found in the prefix cache when it was first admitted
-    token_times: list[float] = field(default_factory=list)  # when each generated token was handed back
+    token_times: list[float] = field(default_factory=list)  # when each generated token was handed back, or was with the client
+
+    server: int = 0  # the API server that it passes
+    reached: float = 0.0  # when it reaches the scheduler
+    streamed: int = 0  # tokens that the API server has sent
+    first_held: float = 0.0  # from the end of the step that made its first token to the client
+    last_held: float = 0.0  # the same of its newest token
 
     def __post_init__(self) -> None:
         self.total = self.prompt
@@ -78,6 +84,11 @@ class Batch:
         return self.decode_context if self.prefill_tokens else 0
 
     @property
+    def mixed_decodes(self) -> int:
+        """decodes of a step that computes chunks, too; 0 of one that only decodes."""
+        return self.decodes if self.prefill_tokens else 0
+
+    @property
     def work(self) -> tuple[float, ...]:
         """What the device has to do in sum, in the order of step_law.WORK."""
         return (
@@ -89,6 +100,8 @@ class Batch:
             self.prefill_context,
             self.prefill_pairs,
             self.mixed_context,
+            self.mixed_decodes,
+            1 if self.prefill_tokens else 0,
         )
 
     def count(self, tokens: int, context: int) -> None:

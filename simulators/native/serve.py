@@ -7,6 +7,7 @@ from typing import Literal
 from results.record import RequestRecord
 from simulators.native.engine import run
 from simulators.native.fast.obstacle import compiled_obstacle
+from simulators.native.frontend.api_servers import ApiServers
 from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.policies import POLICIES, adapted
@@ -52,8 +53,9 @@ def serve(
 def _serve_readable(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, token_times: bool) -> Served:
     scheduler: Scheduler = POLICIES[policy](limits)
     queue = Queue(trace, limits, frontend)
+    servers = ApiServers(frontend.station, queue.accepted)
     steps, end, peak = 0, 0.0, 0
-    for step in run(queue.accepted, scheduler, step_time, in_flight=limits.in_flight):
+    for step in run(servers, scheduler, step_time, in_flight=limits.in_flight):
         steps, end = steps + 1, step.end
         peak = max(peak, scheduler.cache.used_blocks)
     records = queue.records()
@@ -63,11 +65,12 @@ def _serve_readable(trace: Trace, limits: Limits, step_time: StepTime, frontend:
         preemptions=queue.preemptions,
         end=end,
         peak_kv_blocks=peak,
+        station=servers.use(),
     )
 
 
 class Queue:
-    """A trace's requests before an engine. accepted: the sequences that it serves, in the order in which they reach the scheduler."""
+    """A trace's requests before an engine. accepted: the sequences that it serves, in the order in which they reach its station."""
 
     def __init__(self, trace: Trace, limits: Limits, frontend: Frontend) -> None:
         self._trace, self._frontend = trace, frontend

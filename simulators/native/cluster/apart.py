@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.record_table import RecordTable
+from simulators.native.frontend.station import StationUse
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
@@ -38,19 +39,16 @@ def serve_apart(
 ) -> Served:
     """See Arrangement.serve: the same results."""
     place = _places(trace, instances, router, adapted(policy, limits), frontend)
-    rows = [np.flatnonzero(place == instance) for instance in range(instances)]
-    parts = [
-        serve(_part(trace, mine), limits, step_time, frontend=frontend, policy=policy, token_times=token_times)
-        for mine in rows
-        if len(mine)
-    ]
+    filled = [mine for instance in range(instances) if len(mine := np.flatnonzero(place == instance))]
+    parts = [serve(_part(trace, mine), limits, step_time, frontend=frontend, policy=policy, token_times=token_times) for mine in filled]
     return dataclasses.replace(
         parts[0],
-        records=RecordTable.merged([RecordTable.of(p.records) for p in parts], [mine for mine in rows if len(mine)]),
+        records=RecordTable.merged([RecordTable.of(p.records) for p in parts], filled),
         steps=sum(p.steps for p in parts),
         preemptions=sum(p.preemptions for p in parts),
         end=max(p.end for p in parts),
         peak_kv_blocks=max(p.peak_kv_blocks for p in parts),
+        station=StationUse.of_all([p.station for p in parts if p.station]),
     )
 
 

@@ -85,7 +85,8 @@ class Arrangement:
         token_times: bool = True,
     ) -> Served:
         """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
-        token_times: False: records need not have them.
+        token_times: False: records need not have them. frontend: of each engine; where engines look at each other, a station's cost on an
+        idle server as a delay, without its queue.
 
         All else as in `serve.serve`, which serves one engine; peak_kv_blocks: of the fullest engine. Raises SimulatorError.
         """
@@ -100,7 +101,7 @@ class Arrangement:
             )
             return dataclasses.replace(served, seconds=time.perf_counter() - begin)
         limits = adapted(policy, limits)
-        queue = Queue(trace, limits, frontend)
+        queue = Queue(trace, limits, frontend.without_queue())
         cluster = self.cluster(limits, step_time, policy=policy, kv_bytes_per_token=kv_bytes_per_token)
         steps, end = 0, 0.0
         for _, step in cluster.run(queue.accepted):

@@ -8,25 +8,31 @@ from simulators.native.fast.records import (
     BATCH,
     BLOCK,
     CLOCK,
+    COSTS,
     FOUND,
     LEVEL,
     LIMITS,
     NONE,
     RUN,
     SEQUENCE,
+    SERVER,
     Array,
     BlockArrays,
     EngineArrays,
     no_work,
 )
+from simulators.native.frontend.station import Station
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.scheduling.scheduler import Limits
+from simulators.native.served import NO_STATION
 
 LOGGED = 1 << 14  # steps, and runs of tokens, that the logs hold before they must be emptied
 
 
-def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw) -> EngineArrays:
-    """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the scheduler."""
+def new_engine(
+    sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw, station: Station = NO_STATION
+) -> EngineArrays:
+    """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the station."""
     slots = max(1, min(limits.max_num_seqs, len(sequences)))
     longest = int(sequences["end"].max(initial=0)) + limits.in_flight
     clock = np.zeros(1, CLOCK)
@@ -35,6 +41,8 @@ def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits,
         clock=clock,
         limits=_limits(limits),
         sequences=sequences,
+        servers=_servers(sequences, station.servers),
+        costs=np.array([tuple(getattr(station, name) for name in COSTS.names or ())], COSTS),
         shared_keys=shared_keys,
         waiting=np.zeros(len(sequences) + 1, np.int64),
         running=np.zeros(slots, np.int64),
@@ -47,21 +55,32 @@ def new_engine(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits,
         tokens=np.zeros(slots, np.int64),
         linear=np.array(law.linear),
         pieces=np.array(law.pieces),
+        prompt_pieces=np.array(law.pieces if law.prompt_pieces is None else law.prompt_pieces),
+        floor=np.array(law.floor),
         terms=np.array(law.terms).reshape(-1, 2, len(law.linear)),
-        ends=np.zeros(LOGGED),
+        ends=np.zeros((LOGGED + limits.in_flight, 1 + station.servers)),  # steps under way when it was emptied come on top
         works=no_work(LOGGED),
         runs=np.zeros(LOGGED + 2 * slots, RUN),
     )
 
 
 def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Array:
-    """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each reaches the scheduler, ascending."""
+    """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending."""
     made = np.zeros(len(arrival), SEQUENCE)
     made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
-    for name in ("scheduled", "first_token", "finished"):
+    for name in ("reached", "scheduled"):
         made[name] = np.nan
     for name in ("last", "slot", "cached", "run_start"):
         made[name] = NONE
+    return made
+
+
+def _servers(sequences: Array, servers: int) -> Array:
+    """Idle servers; each sequence is told which of them it passes."""
+    sequences["server"] = np.arange(len(sequences)) % servers
+    made = np.zeros(servers, SERVER)
+    made["free"] = -np.inf
+    made["next"] = made["given"] = np.arange(servers)
     return made
 
 

@@ -2,28 +2,44 @@
 
 from collections.abc import Callable
 
-from simulators.native.fast import vllm_v1
+from simulators.native.fast import station, vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
-from simulators.native.fast.records import DONE, FULL, LIVELOCK, WAITS, EngineArrays
-from simulators.native.latency.step_law import law_seconds
+from simulators.native.fast.records import DONE, FULL, LIVELOCK, NONE, WAITS, EngineArrays
+from simulators.native.latency.step_law import PREFILL_TOKENS, law_seconds
 
 _seconds = compiled(law_seconds)
+NEVER = float("inf")
+
+
+@compiled
+def _take_arrived(e: EngineArrays) -> None:
+    """Let those wait that have reached the scheduler by now."""
+    clock = e.clock[0]
+    for server in range(len(e.servers)):
+        station.serve(e, server, clock.now)
+    sequence = station.reached(e, clock.now)
+    while sequence != NONE:
+        e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = sequence
+        clock.waiting += 1
+        sequence = station.reached(e, clock.now)
 
 
 @compiled
 def _schedule(e: EngineArrays) -> None:
-    """Schedule the next step, and log its work and when it will have ended."""
+    """Schedule the next step, and log its work."""
     clock = e.clock[0]
     start = max(clock.now, clock.device_free)
     count, preempted = vllm_v1.schedule(e, start)
     if count:
-        start = clock.device_free = start + _seconds(e.works[clock.logged], e.linear, e.pieces, e.terms)
+        work = e.works[clock.logged]
+        pieces = e.prompt_pieces if work[PREFILL_TOKENS] > 0 else e.pieces
+        start = clock.device_free = start + _seconds(work, e.linear, pieces, e.terms, e.floor)
     batch = e.batches[clock.steps % len(e.batches)]
     clock.fruitless = 0 if batch.samplers else clock.fruitless + 1
     if count or preempted:
         clock.counted += 1
         clock.peak = max(clock.peak, len(e.pool.blocks) - 1 - e.pool.level[0].free)
-    batch.end = e.ends[clock.logged] = start
+    batch.end = start
     clock.logged += 1
     clock.steps += 1
 
@@ -38,12 +54,9 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
         clock, limits = e.clock[0], e.limits[0]
         room = len(e.runs) - 2 * len(e.running)  # a step ends two runs of each sampler at most
         while clock.now < until:
-            if clock.logged == len(e.ends) or clock.runs > room:
+            if clock.logged == len(e.works) or clock.runs > room:
                 return FULL
-            while clock.following < clock.known and e.sequences[clock.following].arrival <= clock.now:
-                e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = clock.following
-                clock.waiting += 1
-                clock.following += 1
+            _take_arrived(e)
             under_way = clock.steps - clock.finished
             if under_way < limits.in_flight and clock.running + clock.waiting > 0:
                 _schedule(e)
@@ -54,14 +67,14 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
                 if end >= until:
                     return WAITS
                 clock.now = max(clock.now, end)
-                vllm_v1.finish(e, clock.finished, clock.now)
+                vllm_v1.finish(e, clock.finished)
+                station.step_ended(e, clock.now)
                 clock.finished += 1
-            elif clock.following < clock.known:
-                if e.sequences[clock.following].arrival >= until:
-                    return WAITS
-                clock.now = e.sequences[clock.following].arrival
             else:
-                return DONE
+                following = station.following(e)
+                if following >= until:
+                    return WAITS if following < NEVER else DONE
+                clock.now = following
         return WAITS
 
     return kept(advance)

@@ -1,6 +1,6 @@
 """What the compiled engine holds, as arrays of records: the fields of the readable engine's objects, under the same names.
 
-NONE stands for no block, no sequence, no row. Sequences are numbered in the order in which they reach the scheduler.
+NONE stands for no block, no sequence, no row. Sequences are numbered in the order in which they reach the station.
 """
 
 from typing import Any, NamedTuple
@@ -17,9 +17,8 @@ DONE, WAITS, FULL, LIVELOCK = range(4)  # why the engine stopped: all is finishe
 SEQUENCE = np.dtype(
     [
         ("arrival", np.float64),
+        ("reached", np.float64),  # NaN: not yet
         ("scheduled", np.float64),  # NaN: not yet
-        ("first_token", np.float64),
-        ("finished", np.float64),
         ("shared", np.int64),  # where its shared keys begin in Engine.shared_keys
         ("last", np.int64),  # number of the step it was last part of
         ("run_start", np.int64),
@@ -36,9 +35,17 @@ SEQUENCE = np.dtype(
         ("slot", np.int32),  # NONE: not running
         ("cached", np.int32),  # NONE: not yet admitted
         ("preemptions", np.int32),
+        ("server", np.int32),
     ],
     align=True,
 )
+# An API server, and how many tokens of the step that has just ended are its own. next, given: sequences
+SERVER = np.dtype(
+    [("free", np.float64), ("busy", np.float64), ("next", np.int64), ("given", np.int64), ("tokens", np.int64)],
+    align=True,
+)
+# Station, as numbers
+COSTS = np.dtype([(name, np.float64) for name in ("request", "prompt_token", "step", "token", "hand_over")], align=True)
 # A KV block. A free one is part of the free queue (next, previous); one that can be found is part of its key's chain (newer, older).
 BLOCK = np.dtype(
     [
@@ -77,13 +84,12 @@ LIMITS = np.dtype(
 # Of the pool
 LEVEL = np.dtype([("free", np.int64)], align=True)
 # The engine's state. steps: scheduled so far, so the number of the next one; counted: those of them that did something.
-# known: sequences in the array that may arrive; following: the first of them that has not arrived. logged, runs: rows filled.
+# known: sequences in the array that may arrive. logged, told, runs: rows filled of the logs `works`, `ends` and `runs`.
 CLOCK = np.dtype(
     [
         ("now", np.float64),
         ("device_free", np.float64),
         ("known", np.int64),
-        ("following", np.int64),
         ("steps", np.int64),
         ("counted", np.int64),
         ("finished", np.int64),
@@ -95,6 +101,7 @@ CLOCK = np.dtype(
         ("slots", np.int64),  # free ones: free_slots[:slots]
         ("peak", np.int64),
         ("logged", np.int64),
+        ("told", np.int64),
         ("runs", np.int64),
     ],
     align=True,
@@ -112,11 +119,13 @@ class BlockArrays(NamedTuple):
 
 
 class EngineArrays(NamedTuple):
-    """One engine. Who lets it go on takes what the logs `ends`, `works` and `runs` hold, and sets `logged` and `runs` of the clock to 0."""
+    """One engine. Who lets it go on empties the logs `ends`, `works` and `runs`, and sets `told`, `logged` and `runs` of the clock to 0."""
 
     clock: Array  # CLOCK, one row
     limits: Array  # LIMITS, one row
     sequences: Array  # SEQUENCE
+    servers: Array  # SERVER: the API servers before the engine
+    costs: Array  # COSTS, one row
     shared_keys: Array  # int64: keys of blocks that prompts share
     waiting: Array  # int64 ring: sequences
     running: Array  # int64: sequences, in the order of admission
@@ -129,8 +138,10 @@ class EngineArrays(NamedTuple):
     tokens: Array  # int64: new tokens of each of those
     linear: Array  # float64: of the StepLaw
     pieces: Array  # float64: of the StepLaw, a row each
+    prompt_pieces: Array  # float64: the same, of steps that compute prompts
+    floor: Array  # float64: of the StepLaw
     terms: Array  # float64: of the StepLaw, two rows each
-    ends: Array  # log, float64: when each step ended
+    ends: Array  # log, float64 (step, 1 + server): when each step ended, and when each server had sent its tokens, if it has any
     works: Array  # log, float64 (step, part of WORK): what each step had to do; 0 sequences: it did nothing
     runs: Array  # log, RUN: stretches of steps in which a sequence got a token at each end
 

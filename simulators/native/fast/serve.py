@@ -26,20 +26,21 @@ def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: 
     asked = columns_of(trace)
     reached = frontend.reached(asked.arrival, asked.input_tokens)
     refusals = _refusals(asked, limits)
-    order = np.argsort(reached, kind="stable")  # places of the requests that are served, in the order in which they reach the scheduler
+    order = np.argsort(reached, kind="stable")  # places of the requests that are served, in the order in which they are ready
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order
     sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order])
     keys = _give_keys(sequences, trace, limits, order) if trace.block_size and limits.prefix_caching else np.empty(0, np.int64)
-    finished = simulate(sequences, keys, limits, step_time)
+    finished = simulate(sequences, keys, limits, step_time, frontend.station)
     times = _token_times(finished, order, len(trace), frontend.after) if token_times else None
     shown = np.full(len(trace), token_times)
     shown[list(refusals)] = False
     return Served(
-        records=RecordTable(_columns(asked, finished.sequences, order, refusals, frontend.after), times, shown),
+        records=RecordTable(_columns(asked, finished, order, refusals, frontend.after), times, shown),
         steps=finished.steps,
         preemptions=int(finished.sequences["preemptions"].sum()),
         end=finished.end,
         peak_kv_blocks=finished.peak_kv_blocks,
+        station=finished.station,
     )
 
 
@@ -59,7 +60,7 @@ def _give_keys(sequences: Array, trace: Trace, limits: Limits, order: Integers) 
     return np.concatenate(keys)
 
 
-def _columns(asked: Columns, sequences: Array, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
+def _columns(asked: Columns, finished: Finished, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
     """The records' columns. What is known of served requests only is NULL where there is a refusal."""
     refused = np.zeros(len(asked.request_id), bool)
     refused[list(refusals)] = True
@@ -73,12 +74,12 @@ def _columns(asked: Columns, sequences: Array, order: Integers, refusals: dict[i
         "request_id": arrow(asked.request_id),
         "arrival": arrow(asked.arrival),
         "sent": arrow(asked.arrival),
-        "scheduled": of_served(sequences["scheduled"]),
-        "first_token": of_served(sequences["first_token"] + after),
-        "finished": of_served(sequences["finished"] + after),
+        "scheduled": of_served(finished.sequences["scheduled"]),
+        "first_token": of_served(finished.first_token + after),
+        "finished": of_served(finished.last_token + after),
         "input_tokens": of_served(asked.input_tokens[order]),
         "output_tokens": of_served(asked.output_tokens[order]),
-        "cached_tokens": of_served(sequences["cached"].astype(np.int64)),
+        "cached_tokens": of_served(finished.sequences["cached"].astype(np.int64)),
         "error": pa.array(map(refusals.get, range(len(refused))), pa.string()) if refusals else pa.nulls(len(refused), pa.string()),
     }
     return pa.Table.from_arrays([columns[name] for name in COLUMNS.names], schema=COLUMNS)
@@ -90,5 +91,5 @@ def _token_times(finished: Finished, order: Integers, records: int, after: float
     by_record = np.argsort(record, kind="stable")
     runs = finished.runs[by_record]
     return TokenTimes(
-        records=records, clock=finished.ends, record=record[by_record], start=runs["start"], length=runs["length"], shift=after
+        records=records, clock=finished.sent, record=record[by_record], start=runs["start"], length=runs["length"], shift=after
     )

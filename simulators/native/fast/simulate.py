@@ -9,55 +9,87 @@ from simulators.errors import SimulatorError
 from simulators.native.fast.allocate import new_engine
 from simulators.native.fast.machine_code import advance
 from simulators.native.fast.records import FULL, LIVELOCK, Array, EngineArrays
+from simulators.native.frontend.station import Station, StationUse
 from simulators.native.latency.step_law import SEQUENCES
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """All sequences, served. steps: that computed or preempted something; end: of the last of them, s.
+    """All sequences, served. Times in s."""
 
-    ends: s; when each step ended, also those that did nothing. runs: RUN, by sequence and time.
-    """
+    sequences: Array  # SEQUENCE
+    sent: Floats  # when each step's tokens were with the clients: of all steps by the first API server, then by the next
+    runs: Array  # RUN, by sequence and time; start: a place in `sent`
+    first_token: Floats  # of each sequence, when it was with the client
+    last_token: Floats  # the same
+    steps: int  # that computed or preempted something
+    end: float  # of the last of them
+    peak_kv_blocks: int  # held at once, at most
+    station: StationUse | None  # None: no sequences
 
-    sequences: Array
-    ends: NDArray[np.float64]
-    runs: Array
-    steps: int
-    end: float
-    peak_kv_blocks: int
 
-
-def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, step_time: StepTime) -> Finished:
-    """Serve the sequences (`new_sequences`, in the order in which they reach the scheduler). Raises SimulatorError, see engine.run."""
+def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, step_time: StepTime, station: Station) -> Finished:
+    """Serve the sequences (`new_sequences`, in the order in which they reach the station). Raises SimulatorError, see engine.run."""
     assert step_time.law is not None
-    engine = new_engine(sequences, shared_keys, limits, step_time.law)
+    engine = new_engine(sequences, shared_keys, limits, step_time.law, station)
     clock = engine.clock[0]
-    ends: list[NDArray[np.float64]] = []
+    logs: list[Floats] = []
     runs: list[Array] = []
     go_on, stopped = advance(), FULL
     while stopped == FULL:
         stopped = go_on(engine, np.inf)
-        _take_logs(engine, step_time, ends, runs)
+        _take_logs(engine, step_time, logs, runs)
     if stopped == LIVELOCK:
         raise SimulatorError(f"native: at {clock['now']:.3f} s requests go on preempting each other; give the KV cache more blocks")
-    all_runs = np.concatenate(runs)
+    ends, found = np.concatenate(logs), np.concatenate(runs)
+    found = found[np.argsort(found["sequence"], kind="stable")]
+    first, last = _first_and_last(found, len(sequences))
+    server = sequences["server"]
+    first_token, last_token = ends[first, 1 + server], ends[last, 1 + server]
+    found["start"] += len(ends) * server[found["sequence"]]
     return Finished(
         sequences=sequences,
-        ends=np.concatenate(ends),
-        runs=all_runs[np.argsort(all_runs["sequence"], kind="stable")],
+        sent=ends[:, 1:].T.ravel(),
+        runs=found,
+        first_token=first_token,
+        last_token=last_token,
         steps=int(clock["counted"]),
         end=float(clock["device_free"]),
         peak_kv_blocks=int(clock["peak"]),
+        station=_use(engine, first_token - ends[first, 0], last_token - ends[last, 0]),
     )
 
 
-def _take_logs(engine: EngineArrays, step_time: StepTime, ends: list[NDArray[np.float64]], runs: list[Array]) -> None:
+def _take_logs(engine: EngineArrays, step_time: StepTime, ends: list[Floats], runs: list[Array]) -> None:
     """Empty the engine's logs, so that it can go on."""
     clock = engine.clock[0]
-    ends.append(engine.ends[: clock["logged"]].copy())
+    ends.append(engine.ends[: clock["told"]].copy())
     runs.append(engine.runs[: clock["runs"]].copy())
     works = engine.works[: clock["logged"]]
     step_time.note(works[works[:, SEQUENCES] > 0])
-    clock["logged"] = clock["runs"] = 0
+    clock["logged"] = clock["told"] = clock["runs"] = 0
+
+
+def _first_and_last(runs: Array, sequences: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The steps of each sequence's first and last token. runs: by sequence and time, at least one of each."""
+    numbers = np.arange(sequences)
+    first = np.searchsorted(runs["sequence"], numbers)
+    last = np.searchsorted(runs["sequence"], numbers, side="right") - 1
+    return runs["start"][first], runs["start"][last] + runs["length"][last] - 1
+
+
+def _use(engine: EngineArrays, first_held: Floats, last_held: Floats) -> StationUse | None:
+    """See ApiServers.use."""
+    if not len(first_held):
+        return None
+    return StationUse(
+        before=float(np.mean(engine.sequences["reached"] - engine.sequences["arrival"])),
+        first_token=float(np.mean(first_held)),
+        last_token=float(np.mean(last_held)),
+        busy=sum(engine.servers["busy"].tolist()),
+        requests=len(first_held),
+    )

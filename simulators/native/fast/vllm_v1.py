@@ -7,10 +7,12 @@ from simulators.native.latency.step_law import (
     DECODE_CONTEXT,
     DECODES,
     MIXED_CONTEXT,
+    MIXED_DECODES,
     NEW_TOKENS,
     PREFILL_CONTEXT,
     PREFILL_PAIRS,
     PREFILL_TOKENS,
+    PROMPT_STEPS,
     SEQUENCES,
 )
 
@@ -34,8 +36,8 @@ def schedule(e: EngineArrays, start: float) -> tuple[int, int]:
 
 
 @compiled
-def finish(e: EngineArrays, step: int, now: float) -> None:
-    """The step has ended at `now`: its samplers have one more token each."""
+def finish(e: EngineArrays, step: int) -> None:
+    """The step has ended: its samplers have one more token each."""
     sequences, samplers = e.sequences, e.samplers
     row = step % len(samplers)
     completed = False
@@ -45,10 +47,11 @@ def finish(e: EngineArrays, step: int, now: float) -> None:
         if s.total == s.end:
             continue  # with more than two steps under way one is scheduled too many, and its token dropped
         s.total += 1
+        e.servers[s.server].tokens += 1
         if step == s.run_start + s.run_length:
             s.run_length += 1
         else:
-            _begin_run(e, index, step, now)
+            _begin_run(e, index, step)
         complete = s.total == s.end
         if s.slot != NONE:
             s.promised -= 1
@@ -61,7 +64,6 @@ def finish(e: EngineArrays, step: int, now: float) -> None:
         elif complete:  # preempted while its last token was under way
             _remove(e, index)
         if complete:
-            s.finished = now
             _log_run(e, index)
     if completed:
         kept = 0
@@ -162,7 +164,8 @@ def _commit(e: EngineArrays, count: int) -> None:
     work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
-    work[MIXED_CONTEXT] = decode_context if prefill_tokens else 0
+    work[MIXED_CONTEXT], work[MIXED_DECODES] = (decode_context, decodes) if prefill_tokens else (0, 0)
+    work[PROMPT_STEPS] = 1 if prefill_tokens else 0
 
 
 @compiled
@@ -198,13 +201,11 @@ def _remove(e: EngineArrays, sequence: int) -> None:
 
 
 @compiled
-def _begin_run(e: EngineArrays, index: int, step: int, now: float) -> None:
+def _begin_run(e: EngineArrays, index: int, step: int) -> None:
     """Its first token, or the first after a gap."""
     s = e.sequences[index]
     if s.run_length:
         _log_run(e, index)
-    else:
-        s.first_token = now
     s.run_start, s.run_length = step, 1
 
 

@@ -12,7 +12,6 @@ more context, and no step of more than FEW tokens by more tokens. The fit is lea
 disturbed samples count little. Beyond the profile's range g goes on straight, and such steps are counted.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 
 from results.profile import BENDS, Profile
 from simulators.errors import SimulatorError
-from simulators.native.latency.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw, row
-from simulators.native.sequence import Batch, prefill_pairs
+from simulators.native.latency.profile_work import RangeSeen, residuals_of, works_of
+from simulators.native.latency.step_law import WORK, StepLaw, row
+from simulators.native.sequence import Batch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,7 @@ FEATURES = ("new_tokens", "sequences", "decode_context", "mixed_context", "prefi
 FEW = 64  # new tokens; up to so many, g has a knot at every profiled decode batch, and may fall
 KNOT_RATIO = 4  # beyond FEW, the knots of g lie at the last of these times powers of this
 REWEIGHTINGS = 10
+MANY = 5000  # rows; more are replaced by their triangle (QR), which has the same least squares and as many rows as columns
 HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
 
 
@@ -54,34 +55,26 @@ class MeasuredStepTime:
                 raise SimulatorError(
                     f"native: profile {profile.profile_id} has fewer than 2 {kind} points to fit; profile the engine again"
                 )
-        work = _work(fitted, recomputed)
+        work = self._features(fitted)
         self.profile_id = profile.profile_id
         self._untimed = len(points) - len(timed)
         few = _few(fitted)
         told = [float(m) for m in profile.provenance.get(BENDS) or ()]
         self._knots = few + _knots(work[:, 0], few[-1] if few else None, told)
         free = range(1, 1 + len(few))
-        self._coefficients = _fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64), free)
-        self._range = [float(m) for m in work.max(axis=0)]
-        self._kinds = {str(k) for k in fitted["kind"]}
+        self._coefficients = fit(self._design(work), fitted["time"].to_numpy(dtype=np.float64), free)
         self._residuals = {"fitted": self._errors(fitted), "held_out": self._errors(held_out)}
         self.law = self._law()
-        self._unseen: list[tuple[float, ...]] = []  # work of steps that `describe` has not counted yet
-        self._steps = 0
-        self._beyond: Counter[str] = Counter()
-        self._largest: dict[str, float] = {}
+        self._seen = RangeSeen(works_of(fitted, recomputed), FEATURES, mixed=bool((fitted["kind"] == "mixed").any()))
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
         work = batch.work
-        self._unseen.append(work)
+        self._seen.later(work)
         return self.law.seconds(work)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
-        if self._unseen:
-            self.note(np.array(self._unseen, dtype=np.float64))
-            self._unseen = []
         fixed, *rest = (float(c) for c in self._coefficients)
         return {
             "step_time": "measured",
@@ -92,28 +85,12 @@ class MeasuredStepTime:
             **{f"s_per_{name}": c for name, c in zip(FEATURES[1:], rest[len(self._knots) :], strict=True)},
             "residuals": self._residuals,
             "points_lost_in_noise": self._untimed,
-            "steps": self._steps,
-            "steps_beyond_profile": self._beyond.get("steps", 0),
-            "beyond": {name: {"steps": self._beyond[name], "largest_multiple": x} for name, x in self._largest.items()},
+            **self._seen.describe(),
         }
 
     def note(self, works: Array) -> None:
         """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
-        self._steps += len(works)
-        anywhere = np.zeros(len(works), dtype=bool)
-        for name, limit in zip(FEATURES, self._range, strict=True):
-            self._count(name, works[:, WORK.index(name)] / (limit or 1.0), limit=1.0 if limit else 0.0, anywhere=anywhere)
-        if "mixed" not in self._kinds:
-            mixed = (works[:, DECODES] > 0) & (works[:, PREFILL_TOKENS] > 0)
-            self._count("mixed", mixed.astype(np.float64), limit=0.0, anywhere=anywhere)
-        self._beyond["steps"] += int(anywhere.sum())
-
-    def _count(self, name: str, multiples: Array, *, limit: float, anywhere: NDArray[np.bool_]) -> None:
-        beyond = multiples > limit
-        if beyond.any():
-            anywhere |= beyond
-            self._beyond[name] += int(beyond.sum())
-            self._largest[name] = max(self._largest.get(name, 0.0), float(multiples.max()))
+        self._seen.note(works)
 
     def _law(self) -> StepLaw:
         """The fitted coefficients as a law; the pieces of g from the last to the first."""
@@ -137,37 +114,15 @@ class MeasuredStepTime:
         return float((self._design(work) @ self._coefficients)[0] - self._coefficients[0])
 
     def _errors(self, points: "pd.DataFrame") -> dict[str, Any] | None:
-        """Relative errors of the fit on these points: signed mean, median and 90th percentile of the size; None without points."""
-        if not len(points):
-            return None
+        """Relative errors of the fit on these points; None without points."""
         time = points["time"].to_numpy(dtype=np.float64)
-        error = (self._design(_work(points, self._recomputed)) @ self._coefficients) / time - 1
-        kinds = points["kind"].to_numpy()
-        return {
-            "points": len(points),
-            "mean_error": float(error.mean()),
-            "median_abs_error": float(np.median(np.abs(error))),
-            "p90_abs_error": float(np.quantile(np.abs(error), 0.9)),
-            "median_abs_error_by_kind": {str(k): float(np.median(np.abs(error[kinds == k]))) for k in sorted(set(kinds))},
-        }
+        errors = (self._design(self._features(points)) @ self._coefficients) / time - 1
+        return residuals_of(errors, points["kind"].to_numpy())
 
-
-def _work(points: "pd.DataFrame", recomputed: bool) -> Array:
-    """The features of profile points, columns as in FEATURES: what a Batch of that composition would count."""
-    new, context, batch, decode_context = (
-        points[c].to_numpy(dtype=np.float64) for c in ("new_tokens", "prefill_context", "batch", "context")
-    )
-    return np.stack(
-        [
-            new + batch,
-            batch + (new > 0),
-            batch * decode_context,
-            batch * decode_context * (new > 0),
-            context,
-            prefill_pairs(0 * context, new + context) if recomputed else prefill_pairs(context, new),
-        ],
-        axis=1,
-    )
+    def _features(self, points: "pd.DataFrame") -> Array:
+        """Columns as in FEATURES."""
+        features: Array = works_of(points, self._recomputed)[:, [WORK.index(name) for name in FEATURES]]
+        return features
 
 
 def _few(points: "pd.DataFrame") -> list[float]:
@@ -191,7 +146,7 @@ def _knots(tokens: Array, beyond: float | None, told: Sequence[float] = ()) -> l
     return knots if start == seen[-1] else [*knots, float(seen[-1])]
 
 
-def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
+def fit(design: Array, time: Array, free: Sequence[int]) -> Array:
     """Coefficients that minimise the Huber loss of the relative errors; those of the columns `free` may be negative.
 
     The coefficient of a column of zeros is 0: no point has that feature, so the points do not determine it.
@@ -200,13 +155,16 @@ def _fit(design: Array, time: Array, free: Sequence[int]) -> Array:
 
     scale = design.max(axis=0)
     told = scale > 0
-    rows = design[:, told] / scale[told] / time[:, None]
+    rows, ones = design[:, told] / scale[told] / time[:, None], np.ones(len(time))
     least = np.zeros(design.shape[1])
     least[list(free)] = -np.inf
     least = least[told]
     weights: Array = np.ones(len(time))
     for _ in range(REWEIGHTINGS):
-        solution = lsq_linear(rows * weights[:, None], weights, bounds=(least, np.inf)).x
+        weighed: Array = np.column_stack([rows, ones]) * weights[:, None]
+        if len(rows) > MANY:
+            weighed = np.asarray(np.linalg.qr(weighed, mode="r"))
+        solution = lsq_linear(weighed[:, :-1], weighed[:, -1], bounds=(least, np.inf)).x
         residuals = np.abs(rows @ solution - 1)
         spread = 1.4826 * float(np.median(residuals))
         if spread < 1e-9:

@@ -25,6 +25,8 @@ from results.record import RequestRecord, Run
 from simulators.errors import NotAvailable
 from simulators.native import sequence
 from simulators.native.latency.measured import MeasuredStepTime
+from simulators.native.latency.stairs import profiled
+from simulators.native.latency.step_time import StepTime
 from simulators.native.sequence import Batch
 
 Array = NDArray[np.float64]
@@ -87,7 +89,7 @@ def own_profile(measured: Run, profile: Profile | None, *, apart: bool = False, 
     scaled = _with_their_time(own, timed, _predicted(timed, MeasuredStepTime(own, apart=apart, recomputed=recomputed), recomputed))
     if profile is None:
         return scaled
-    held = _held_against(timed, MeasuredStepTime(profile, apart=apart, recomputed=recomputed), recomputed)
+    held = _held_against(timed, profiled(profile, apart=apart, recomputed=recomputed), recomputed)
     return dataclasses.replace(scaled, provenance={**scaled.provenance, ON_STEPS: held})
 
 
@@ -98,7 +100,7 @@ def profile_on_steps(measured: Run, profile: Profile, *, apart: bool = False, re
     """
     if measured.telemetry is None or (steps := logged_steps(measured)).empty:
         return {}
-    return _held_against(_samples(measured, steps), MeasuredStepTime(profile, apart=apart, recomputed=recomputed), recomputed)
+    return _held_against(_samples(measured, steps), profiled(profile, apart=apart, recomputed=recomputed), recomputed)
 
 
 def logged_steps(measured: Run) -> pd.DataFrame:
@@ -224,7 +226,7 @@ def _with_their_time(profile: Profile, timed: pd.DataFrame, predicted: Array) ->
     return dataclasses.replace(profile, samples=scaled, provenance={**profile.provenance, "step_times_multiplied_by": factor})
 
 
-def _held_against(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool) -> dict[str, dict[str, float]]:
+def _held_against(timed: pd.DataFrame, model: StepTime, recomputed: bool) -> dict[str, dict[str, float]]:
     """Of each kind of step: how many, how long they took, and how long a model says that steps of the same composition take, s in sum."""
     kinds = timed.assign(says=_predicted(timed, model, recomputed)).groupby("kind")
     return {
@@ -233,7 +235,7 @@ def _held_against(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool
     }
 
 
-def _predicted(timed: pd.DataFrame, model: MeasuredStepTime, recomputed: bool) -> Array:
+def _predicted(timed: pd.DataFrame, model: StepTime, recomputed: bool) -> Array:
     """The seconds that a model gives each step."""
     steps = zip(timed["chunks"], timed["batch"], timed["context"], strict=True)
     return np.array([model.seconds(_batch(chunks, int(batch), int(context), recomputed)) for chunks, batch, context in steps])

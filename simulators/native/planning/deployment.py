@@ -10,6 +10,7 @@ from results.profile import Profile
 from results.record import SLO
 from simulators.errors import SimulatorError
 from simulators.native.effects.effects import Effects
+from simulators.native.frontend.settings import ENGINES
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
@@ -19,7 +20,6 @@ from simulators.native.planning.highest_rate import Highest, highest_rate
 from simulators.native.predictor import Prediction, Predictor, longest_request
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.served import Frontend
 from workloads.trace import Trace
 
 LASTS = 10.0  # a trace must last so many times the mean E2E for a capacity to be found
@@ -77,9 +77,9 @@ class Deployment:
 
         Raises SimulatorError, and ValueError for settings that do not go together.
         """
-        limits, step_time, frontend = self.limits(trace), self._step_time(trace), Frontend()
-        if self.profile is not None:
-            frontend = self.native.frontend(self.profile)
+        limits, step_time = self.limits(trace), self._step_time(trace)
+        station = self.native.frontend.station(ENGINES.get(self.native.policy, ""), "chat")
+        frontend = self.native.frontend_with(station, self.profile)
         served = self.native.arrangement.on(self.hardware, self.engine_devices).serve(
             trace,
             limits,

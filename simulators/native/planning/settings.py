@@ -17,6 +17,7 @@ from results.project.malformed import malformed
 from results.record import SLO
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
+from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.roofline import Efficiency
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.schema import wrong
@@ -216,12 +217,13 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    if missing := [name for name in ("frontend_after", "roofline", "shipped") if name not in values]:
+    if missing := [name for name in ("frontend", "frontend_after", "roofline", "shipped") if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("roofline", "shipped")}
+    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "shipped")}
     return Predictor(
         policy=policy,
         arrangement=arrangement,
+        frontend=StationSettings(**parts["frontend"]),
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         shipped=Defaults(**parts["shipped"]),

@@ -82,6 +82,24 @@ def test_each_part_takes_what_two_tracks_differ_in(make_database: MakeDatabase) 
     assert ("native", "oracle", "ttft") not in found  # no waterfall starts from a diagnosis
 
 
+def test_what_requests_spend_at_a_simulators_api_servers_is_its_front_end(make_database: MakeDatabase) -> None:
+    """Each track has its own queue before the engine: their difference is no difference of limits or step times."""
+    measured = make_run(rate=100.0)
+
+    def station(before: float, first: float, last: float) -> dict[str, Any]:
+        use = {"before": before, "first_token": first, "last_token": last, "busy": 1.0, "requests": 40}
+        return {"before": 0.0, "before_per_token": 0.0, "after": 0.0, "station": {"request": 0.001}, "use": use}
+
+    runs = [
+        track(measured, "matched", -0.110, frontend=station(0.010, 0.002, 0.001)),
+        track(measured, "calibrated", -0.040, frontend=station(0.016, 0.003, 0.004)),
+    ]
+    found = waterfalls(make_database, measured, *runs)
+    assert found["native", "matched", "ttft"] == approx({"step_times": 0.063, "frontend": 0.007, "unexplained": 0.04})
+    assert found["native", "matched", "e2e"] == approx({"step_times": 0.061, "frontend": 0.009, "unexplained": 0.04})
+    assert "frontend" not in found["native", "matched", "tpot"]
+
+
 def test_what_tells_nothing_apart_is_unexplained(make_database: MakeDatabase) -> None:
     measured = make_run(rate=100.0)
     runs = [

@@ -5,18 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from results.project.folder import ROOT
 from results.record import Run
-from simulators.calibration.first_requests import FirstRequests, Scaling, _decode_parts
+from simulators.calibration.bases import decode_parts
+from simulators.calibration.first_requests import FirstRequests, Scaling
 from simulators.calibration.points import compose
 from simulators.errors import NotAvailable
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.resolve import limits_of
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
+from tests.simulators.calibration.made_runs import calibration
 from tests.simulators.profiles import make_measured
 
 FIRST = 30
@@ -25,8 +24,8 @@ TRUTH = np.array([1.4, 0.8, 0.02])  # of prompts, of decode steps, s of front-en
 
 
 def source(**changes: Any) -> FirstRequests:
-    settings = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "calibration" / "first_requests.yaml"), resolve=True)
-    found = instantiate({**settings, "requests": FIRST, **changes})  # type: ignore[dict-item]
+    words = [f"calibration.{name}={value}" for name, value in {"requests": FIRST, **changes}.items()]
+    found = calibration("calibration=first_requests", *words)
     assert isinstance(found, FirstRequests)
     return found
 
@@ -40,7 +39,7 @@ def run_of(truth: np.ndarray[Any, Any]) -> Run:
     run = dataclasses.replace(run, config={**run.config, "hardware": HARDWARE})
     seconds = source().base.seconds(run)
     base = compose(run, seconds, profile_id="truth", source="made", provenance={})
-    profile = Scaling(base=base, parts=_decode_parts(base, seconds)).at(truth)
+    profile = Scaling(base=base, parts=decode_parts(base, seconds)).at(truth)
     half = Frontend(before=float(truth[2]) / 2, after=float(truth[2]) / 2)
     served = serve(run.trace_as_sent(), limits_of(run.limits, run.config, "it"), MeasuredStepTime(profile), frontend=half)
     records = [dataclasses.replace(r, arrival=m.arrival, sent=m.sent) for r, m in zip(served.records, run.records, strict=True)]

@@ -16,6 +16,7 @@ from results.record import EngineLimits, Run
 from results.storage.store import read_run, write_run
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.adapter import Native
+from simulators.native.frontend.station import Station
 from simulators.native.latency.shape import Shape
 from simulators.native.planning.compare import Candidate, front
 from simulators.native.planning.settings import deployment, settings, slo, trace, trace_at
@@ -75,13 +76,49 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_calibrated_track_uses_the_profile_and_its_front_end(tmp_path: Path) -> None:
-    run = native(frontend_after=0.25).simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
+    simulator = native(frontend_after=0.25, frontend={"api": "none"})
+    run = simulator.simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
     settings = run.config["simulator"]
     assert settings["step_time"]["profile"] == "made" and settings["step_time"]["steps"] == settings["steps"]
     front = settings["frontend"]  # the profile's 5 ms, and 1 us for each prompt token but the first
     assert front["before"] + front["before_per_token"] + front["after"] == pytest.approx(0.005)
     assert front["after"] == pytest.approx(0.00125) and front["before_per_token"] == 1e-6
     assert "held-out points" in (tmp_path / "log").read_text()
+
+
+def ttft(run: Run) -> float:
+    return sum(r.first_token - r.arrival for r in run.records if r.first_token is not None) / len(run.records)
+
+
+@pytest.mark.parametrize("track", ["shipped", "matched"])
+def test_the_api_servers_stand_before_an_engine_that_has_a_server(track: Any, tmp_path: Path) -> None:
+    """Our own client sends token ids; a recording is taken for chat. One made in process passed no server; an unknown engine has none."""
+
+    def made(simulator: Native, run: Run) -> Run:
+        return simulator.simulate(run, track=track, profile=None, scratch=tmp_path)
+
+    off = made(native(frontend={"api": "none"}), measured())
+    assert "API servers: " not in (tmp_path / "log").read_text()
+    ours = made(native(), measured())
+    assert "API servers: " in (tmp_path / "log").read_text()
+    recorded = made(native(), measured(provenance={"recorded_by": "someone else; imported"}))
+    assert ttft(off) < ttft(ours) < ttft(recorded)
+    use = ours.config["simulator"]["frontend"]["use"]
+    assert ttft(ours) - ttft(off) >= use["before"] > ours.config["simulator"]["frontend"]["station"]["request"]
+    for nobody in ({"provenance": {"recorded_by": "someone else; imported", "in_process": True}}, {"system": "mine"}):
+        assert made(native(), measured(**nobody)).records == off.records
+    slow, two = made(native(frontend={"cpu_scale": 2.0}), measured()), made(native(frontend={"api_servers": 2}), measured())
+    assert ttft(two) <= ttft(ours) < ttft(slow)
+
+
+def test_the_calibrated_tracks_front_end_costs_on_an_idle_server_what_the_profile_says(tmp_path: Path) -> None:
+    run = native(frontend_after=0.25).simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path)
+    told = run.config["simulator"]["frontend"]
+    station = Station(**told["station"])
+    assert station.prompt_token == 1e-6 and 0 < station.idle(1) < 0.005
+    assert told["before"] + station.idle(1) + told["after"] == pytest.approx(0.005)
+    assert told["after"] == pytest.approx((0.005 - station.idle(1)) / 4) and told["before_per_token"] == 0
+    assert told["use"]["before"] >= station.request + station.hand_over and told["use"]["first_token"] >= station.after
 
 
 def test_prefill_and_decode_apart_are_a_system_of_their_own(tmp_path: Path) -> None:
@@ -213,6 +250,9 @@ def test_a_model_that_does_not_fit_says_by_how_much(tmp_path: Path) -> None:
     [
         ({"policy": "fifo"}, "policy must be auto or one of vllm_v1"),
         ({"frontend_after": 2}, "frontend_after must be in"),
+        ({"frontend": {"api": "grpc"}}, "frontend.api must be one of auto, none, chat, text, ids, got 'grpc'"),
+        ({"frontend": {"cpu_scale": 0}}, "frontend.cpu_scale must be > 0"),
+        ({"frontend": {"api_servers": 0}}, "frontend.api_servers must be >= 1"),
         ({"roofline": {"link": 0}}, "roofline.link must be in"),
         ({"shipped": {"memory_utilization": 1.5}}, "shipped.memory_utilization must be in"),
     ],

@@ -11,14 +11,17 @@ from simulators.native.fast.allocate import new_engine, new_sequences
 from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import advance
 from simulators.native.fast.records import DONE, WAITS, EngineArrays
+from simulators.native.frontend.station import Station
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
+from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Case, Linear, random_case
+from tests.simulators.native.latency.test_stairs import steps
 from tests.simulators.native.latency.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
 from tests.simulators.native.test_native import H200
 from workloads.columns import columns_of
@@ -30,12 +33,12 @@ def first_come(case: Case) -> Case:
     return dataclasses.replace(case, limits=dataclasses.replace(case.limits, policy="fcfs"))
 
 
-def both(case: Case, step_times: tuple[StepTime, StepTime] | None = None) -> tuple[Served, Served]:
+def both(case: Case, step_times: tuple[StepTime, StepTime] | None = None, frontend: Frontend = FRONTEND) -> tuple[Served, Served]:
     """By the readable engine, and by the compiled one."""
     one, other = step_times or (case.step_time, case.step_time)
     return (
-        serve(case.trace, case.limits, one, frontend=FRONTEND, engine="readable"),
-        serve(case.trace, case.limits, other, frontend=FRONTEND, engine="compiled"),
+        serve(case.trace, case.limits, one, frontend=frontend, engine="readable"),
+        serve(case.trace, case.limits, other, frontend=frontend, engine="compiled"),
     )
 
 
@@ -56,12 +59,31 @@ def test_every_record_is_the_readable_engines(first: int) -> None:
     assert preempted > 50 and cached > 3000  # the cases exercise it
 
 
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_the_api_servers_are_the_same_queue(servers: int) -> None:
+    """Idle ones and overloaded ones; requests of several servers overtake each other."""
+    held = set()
+    for seed in range(60):
+        case = first_come(random_case(seed))
+        request, prompt_token, step, token, hand_over = (np.random.default_rng(seed).exponential(0.02, 5) * (1, 0.01, 0.3, 1, 1)).tolist()
+        station = Station(
+            request=request, prompt_token=prompt_token, step=step, token=token, hand_over=seed % 2 * hand_over, servers=servers
+        )
+        readable, compiled = both(case, frontend=dataclasses.replace(FRONTEND, station=station))
+        assert_same(readable, compiled)
+        assert readable.station is not None
+        held.add(readable.station.first_token > 2 * station.after)
+    assert held == {True, False}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_step_times_are_the_same_law(seed: int) -> None:
     """From a profile, beyond what it has seen too, and from sizes; both engines count the same steps."""
     case = first_come(random_case(seed))
 
     def made() -> StepTime:
+        if seed % 5 == 0:
+            return StairsStepTime(steps(400, noise=0.1, seed=seed))
         if seed % 2:
             return MeasuredStepTime(profile(noise=0.1, seed=seed, beside=BESIDE))
         return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
@@ -139,7 +161,7 @@ def test_an_engine_can_be_led_on_in_steps_of_time_and_told_of_requests_late(seed
     led.clock["known"] = len(columns.arrival)
     assert advance(led, np.inf) == DONE
     assert np.array_equal(whole.sequences, led.sequences)
-    assert np.array_equal(whole.ends[: whole.clock["logged"][0]], led.ends[: led.clock["logged"][0]])
+    assert np.array_equal(whole.ends[: whole.clock["told"][0]], led.ends[: led.clock["told"][0]])
 
 
 def test_the_kept_machine_code_is_what_numba_compiled() -> None:

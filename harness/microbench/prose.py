@@ -1,0 +1,100 @@
+"""Requests of English prose, in the three forms in which an API server gets them: chat, a text, token ids.
+
+The tokenizer is one of today's kind (byte-level BPE, a chat template), trained on the prose that Python brings along (pydoc_data.topics).
+Nothing is downloaded.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any, Literal
+
+import aiohttp
+import numpy as np
+import uvloop
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from harness.engine import Endpoint, EngineError
+from harness.engines.model import Model
+from harness.microbench.frontend import Answer, Burst
+
+Api = Literal["chat", "text", "ids"]
+APIS: Sequence[Api] = ("chat", "text", "ids")
+LONGEST = 4096  # tokens of a prompt
+CHAT_TEMPLATE = (  # ChatML, as Qwen has it
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+PROSE = "\n".join(topics.values())
+
+
+def tokenizer(vocab_size: int) -> Tokenizer:
+    """Byte-level BPE, trained in a second or two."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=["<|im_start|>", "<|im_end|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator([PROSE], trainer)
+    return made
+
+
+def model_folder(model: Model, words: Tokenizer, root: Path) -> Path:
+    """The model's folder under `root`, with this tokenizer and a chat template."""
+    longest = int(model.config["max_position_embeddings"])
+    folder = Model(name=f"{model.name}-prose", config={**model.config, "vocab_size": words.get_vocab_size()}).folder(root)
+    words.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest, "chat_template": CHAT_TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    return folder
+
+
+class ProseSender:
+    """Sends bursts to one endpoint, each prompt a stretch of the prose that was not sent before. Seeded."""
+
+    def __init__(self, endpoint: Endpoint, words: Tokenizer, api: Api) -> None:
+        self._endpoint, self._words, self._api = endpoint, words, api
+        self._ids = words.encode(PROSE).ids
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, burst: Burst) -> list[Answer]:
+        """The answers, when all have come. Raises EngineError for a refusal."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._all(burst))
+
+    async def _all(self, burst: Burst) -> list[Answer]:
+        answers: list[Answer] = []
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            for _ in range(burst.lots):
+                answers += await asyncio.gather(*(self._one(session, burst) for _ in range(burst.together)))
+        return answers
+
+    async def _one(self, session: aiohttp.ClientSession, burst: Burst) -> Answer:
+        path = "/v1/chat/completions" if self._api == "chat" else "/v1/completions"
+        async with session.post(self._endpoint.url + path, json=self._body(burst)) as response:
+            answer = await response.read()
+        events = [line[6:] for line in answer.split(b"\n") if line.startswith(b"data: {")]
+        usage = json.loads(events[-1]).get("usage") if response.status == 200 and events else None
+        if not usage:
+            raise EngineError(f"{self._endpoint.url}{path}: no stream that ends with its usage (HTTP {response.status}: {answer[:200]!r})")
+        return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+
+    def _body(self, burst: Burst) -> dict[str, Any]:
+        start = int(self._rng.integers(len(self._ids) - LONGEST))
+        ids = self._ids[start : start + burst.input_tokens]
+        body = {
+            "model": self._endpoint.served_model,
+            "max_tokens": burst.output_tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self._api == "ids":
+            return body | {"prompt": ids}
+        text = self._words.decode(ids)
+        return body | ({"prompt": text} if self._api == "text" else {"messages": [{"role": "user", "content": text}]})
