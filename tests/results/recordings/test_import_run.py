@@ -296,6 +296,7 @@ def test_what_was_not_read_back_is_assumed_by_name_or_unknown(tmp_path: Path) ->
     assert run.provenance["assumed"].keys() == {"block_size", "chunked_prefill", "prefix_caching", "async_scheduling", "max_model_len"}
     assert all("not read back" in why for why in run.provenance["assumed"].values())
     assert run.provenance["not_recorded"] == ["kv_tokens"]
+    assert run.provenance["in_process"] is True  # no server has seen these requests
     assert (run.config["hardware"]["memory_gb"], run.config["hardware"]["memory_bandwidth_gb_s"]) == (95, 1597)
     given = import_run(tmp_path / "a", Options(kv_tokens=9000))
     assert given.limits.kv_tokens == 9000
