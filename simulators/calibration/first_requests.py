@@ -17,10 +17,11 @@ from results.profile import SAMPLE_COLUMNS, Profile
 from results.record import RequestRecord, Run
 from simulators.calibration.points import StepSeconds, compose
 from simulators.errors import NotAvailable
+from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.measured import MeasuredStepTime
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.sequence import Batch
 from simulators.native.serve import serve
@@ -100,7 +101,7 @@ class FirstRequests:
     def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
         """See Calibration. Raises NotAvailable when the run's window holds what this would be fitted to."""
         early = self._early(measured)
-        limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
         base = compose(
             measured,
             self.base.seconds(measured),

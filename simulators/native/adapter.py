@@ -10,7 +10,7 @@ from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run
 
@@ -65,12 +65,15 @@ class Native(Predictor):
             longest = measured.limits.max_model_len or longest_request(trace)
             limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
         else:
-            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen, own_steps = native.step_times(measured, profile, track, limits)
-        outcome = native.predict(trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen)
+        engine = measured.config.get("engine") or {}
+        outcome = native.predict(
+            trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen, engine=engine
+        )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
             measured,

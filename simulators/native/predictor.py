@@ -7,6 +7,7 @@ import dataclasses
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import scipy
 from results.profile import Profile
 from results.record_table import RecordTable
 from simulators.native.cluster.arrangement import Arrangement
+from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
+from simulators.native.latency.host import Host
 from simulators.native.latency.measured import residual_lines
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
@@ -36,7 +39,8 @@ class Predictor:
     """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
 
     policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
-    limits. frontend_after: share of the front-end's cost that comes after a step. roofline: of computed step times. shipped: limits of an
+    limits. frontend_after: share of the front-end's cost that comes after a step. roofline: of computed step times; architectures: what
+    differs of it by the device's architecture; host: its share of a step, beside a device with such an architecture. shipped: limits of an
     engine of which only the model and the device are known.
     """
 
@@ -44,6 +48,8 @@ class Predictor:
     arrangement: Arrangement
     frontend_after: float
     roofline: Efficiency
+    architectures: Mapping[str, Mapping[str, Any]]
+    host: Host
     shipped: Defaults
 
     def __post_init__(self) -> None:
@@ -65,10 +71,11 @@ class Predictor:
         hardware: Mapping[str, Any],
         tensor_parallel: int,
         profile: Profile | None,
+        engine: Mapping[str, Any] = MappingProxyType({}),
     ) -> "Prediction":
         """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
 
-        AUTO stands for vLLM's scheduler here, where no engine is known.
+        engine: its part of a run's configuration. AUTO stands for vLLM's scheduler here, where no engine is known.
         """
         policy = self.policy_for("")
         frontend = Frontend()
@@ -77,7 +84,8 @@ class Predictor:
             step_time, frontend = profiled(profile, **how_steps_are_made(policy, limits)), self.frontend(profile)
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
-            step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
+            host = self.host_beside(hardware, overlapped=limits.in_flight > 1, engine=engine)
+            step_time = Roofline(shape, device, self.efficiency(hardware), tensor_parallel=tensor_parallel, host=host)
         served = self.arrangement.on(hardware, tensor_parallel).serve(
             trace,
             limits,
@@ -87,6 +95,14 @@ class Predictor:
             kv_bytes_per_token=Shape.from_config(model).kv_bytes_per_token,
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
+
+    def efficiency(self, hardware: Mapping[str, Any]) -> Efficiency:
+        """The roofline's numbers for this device. Raises SimulatorError for an architecture of which there are none."""
+        return efficiency_of(hardware, self.roofline, self.architectures)
+
+    def host_beside(self, hardware: Mapping[str, Any], *, overlapped: bool, engine: Mapping[str, Any]) -> Host | None:
+        """The host's share of a step beside this device; None: it is in `roofline.step`. overlapped: asynchronous scheduling."""
+        return None if architecture_of(hardware) is None else self.host.of(overlapped=overlapped, config=engine)
 
     def frontend(self, profile: Profile) -> Frontend:
         """The profile's cost per request outside the steps, split as `frontend_after` says; what a prompt's tokens add comes before."""

@@ -17,7 +17,8 @@ from results.project.malformed import malformed
 from results.record import SLO
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
-from simulators.native.latency.roofline import Efficiency
+from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.host import Host
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
@@ -216,14 +217,16 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    if missing := [name for name in ("frontend_after", "roofline", "shipped") if name not in values]:
+    if missing := [name for name in ("frontend_after", "roofline", "architectures", "host", "shipped") if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("roofline", "shipped")}
+    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("roofline", "host", "shipped")}
     return Predictor(
         policy=policy,
         arrangement=arrangement,
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
+        architectures=values["architectures"],
+        host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )
 
