@@ -107,6 +107,7 @@ IN_RECIPES = covered_by("tests/docs/test_recipes.py::test_the_recipes_as_written
 IN_RECORDINGS = covered_by("tests/simulators/native/test_recordings.py::test_latencies_are_the_recorded_ones")
 IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
+IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -124,6 +125,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"python -m results build --runs s3://.*", IN_STORAGE),
     (r"python -m results unpack FOLDER .*", IN_CAMPAIGN),
     (r"python3 -m harness\.campaign .*", BARE),
+    (r"\.envs/core/bin/python -m simulators\.calibration\.efficiencies", IN_TABLES),
     (r"\.envs/core/bin/python -m pytest .*", shell),
     (r"(pip|platforms=|export |for |tar ).*", shell),
 )

@@ -1,5 +1,7 @@
 """What GPUs reach of their peaks: found again in made-up tables; in the published ones, what conf/simulator/native.yaml has."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,11 @@ def test_the_settings_are_what_the_tables_say() -> None:
         for which, family in families.items():
             assert np.median(np.abs(family.errors(numbers[gpu]))) < 0.1, (gpu, which)
             assert np.median(np.abs(family.errors(left_out))) < 0.25, (gpu, which)
+
+
+@pytest.mark.skipif(TABLES is None, reason="no tables of aiconfigurator-core: .envs/aisimulate is not made")
+def test_the_command_prints_each_kind() -> None:
+    words = [sys.executable, "-m", "simulators.calibration.efficiencies"]
+    lines = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line.partition(":")[0] for line in lines if ": {" in line} == {*GPUS, *KINDS}
+    assert len([line for line in lines if line.startswith("| ") and "%" in line]) == 2 * len(GPUS)
