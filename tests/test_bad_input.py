@@ -140,7 +140,12 @@ NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1
         ("hardware/cpu.yaml", BINARY, PLAN, "conf/hardware/cpu.yaml: not YAML"),
         ("workload/fixed.yaml", NOT_YAML, PLAN, "conf/workload/fixed.yaml:1: not YAML"),
         ("workload/fixed.yaml", LIST, PLAN, "workload=fixed"),
-        ("simulator/native.yaml", b"a: 1\n", PLAN, "conf/simulator/native.yaml: frontend, frontend_after, roofline, shipped"),
+        (
+            "simulator/native.yaml",
+            b"a: 1\n",
+            PLAN,
+            "conf/simulator/native.yaml: frontend, frontend_after, roofline, architectures, host, shipped",
+        ),
     ],
 )
 def test_a_malformed_yaml_is_told_by_its_name(copy: Path, file: str, content: bytes, command: str, said: str) -> None:

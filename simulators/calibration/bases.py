@@ -10,7 +10,8 @@ import numpy.typing as npt
 from results.profile import Profile
 from results.record import Run
 from simulators.calibration.points import StepSeconds
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.sequence import Batch, prefill_pairs

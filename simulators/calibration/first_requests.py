@@ -18,7 +18,7 @@ from simulators.calibration.bases import Base, Floats, decode_parts
 from simulators.calibration.points import compose
 from simulators.errors import NotAvailable
 from simulators.native.latency.measured import MeasuredStepTime
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
@@ -57,7 +57,7 @@ class FirstRequests:
     def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
         """See Calibration. Raises NotAvailable when the run's window holds what this would be fitted to."""
         early = self._early(measured)
-        limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+        limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
         base = compose(
             measured,
             self.base.seconds(measured),

@@ -27,7 +27,7 @@ from simulators.native.frontend.station import Station
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.predictor import how_steps_are_made
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.serve import serve
 from simulators.native.served import NO_STATION, Frontend
@@ -110,7 +110,7 @@ class WholeFit:
         return cls(
             stretching=stretching,
             traces=shifted(dataclasses.replace(trace, requests=tuple(r for r in trace if r.arrival <= targets.end)), targets),
-            limits=limits_of(run.limits, run.config, f"run {run.run_id}"),
+            limits=limits_of(run.limits, run.config, f"run {run.run_id}", vllm=vllm_version(run)),
             policy="sglang" if run.system == "sglang" else "vllm_v1",
             targets=targets,
             guesses={name: dataclasses.replace(g, spread=spreads.get(name, g.spread)) for name, g in GUESSES.items()},

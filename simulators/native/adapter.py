@@ -11,7 +11,7 @@ from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run
 
@@ -67,14 +67,22 @@ class Native(Predictor):
             longest = measured.limits.max_model_len or longest_request(trace)
             limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
         else:
-            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}")
+            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen, own_steps = native.step_times(measured, profile, track, limits)
+        engine = measured.config.get("engine") or {}
         station = self.frontend.station(measured.system, sent_as(measured)) if native.policy in ENGINES else None
         outcome = native.predict(
-            trace, limits, model=model, hardware=hardware, tensor_parallel=tensor_parallel, profile=chosen, station=station
+            trace,
+            limits,
+            model=model,
+            hardware=hardware,
+            tensor_parallel=tensor_parallel,
+            profile=chosen,
+            station=station,
+            engine=engine,
         )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(

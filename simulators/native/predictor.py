@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from results.profile import Profile
@@ -15,8 +16,10 @@ from results.record_table import RecordTable
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.frontend.station import Station
+from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
+from simulators.native.latency.host import Host
 from simulators.native.latency.measured import residual_lines
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
@@ -37,7 +40,8 @@ class Predictor:
 
     policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
     limits. frontend: the API servers before each. frontend_after: of the front end's cost that these do not explain, the share that comes
-    after a step. roofline: of computed step times. shipped: limits of an engine of which only the model and the device are known.
+    after a step. roofline: of computed step times; architectures: what differs of it by the device's architecture; host: its share of a
+    step, beside a device with such an architecture. shipped: limits of an engine of which only the model and the device are known.
     """
 
     policy: str
@@ -45,6 +49,8 @@ class Predictor:
     frontend: StationSettings
     frontend_after: float
     roofline: Efficiency
+    architectures: Mapping[str, Mapping[str, Any]]
+    host: Host
     shipped: Defaults
 
     def __post_init__(self) -> None:
@@ -67,10 +73,12 @@ class Predictor:
         tensor_parallel: int,
         profile: Profile | None,
         station: Station | None,
+        engine: Mapping[str, Any] = MappingProxyType({}),
     ) -> "Prediction":
         """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
 
-        AUTO stands for vLLM's scheduler here, where no engine is known. station: the API servers; None: there are none.
+        station: the API servers; None: there are none. engine: its part of a run's configuration. AUTO stands for vLLM's scheduler here,
+        where no engine is known.
         """
         policy = self.policy_for("")
         frontend = self.frontend_with(station, profile)
@@ -79,7 +87,8 @@ class Predictor:
             step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
             shape, device = Shape.from_config(model), Device.from_hardware(hardware)
-            step_time = Roofline(shape, device, self.roofline, tensor_parallel=tensor_parallel)
+            host = self.host_beside(hardware, overlapped=limits.in_flight > 1, engine=engine)
+            step_time = Roofline(shape, device, self.efficiency(hardware), tensor_parallel=tensor_parallel, host=host)
         served = self.arrangement.on(hardware, tensor_parallel).serve(
             trace,
             limits,
@@ -97,6 +106,14 @@ class Predictor:
             return Frontend(station=given)
         per_token = float(profile.provenance.get("frontend_per_prompt_token") or 0.0)  # not told: it is within the fixed cost
         return Frontend.with_idle_cost(profile.frontend, per_token, after=self.frontend_after, station=given)
+
+    def efficiency(self, hardware: Mapping[str, Any]) -> Efficiency:
+        """The roofline's numbers for this device. Raises SimulatorError for an architecture of which there are none."""
+        return efficiency_of(hardware, self.roofline, self.architectures)
+
+    def host_beside(self, hardware: Mapping[str, Any], *, overlapped: bool, engine: Mapping[str, Any]) -> Host | None:
+        """The host's share of a step beside this device; None: it is in `roofline.step`. overlapped: asynchronous scheduling."""
+        return None if architecture_of(hardware) is None else self.host.of(overlapped=overlapped, config=engine)
 
     def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
         """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""

@@ -1,10 +1,11 @@
 """The Limits of an engine, complete: from what it said of itself, or from sizes alone."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from results.record import EngineLimits
+from results.record import EngineLimits, Run
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.effects.effects import Effects
 from simulators.native.latency.roofline import Device
@@ -12,6 +13,7 @@ from simulators.native.latency.shape import Shape
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_options import SglangOptions
 
+ASYNCHRONOUS_SINCE = [0, 14]  # version of vLLM from which on it schedules asynchronously by itself (its release notes of v0.14.0)
 NULL_BLOCKS = 1  # vLLM counts one block that no request can hold
 SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/engines/sglang.py)
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
@@ -66,12 +68,12 @@ class Defaults:
         )
 
 
-def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limits:
+def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str, *, vllm: str | None = None) -> Limits:
     """The limits that an engine resolved its configuration to. Raises NotAvailable naming what it did not say.
 
     config: of the run. Limits that EngineLimits has no field for are taken from the engine's own account of its scheduler, which may be in
-    `config`; otherwise they are vLLM's defaults. whose: for the error. Raises NotAvailable, too, when SGLang orders its queue in a way that
-    is not modelled.
+    `config`; otherwise they are vLLM's defaults, of the version `vllm` where one is given. whose: for the error. Raises NotAvailable, too,
+    when SGLang orders its queue in a way that is not modelled.
     """
     missing = [name for name in NEEDED if getattr(said, name) is None]
     if missing:
@@ -92,8 +94,23 @@ def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str) -> Limi
         policy=account.get("policy") or "fcfs",
         watermark=float(account.get("watermark") or 0.0),
         reserve_full_prompt=bool(account.get("scheduler_reserve_full_isl", True)),
-        in_flight=2 if account.get("async_scheduling") else 1,
+        in_flight=2 if _schedules_ahead(account, config, vllm) else 1,
     )
+
+
+def _schedules_ahead(account: Mapping[str, Any], config: Mapping[str, Any], version: str | None) -> bool:
+    """Whether a vLLM schedules asynchronously: as it says of itself, else as the run says of its settings, else its version's default."""
+    engine = config.get("engine") or {}
+    for said in (account.get("async_scheduling"), engine.get("async_scheduling")):
+        if said is not None:
+            return bool(said)
+    numbers = [int(part) for part in re.findall(r"\d+", version or "")[:2]]
+    return numbers >= ASYNCHRONOUS_SINCE
+
+
+def vllm_version(run: Run) -> str | None:
+    """The version of a run's vLLM; None for another engine, and where it is not known."""
+    return run.version if run.system == "vllm" else None
 
 
 def _sglang_limits(said: EngineLimits, server: Mapping[str, Any], whose: str) -> Limits:

@@ -109,6 +109,7 @@ IN_RECORDINGS = covered_by("tests/simulators/native/test_recordings.py::test_lat
 FETCHED = covered_by("tests/results/catalogue/test_catalogue.py::test_a_fetched_run_has_the_times_that_its_source_says")
 IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
+IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -129,6 +130,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline unpack .*", IN_CAMPAIGN),
     (r"python -m results unpack FOLDER .*", IN_CAMPAIGN),
     (r"python3 -m harness\.campaign .*", BARE),
+    (r"\.envs/core/bin/python -m simulators\.calibration\.efficiencies", IN_TABLES),
     (r"\.envs/core/bin/python -m pytest .*", shell),
     (r"(pip|platforms=|export |for |tar ).*", shell),
 )

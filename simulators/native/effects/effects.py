@@ -10,7 +10,8 @@ from simulators.native.effects.formats import KV, WEIGHTS
 from simulators.native.effects.kernels import GENERATION, SHARES
 from simulators.native.effects.reuse import Reuse, reusable_shares
 from simulators.native.effects.traffic import HostTraffic
-from simulators.native.latency.roofline import Device, Efficiency
+from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.roofline import Device
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits

@@ -11,9 +11,9 @@ from results.record import SLO
 from simulators.errors import SimulatorError
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import ENGINES
-from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
+from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
 from simulators.native.planning.highest_rate import Highest, highest_rate
@@ -77,7 +77,8 @@ class Deployment:
 
         Raises SimulatorError, and ValueError for settings that do not go together.
         """
-        limits, step_time = self.limits(trace), self._step_time(trace)
+        limits = self.limits(trace)
+        step_time = self._step_time(trace, limits)
         station = self.native.frontend.station(ENGINES.get(self.native.policy, ""), "chat")
         frontend = self.native.frontend_with(station, self.profile)
         served = self.native.arrangement.on(self.hardware, self.engine_devices).serve(
@@ -122,12 +123,13 @@ class Deployment:
     def _sizes(self) -> tuple[Shape, Device]:
         return self.effects.shape(Shape.from_config(self.model)), self.effects.device(Device.from_hardware(self.hardware))
 
-    def _step_time(self, trace: Trace) -> StepTime:
+    def _step_time(self, trace: Trace, limits: Limits) -> StepTime:
         if self.profile is not None:
-            return MeasuredStepTime(self.profile, apart=self.native.policy == "sglang")
+            return profiled(self.profile, apart=self.native.policy == "sglang")
         shape, device = self._sizes()
-        efficiency = self.effects.efficiency(self.native.roofline, device)
-        computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel)
+        efficiency = self.effects.efficiency(self.native.efficiency(self.hardware), device)
+        host = self.native.host_beside(self.hardware, overlapped=limits.in_flight > 1, engine={})
+        computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel, host=host)
         if self.native.policy == "vllm_v0_swap":
             if device.host_bandwidth is None:
                 raise SimulatorError(f"native: swapping needs host_link_gb_s of hardware {device.name}; add it to conf/hardware")

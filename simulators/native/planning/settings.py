@@ -18,7 +18,8 @@ from results.record import SLO
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
-from simulators.native.latency.roofline import Efficiency
+from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.host import Host
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
@@ -217,15 +218,18 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    if missing := [name for name in ("frontend", "frontend_after", "roofline", "shipped") if name not in values]:
+    wanted = ("frontend", "frontend_after", "roofline", "architectures", "host", "shipped")
+    if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "shipped")}
+    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "host", "shipped")}
     return Predictor(
         policy=policy,
         arrangement=arrangement,
         frontend=StationSettings(**parts["frontend"]),
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
+        architectures=values["architectures"],
+        host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )
 

@@ -13,8 +13,9 @@ import pytest
 from results.profile import BENDS, Profile
 from results.record import EngineLimits
 from simulators.errors import SimulatorError
+from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.measured import FEW, MeasuredStepTime, residual_lines
-from simulators.native.latency.roofline import Device, Efficiency, Roofline
+from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.sequence import Batch, Sequence
 

@@ -1,0 +1,88 @@
+"""What real kernels reach of a device's peaks: the roofline's numbers, and how they are chosen by the device's architecture."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simulators.errors import SimulatorError
+
+# The kinds of devices that share their numbers: the generation of the chip, and its memory. By name in
+# conf/hardware; a hardware file of one's own says its `architecture`.
+ARCHITECTURES: Mapping[str, str] = {
+    "a100": "ampere_hbm",
+    "a100_sxm4_40gb": "ampere_hbm",
+    "a100_80gb_pcie": "ampere_hbm",
+    "a100_pcie_40gb": "ampere_hbm",
+    "a30": "ampere_hbm",
+    "a10": "ampere_gddr6",
+    "a40": "ampere_gddr6",
+    "l4": "ada_gddr6",
+    "l40s": "ada_gddr6",
+    "rtx_4090": "ada_gddr6",
+    "h100": "hopper_hbm",
+    "h200": "hopper_hbm",
+    "b200": "blackwell_hbm",
+    "rtx_5090": "blackwell_gddr7",
+    "rtx_pro_6000": "blackwell_gddr7",
+}
+SHARES = ("gemm_flops", "gemm_bytes", "attention_flops", "attention_bytes", "link")
+COSTS = ("step", "layer", "all_reduce", "gemm_start", "attention_start")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Efficiency:
+    """Shares of the peaks that real kernels reach, and fixed costs. conf/simulator/native.yaml says where they are from."""
+
+    gemm_flops: float  # share of the peak FLOP/s in matrix products
+    gemm_bytes: float  # share of the memory bandwidth in matrix products
+    attention_flops: float  # share of the peak FLOP/s in attention
+    attention_bytes: float  # share of the memory bandwidth in attention
+    link: float  # share of the link's bandwidth in an all-reduce
+    step: float  # s of every step
+    layer: float  # s of every layer of a step
+    all_reduce: float  # s of every all-reduce
+    gemm_start: float = 0.0  # s of every matrix product
+    blend: float | None = None  # exponent of the norm of a product's arithmetic and traffic; None: the longer of the two
+    attention_start: float = 0.0  # s of a layer's attention
+    # a prompt's own queries, keys, values and outputs in bytes/s over the memory bandwidth; None: they take no time
+    attention_tokens: float | None = None
+    activations: float | None = None  # share of the memory bandwidth of kernels that only move activations; None: they take no time
+    query_tile: int = 1  # rows of queries that attention computes for a decode beside a prompt's chunk
+
+    def __post_init__(self) -> None:
+        for name in SHARES:
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"roofline.{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in COSTS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"roofline.{name} must be >= 0 s, got {getattr(self, name)}")
+        for name, least in (("blend", 1.0), ("attention_tokens", 0.0), ("activations", 0.0), ("query_tile", 1)):
+            value = getattr(self, name)
+            if value is not None and (value < least or value == 0):
+                raise ValueError(f"roofline.{name} must be {'>' if least == 0 else '>='} {least:g}, got {value}")
+
+    def product(self, arithmetic: float, traffic: float) -> float:
+        """Seconds of a matrix product, of its seconds of arithmetic and of memory traffic."""
+        longer, shorter = max(arithmetic, traffic), min(arithmetic, traffic)
+        if self.blend is None or shorter == 0:
+            return self.gemm_start + longer
+        return self.gemm_start + longer * math.pow(1 + math.pow(shorter / longer, self.blend), 1 / self.blend)
+
+
+def architecture_of(hardware: Mapping[str, Any]) -> str | None:
+    """The architecture that the hardware says or that its name is known for; None: neither."""
+    return hardware.get("architecture") or ARCHITECTURES.get(str(hardware.get("name")))
+
+
+def efficiency_of(hardware: Mapping[str, Any], general: Efficiency, architectures: Mapping[str, Mapping[str, Any]]) -> Efficiency:
+    """The numbers of the hardware's architecture, and the general ones where it has none. Raises SimulatorError for an unknown name."""
+    name = architecture_of(hardware)
+    if name is None:
+        return general
+    if name not in architectures:
+        raise SimulatorError(
+            f"native: hardware {hardware.get('name')} has the architecture {name}, of which there are no numbers; "
+            f"conf/simulator/native.yaml has {', '.join(architectures)}"
+        )
+    return replace(general, **architectures[name])
