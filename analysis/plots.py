@@ -233,8 +233,8 @@ def _noise_band(figure: go.Figure, scores: Sequence[Score], keys: Sequence[tuple
 
 
 def gauges(telemetry: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each of GAUGES that the engine reported, in order of time."""
-    found = {title: telemetry[telemetry["name"].isin(list(called))].sort_values("time") for title, called in GAUGES.items()}
+    """The rows of each of GAUGES that the engine reported, in order of time; at most POINTS."""
+    found = {title: _thinned(telemetry[telemetry["name"].isin(list(called))].sort_values("time")) for title, called in GAUGES.items()}
     return {title: frame for title, frame in found.items() if len(frame)}
 
 

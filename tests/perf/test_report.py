@@ -22,7 +22,8 @@ def test_report_build_time(benchmark: Any, tmp_path: Path) -> None:
     path = tmp_path / "plumbline.duckdb"
     report = Report(database=path, out=tmp_path / "report.html")
 
-    def anew() -> None:  # a database that is scored is not scored again
+    def anew() -> None:  # runs that are scored are not scored again
+        path.unlink(missing_ok=True)
         database.build([tmp_path / "runs"], path)
 
     summary = benchmark.pedantic(report.write, setup=anew, rounds=3, warmup_rounds=1)

@@ -37,7 +37,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _unscored(runs: Path) -> Path:
-    """A database made anew: one that is scored is not scored again."""
+    """A database made anew: runs that are scored are not scored again."""
+    (runs / "plumbline.duckdb").unlink(missing_ok=True)
     database.build([runs / "runs"], runs / "plumbline.duckdb")
     return runs / "plumbline.duckdb"
 
