@@ -18,7 +18,7 @@ INSERT INTO runs BY NAME SELECT
     'live' AS trace_sha256, true AS valid, now()::TIMESTAMP AS started_at, 0 AS wall_s, '{}' AS config, '{}' AS provenance, '' AS path,
     $ttft AS slo_ttft, $tpot AS slo_tpot, $e2e AS slo_e2e, $start AS window_start, $end AS window_end
 """
-TOKENS = pa.schema([("request_id", pa.int64()), ("token_index", pa.int32()), ("time", pa.float64())])
+NO_TOKENS = "(SELECT NULL::BIGINT AS request_id, NULL::INTEGER AS token_index, NULL::DOUBLE AS time WHERE false)"
 
 
 def table(records: Sequence[RequestRecord]) -> pa.Table:
@@ -90,8 +90,10 @@ def _put_tokens(connection: duckdb.DuckDBPyConnection, tokens: pa.Table | Path |
         file = str(tokens).replace("'", "''")
         source = f"read_parquet('{file}', hive_partitioning = false)"
     else:
-        connection.register("given_tokens", TOKENS.empty_table() if tokens is None else tokens)
-        source = "given_tokens"
+        source = NO_TOKENS
+        if tokens is not None:
+            connection.register("given_tokens", tokens)
+            source = "given_tokens"
     connection.execute(f"CREATE OR REPLACE VIEW tokens AS SELECT '{RUN_ID}' AS run_id, request_id, token_index, time FROM {source}")
 
 

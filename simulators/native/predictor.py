@@ -36,22 +36,16 @@ AUTO = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """conf/simulator/native.yaml says what each setting means; the constructor only checks them.
+    """conf/simulator/native.yaml says what each setting means; the constructor only checks them."""
 
-    policy: a scheduler by its name in policies.py, or AUTO: that of the measured engine. arrangement: how many engines, all with the same
-    limits. frontend: the API servers before each. frontend_after: of the front end's cost that these do not explain, the share that comes
-    after a step. roofline: of computed step times; architectures: what differs of it by the device's architecture; host: its share of a
-    step, beside a device with such an architecture. shipped: limits of an engine of which only the model and the device are known.
-    """
-
-    policy: str
-    arrangement: Arrangement
-    frontend: StationSettings
-    frontend_after: float
-    roofline: Efficiency
-    architectures: Mapping[str, Mapping[str, Any]]
-    host: Host
-    shipped: Defaults
+    policy: str  # a scheduler by its name in policies.py, or AUTO: that of the measured engine
+    arrangement: Arrangement  # how many engines, all with the same limits
+    frontend: StationSettings  # the API servers before each
+    frontend_after: float  # of the front end's cost that these do not explain, the share that comes after a step
+    roofline: Efficiency  # of computed step times
+    architectures: Mapping[str, Mapping[str, Any]]  # what differs of it by the device's architecture
+    host: Host  # its share of a step, beside a device with such an architecture
+    shipped: Defaults  # limits of an engine of which only the model and the device are known
 
     def __post_init__(self) -> None:
         if self.policy not in (AUTO, *POLICIES):

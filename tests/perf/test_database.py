@@ -1,6 +1,6 @@
 """How fast the database is built and asked: 1 million token rows in under 5 s (printed, not asserted: machines differ).
 
-test_scale.py has large campaigns.
+tests/perf/test_scale.py has large campaigns.
 """
 
 from pathlib import Path

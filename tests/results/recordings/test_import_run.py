@@ -144,6 +144,25 @@ def test_a_file_beside_its_sidecar_and_a_sidecar_elsewhere(tmp_path: Path) -> No
     assert import_run(tmp_path / "alone.csv", Options()).records == run.records
 
 
+@pytest.mark.parametrize(
+    ("notes", "engine", "heard"),
+    [
+        ("built from main, asynchronous scheduling off; times are the server's own", {}, {"async_scheduling": False}),
+        ("vllm serve --async-scheduling False", {"dtype": "auto"}, {"async_scheduling": False, "dtype": "auto"}),
+        ("asynchronous scheduling off", {"async_scheduling": True}, {"async_scheduling": True}),
+        ("nothing of the kind", {}, {}),
+    ],
+)
+def test_what_notes_say_of_asynchronous_scheduling_is_heard(
+    tmp_path: Path, notes: str, engine: dict[str, object], heard: dict[str, object]
+) -> None:
+    folder = plain(tmp_path / "mine")
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "notes": notes, "engine": engine}))
+    told = import_run(folder, Options()).config["engine"]
+    assert {name: told[name] for name in ("async_scheduling", "dtype") if name in told} == heard
+
+
 def test_without_a_column_sent_all_are_sent_at_their_arrival_and_it_says_so(tmp_path: Path) -> None:
     rows = ["0,0.1,0.2,10,2", "1,1.3,1.5,10,2"]
     run = import_run(plain(tmp_path, rows, header="arrival,first_token,finished,input_tokens,output_tokens"), Options())
