@@ -24,12 +24,6 @@ DEFINED_BY = (HERE.parent.parent / "metrics.sql", HERE.parent.parent / "live.py"
 Values = list[tuple[str, str | None, float | None]]  # metric, stat (None: a rate), value (None: unknown)
 SCHEMA = pa.schema([("run_id", pa.string()), ("metric", pa.string()), ("stat", pa.string()), ("value", pa.float64())])
 
-# The view of metrics.sql over a file whose rows are in order: taking the row before each, as they come, needs no sorting and is seven times
-# as fast. Gap by gap it is the same (tests/results/derived/test_values.py).
-GAPS_IN_ORDER = """
-CREATE OR REPLACE VIEW token_gaps AS
-SELECT run_id, request_id, token_index, CASE WHEN token_index > 0 THEN time - lag(time) OVER () END AS gap FROM tokens
-"""
 OUT_OF_ORDER = """
 SELECT count(*)
 FROM (
@@ -82,6 +76,5 @@ def gaps_of(
 def _in_memory() -> duckdb.DuckDBPyConnection:
     if not hasattr(_of_this_thread, "connection"):
         _of_this_thread.connection = live.in_memory()
-        _of_this_thread.connection.execute(GAPS_IN_ORDER)
     connection: duckdb.DuckDBPyConnection = _of_this_thread.connection
     return connection
