@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 
 # decoders with grouped-query attention and a gated MLP (three matrices), all layers alike
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -47,17 +47,17 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
-        """From a Hugging Face config.json. Raises SimulatorError for an unknown architecture, dtype or a missing size."""
+        """From a Hugging Face config.json. Raises NotAvailable for an unknown architecture or dtype, SimulatorError for a missing size."""
         named = config.get("architectures") or ["none given"]
         known = (*ARCHITECTURES, *LATENT_ARCHITECTURES)
         if named[0] not in known:
-            raise SimulatorError(f"native: the roofline does not know the architecture {named[0]}; it knows {', '.join(known)}")
+            raise NotAvailable(f"native: the roofline does not know the architecture {named[0]}; it knows {', '.join(known)}")
         missing = [key for key in SIZES if not isinstance(config.get(key), int)]
         if missing:
             raise SimulatorError(f"native: the model's config.json lacks {', '.join(missing)}; give the whole config.json")
         dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
         if dtype not in BYTES:
-            raise SimulatorError(f"native: the roofline does not know the torch_dtype {dtype}; it knows {', '.join(BYTES)}")
+            raise NotAvailable(f"native: the roofline does not know the torch_dtype {dtype}; it knows {', '.join(BYTES)}")
         return cls(
             hidden=config["hidden_size"],
             intermediate=config["intermediate_size"],
