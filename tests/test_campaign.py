@@ -261,11 +261,9 @@ def test_the_plan_for_a_quarter_of_an_hour_takes_8_minutes_of_a_running_server()
     assert sum(int(row[7]) for row in rows) == pytest.approx(int(told[1]), abs=len(rows))
 
 
-@pytest.mark.e2e
-@pytest.mark.timeout(1200)
-def test_the_quarter_of_an_hour_rehearsed_on_a_real_engine(bench: Bench) -> None:
+def test_the_quarter_of_an_hour_rehearsed_on_the_toy_engine(bench: Bench) -> None:
     """Killed midway, as where a box is taken away: what had ended is there, and the next call does the rest."""
-    quick = ("campaign=h200_quick_cpu", "overrides=['load.duration=8','profile.budget=8']")
+    quick = ("campaign=h200_quick_toy",)
     said = kill_at(bench, "vllm-azure_conv_like-rate2.2-0", *quick)
     assert set(archives(bench)) == {"vllm-profile", "vllm-azure_conv_like-rate1.5-0"}, said
     assert bench.left_processes(patience=60.0) == []
@@ -274,14 +272,14 @@ def test_the_quarter_of_an_hour_rehearsed_on_a_real_engine(bench: Bench) -> None
     assert again.returncode == 0, again.stdout + again.stderr
     assert started(again.stdout) == [
         *(f"vllm-azure_conv_like-rate{rate}-0" for rate in (2.2, 0.75)),
-        *(f"vllm-fixed_2048-rate{rate}-0" for rate in (0.2, 0.4)),
+        *(f"vllm-fixed_1024-rate{rate}-0" for rate in (2, 4)),
     ]
     measured = runs(bench, "runs")
     assert sorted((run.workload, run.rate) for run in measured) == [
         *(("azure_conv_like", rate) for rate in (0.75, 1.5, 2.2)),
-        *(("fixed_2048", rate) for rate in (0.2, 0.4)),
+        *(("fixed_1024", rate) for rate in (2.0, 4.0)),
     ]
-    assert all(run.rho is None and run.limits.kv_tokens and all(record.error is None for record in run.records) for run in measured)
+    assert all(run.rho is None and all(record.error is None for record in run.records) for run in measured)
     assert all((bench.folder / "runs" / run.run_id / "profile.json").is_file() for run in measured)
 
 

@@ -64,6 +64,8 @@ def request_rate(prompt: Floats, output: Floats, seconds: float, mean_prompt: fl
     """Requests of mean lengths per second whose work is that of the batches: their work over the time and over a mean request's work."""
     a, b = weights(prompt, output, seconds)
     done = a * prompt.sum() + b * output.sum()
+    if done == 0:  # nothing came out in any of them: there is no work by which a request's could be told
+        return 0.0
     return float(done / (seconds * len(prompt)) / (a * mean_prompt + b * mean_output))
 
 

@@ -121,6 +121,15 @@ def test_prompts_only_or_one_token_answers_have_a_rate_too() -> None:
     assert request_rate(np.full(10, 500.0), np.zeros(10), 1.0, 100, 0.0) == pytest.approx(5.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_resamples_in_which_nothing_came_out_are_a_rate_of_0() -> None:
+    """An engine that stood still for most of the window: its interval is wide, and not unknown."""
+    assert request_rate(np.zeros(4), np.zeros(4), 1.0, 100, 10) == 0.0
+    once = Batches(seconds=1.0, prompt=np.array([100.0, 0.0, 0.0]), output=np.array([10.0, 0.0, 0.0]))
+    low, high = interval(once, 100, 10, np.random.default_rng(0))
+    assert low == 0.0 < high
+
+
 @pytest.mark.parametrize("wrong", [{"duration": 0.0}, {"pressure": 0.5}, {"pilot": 0}])
 def test_settings_are_checked(wrong: dict[str, float]) -> None:
     settings = {"duration": 1.0, "pilot": 8, "pressure": 1.2, "population": 10, "batches": 10, "slots": 4, "wide": 0.1}
