@@ -27,7 +27,7 @@ FROM request_metrics JOIN requests USING (run_id, request_id) JOIN runs USING (r
 WHERE run_id = ?
 ORDER BY arrival, request_id
 """
-GAUGES = "SELECT time, name, value FROM telemetry WHERE run_id = ? AND NOT starts_with(name, 'step_')"  # without the engine's step log
+TELEMETRY = "SELECT time, name, value FROM telemetry WHERE run_id = ? AND NOT starts_with(name, 'step_')"  # without the engine's step log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
             metrics=metric_values(connection, ids),
             scores=tuple(sorted(scores(connection, measured.run_id), key=lambda score: order[score.simulated_run_id])),
             requests=pd.concat([connection.execute(REQUESTS, [run_id]).df() for run_id in ids], ignore_index=True),
-            telemetry=connection.execute(GAUGES, [measured.run_id]).df(),
+            telemetry=connection.execute(TELEMETRY, [measured.run_id]).df(),
             energy=rows(connection, "SELECT energy_per_output_token AS energy FROM run_energy WHERE run_id = ?", [measured.run_id])[0][
                 "energy"
             ],

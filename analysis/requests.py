@@ -21,7 +21,7 @@ RATES = ("output_throughput", "request_rate", "goodput", "slo_attainment")
 # One row per request: its latencies, and what it adds to each rate of metrics.sql (all rates are over the same window).
 REQUESTS = """
 SELECT
-    m.run_id, request_id, arrival, CASE WHEN NOT failed THEN first_token END AS first_token, finished, input_tokens,
+    request_id, arrival, CASE WHEN NOT failed THEN first_token END AS first_token, finished, input_tokens,
     in_window, ttft, tpot, e2e,
     CASE WHEN NOT failed THEN tokens_inside(first_token, finished, output_tokens, window_start, window_end) ELSE 0 END AS output_throughput,
     NOT failed AND finished BETWEEN window_start AND window_end AS request_rate,
@@ -96,7 +96,6 @@ class StoredRequests(Mapping[str, RunRequests]):
 def read_requests(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunRequests:
     """The requests of a run; none where there is no such run."""
     found: dict[str, Any] = connection.execute(REQUESTS, [run_id]).fetchnumpy()
-    found.pop("run_id")
     ids = np.asarray(found.pop("request_id")).astype(np.int64)
     return RunRequests(run_id, ids, {name: np.ma.filled(np.ma.asarray(of).astype(float), np.nan) for name, of in found.items()})
 

@@ -13,7 +13,7 @@ import duckdb
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from results.derived.content import tokens_view
-from results.derived.earlier import earlier
+from results.derived.earlier import earlier, known_values
 from results.derived.folders import folders_in
 from results.derived.update import runs_of, update
 from results.derived.values import definition
@@ -51,7 +51,7 @@ def build(roots: Sequence[Place], database: Path, progress: Progress | None = No
                         _make_tables(connection)
                     if any(isinstance(folder.place, Address) for folder in found):
                         _open_storage(connection)
-                    update(connection, found, before.values, progress)
+                    update(connection, found, known_values(database), progress)
     except (StoreError, PlaceError) as error:
         raise DatabaseError(str(error)) from error
     except (duckdb.Error, OSError) as error:

@@ -18,6 +18,7 @@ INSERT INTO runs BY NAME SELECT
     'live' AS trace_sha256, true AS valid, now()::TIMESTAMP AS started_at, 0 AS wall_s, '{}' AS config, '{}' AS provenance, '' AS path,
     $ttft AS slo_ttft, $tpot AS slo_tpot, $e2e AS slo_e2e, $start AS window_start, $end AS window_end
 """
+# rows of a table of tokens, of which there are none
 NO_TOKENS = "(SELECT NULL::BIGINT AS request_id, NULL::INTEGER AS token_index, NULL::DOUBLE AS time WHERE false)"
 
 # The view of metrics.sql over rows in order (each request's together, by token_index): taking the row before each, as they come, needs no
@@ -80,10 +81,8 @@ def put(
 ) -> None:
     """Make these requests the run RUN_ID of a database of `in_memory`, its only one. tokens: as of `live`, or a run's tokens.parquet."""
     start, end = window or (None, None)
-    for name in (
-        "runs",
-        "requests",
-    ):  # made anew, not emptied: what DuckDB remembers of older rows may change the order in which it adds up
+    # made anew, not emptied: what DuckDB remembers of older rows may change the order in which it adds up
+    for name in ("runs", "requests"):
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM {name} LIMIT 0")
     connection.execute(RUN, {"ttft": slo.ttft, "tpot": slo.tpot, "e2e": slo.e2e, "start": start, "end": end})
     connection.register("given_requests", requests)

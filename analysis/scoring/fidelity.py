@@ -2,9 +2,7 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from analysis.scoring.pairs import KEYS
 from analysis.scoring.rankings import rankings
 from analysis.stats import Bootstrap, relative_spread
 from results.database import changing
-from results.project.progress import Progress, each
+from results.project.parallel import in_order
+from results.project.progress import Progress
 
 HERE = Path(__file__).parent
 SCORING = (*sorted(HERE.glob("*.py")), *(HERE.parent / name for name in ("data.py", "requests.py", "stats.py")))  # what a score comes from
@@ -142,12 +141,7 @@ def _in_parallel(
         with connection.cursor() as cursor:
             return group.scored(cursor, metrics, bootstrap)
 
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        found = pool.map(scored, groups)
-        yield from zip(each(groups, progress, weight=lambda group: len(group.unknown) + len(group.unscored)), found, strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_order(scored, groups, progress, weight=lambda group: len(group.unknown) + len(group.unscored))
 
 
 def _add(connection: duckdb.DuckDBPyConnection, group: MeasuredGroup, found: MeasuredGroupScores, digests: Mapping[str, str]) -> None:

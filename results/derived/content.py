@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 from results.cells import cell_of, configuration_of, study_of
 from results.derived.folders import RunFolder, digest_of
 from results.derived.values import OrderError, Values, values_of
+from results.live import NO_TOKENS
 from results.storage.place import Place
 from results.storage.run_tables import REMEDY, StoreError, check_files, one_line
 from results.storage.store import near, read_meta
-
-NO_TOKENS = "SELECT NULL::VARCHAR AS run_id, NULL::BIGINT AS request_id, NULL::INTEGER AS token_index, NULL::DOUBLE AS time WHERE false"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ def tokens_view(folders: Mapping[str, Place]) -> str:
     """SQL of the view `tokens` over the files of these runs, by run_id."""
     places = (str(place.absolute() if isinstance(place, Path) else place) for place in folders.values())
     files = ", ".join("'{}/tokens.parquet'".format(place.replace("'", "''")) for place in places)
-    source = f"read_parquet([{files}], hive_partitioning = false)" if folders else f"({NO_TOKENS})"
+    source = f"read_parquet([{files}], hive_partitioning = false)" if folders else f"(SELECT NULL::VARCHAR AS run_id, * FROM {NO_TOKENS})"
     return f"CREATE OR REPLACE VIEW tokens AS SELECT run_id, request_id, token_index, time FROM {source}"
 
 

@@ -20,12 +20,11 @@ WHERE (SELECT metrics FROM plumbline) = ?
 class Earlier:
     """The content of an older database. schema: its `plumbline.schema`; None: there is none, or it cannot be trusted.
 
-    folders: (path, state) of those that it was made from, in their order. values: metrics that today's SQL computed, by the run's digest.
+    folders: (path, state) of those that it was made from, in their order.
     """
 
     schema: str | None = None
     folders: list[tuple[str, str]] = field(default_factory=list)
-    values: Mapping[str, Values] = field(default_factory=dict)
 
 
 def earlier(database: Path) -> Earlier:
@@ -36,9 +35,20 @@ def earlier(database: Path) -> Earlier:
         with duckdb.connect(database, read_only=True) as connection:
             ((schema,),) = connection.execute("SELECT schema FROM plumbline").fetchall()
             folders = connection.execute("SELECT path, state FROM folders ORDER BY rowid").fetchall()
-            values: dict[str, Values] = {}
+    except duckdb.Error:
+        return Earlier()
+    return Earlier(schema=schema, folders=folders)
+
+
+def known_values(database: Path) -> Mapping[str, Values]:
+    """Metrics that today's SQL computed, by the run's digest; none of a file that `earlier` tells nothing of."""
+    if not database.exists() or wal(database).exists():
+        return {}
+    values: dict[str, Values] = {}
+    try:
+        with duckdb.connect(database, read_only=True) as connection:
             for digest, *row in connection.execute(VALUES, [definition()]).fetchall():
                 values.setdefault(digest, []).append(tuple(row))
     except duckdb.Error:
-        return Earlier()
-    return Earlier(schema=schema, folders=folders, values=values)
+        return {}
+    return values

@@ -1,8 +1,6 @@
 """Bring a database's tables up to date with the run folders: what is gone leaves, what is new or changed is read. Read `update` first."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import duckdb
@@ -11,7 +9,8 @@ import pyarrow as pa
 from results.derived.content import Content, content_of, tokens_view
 from results.derived.folders import RunFolder, digest_of
 from results.derived.values import SCHEMA, Values
-from results.project.progress import Progress, each
+from results.project.parallel import in_order
+from results.project.progress import Progress
 from results.storage.place import Place
 from results.storage.run_tables import StoreError, one_line
 from results.storage.store import near
@@ -108,13 +107,8 @@ def _forget(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> No
 
 def _contents(folders: Sequence[RunFolder], known_values: Mapping[str, Values], progress: Progress | None) -> Iterator[Content]:
     """What is in each folder, in their order; several are read at a time."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        contents = pool.map(partial(content_of, known_values=known_values), folders)
-        for _, content in zip(each(folders, progress, weight=lambda folder: folder.size), contents, strict=True):
-            yield content
-    finally:
-        pool.shutdown(cancel_futures=True)
+    read = partial(content_of, known_values=known_values)
+    return (content for _, content in in_order(read, folders, progress, weight=lambda folder: folder.size))
 
 
 def _batches(contents: Iterator[Content]) -> Iterator[list[Content]]:

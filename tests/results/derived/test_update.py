@@ -45,21 +45,24 @@ def cell(seed: int, repeats: int = 2) -> list[Run]:
 
 def test_runs_that_come_change_and_go_leave_what_a_new_database_would_hold(tmp_path: Path) -> None:
     root, path = tmp_path / "runs", tmp_path / "x.duckdb"
-    rng, there = random.Random(5), dict[str, Run]()
+    rng, there, scored, replaced = random.Random(5), dict[str, Run](), set[str](), 0
     pool = {run.run_id: run for seed in range(4) for run in cell(seed)}
     for step in range(5):
         for run_id in rng.sample(sorted(there), min(len(there), rng.randint(0, 4))):
             shutil.rmtree(root / run_id)
             del there[run_id]
+            scored.discard(run_id)
         for run_id in rng.sample(sorted(pool.keys() - there.keys()), 3):
             there[run_id] = dataclasses.replace(pool[run_id], wall_s=float(step))
             write_run(root, there[run_id])
-        if step == 3:  # one that is scored already is simulated again, with another result
-            again = make_simulated(pool["vllm-0-0"], system="vidur", scale=2.0)
-            write_run(root, again, replace=True)
+        if stayed := sorted(scored & {run_id for run_id, run in there.items() if run.kind == "simulated"}):
+            again = dataclasses.replace(make_simulated(pool[str(there[stayed[0]].measured_run_id)], scale=2.0), run_id=stayed[0])
+            write_run(root, again, replace=True)  # one that is scored is simulated again, with another result
             there[again.run_id] = again
+            replaced += 1
         assert database.build([root], path) == len(there)
         score(path, FAST)
+        scored = set(there)
         database.build([root], tmp_path / "new.duckdb")
         score(tmp_path / "new.duckdb", FAST)
         after, anew = content(path), content(tmp_path / "new.duckdb")
@@ -68,6 +71,7 @@ def test_runs_that_come_change_and_go_leave_what_a_new_database_would_hold(tmp_p
         }
         assert after == anew
         (tmp_path / "new.duckdb").unlink()
+    assert replaced >= 2
 
 
 def test_a_run_that_nobody_touched_is_not_opened_again(tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_two_processes_that_build_at_once_do_not_harm_each_other(tmp_path: Path)
         from results.storage.store import write_run
         from tests.runs import make_run
         root, path, mine = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-        for turn in range(3):
+        for turn in range(6):
             write_run(root, make_run(f"of-{mine}-{turn}", seed=10 + mine, repeat=turn))
             database.build([root], path)
             score(path, Bootstrap(resamples=100))
@@ -142,12 +146,29 @@ def test_two_processes_that_build_at_once_do_not_harm_each_other(tmp_path: Path)
     both = [subprocess.Popen([*command, str(k)], stderr=subprocess.PIPE, text=True) for k in (0, 1)]
     told = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    assert database.build([root], path) == 12
-    score(path, FAST)
+    with database.connect(path) as connection:  # whoever was last to build saw all runs, and nobody put an older database in its place
+        assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(6 + 2 * 6,)]
+        assert connection.execute("SELECT count(*) FROM saturation").fetchall() == [(6 + 2 * 6,)]
     database.build([root], tmp_path / "new.duckdb")
     score(tmp_path / "new.duckdb", FAST)
     assert content(path) == content(tmp_path / "new.duckdb")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.duckdb", "runs", "x.duckdb"]
+
+
+def test_who_changes_a_database_is_waited_for(tmp_path: Path) -> None:
+    """Else the slower of two puts a database in place that knows nothing of what the other one added."""
+    root, path = tmp_path / "runs", tmp_path / "x.duckdb"
+    for run in cell(1, repeats=1):
+        write_run(root, run)
+    database.build([root], path)
+    program = "import sys; from pathlib import Path; from results import database; database.build([Path(sys.argv[1])], Path(sys.argv[2]))"
+    with database.changing(path):
+        write_run(root, make_run("later", seed=9))
+        process = subprocess.Popen([sys.executable, "-c", program, str(root), str(path)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(6)  # a slow machine gives it less of a chance to be wrong
+    assert process.wait() == 0
+    assert "later" in {row[0] for row in content(path)["runs"]}
 
 
 def test_token_times_that_are_gone_are_told_in_one_line(tmp_path: Path) -> None:
