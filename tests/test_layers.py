@@ -69,7 +69,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     },
     "results.recordings": {
         ROOT_FILES: {"tools"},
-        "tools": {"about", "recording"},
+        "tools": {"about", "recording", "server_info"},
     },
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},

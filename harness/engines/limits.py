@@ -1,4 +1,4 @@
-"""What a server says of its own limits: /v1/models, vLLM's /server_info, /metrics and log, SGLang's /get_server_info.
+"""What a server says of its own limits: /v1/models, vLLM's /server_info, /metrics and log (SGLang's: results/recordings/server_info.py).
 
 Pure functions from an answer to the fields of EngineLimits that it names. Nothing is guessed; what no source names stays None.
 """
@@ -43,22 +43,6 @@ def from_server_info(info: Mapping[str, Any]) -> dict[str, Any]:
         "chunked_prefill": scheduler.get("enable_chunked_prefill"),
         "prefix_caching": cache.get("enable_prefix_caching"),
         "tensor_parallel": config.get("parallel_config", {}).get("tensor_parallel_size"),
-    }
-    return _known(found)
-
-
-def from_sglang_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits in an answer of SGLang's GET /get_server_info. A chunk of prefill is its budget of new tokens in a step; -1: no chunks."""
-    chunk, no_cache = info.get("chunked_prefill_size"), info.get("disable_radix_cache")
-    found = {
-        "kv_tokens": info.get("max_total_num_tokens"),
-        "block_size": info.get("page_size"),
-        "max_num_seqs": info.get("max_running_requests"),
-        "max_num_batched_tokens": chunk if chunk is not None and chunk > 0 else info.get("max_prefill_tokens"),
-        "max_model_len": info.get("context_length"),
-        "chunked_prefill": None if chunk is None else chunk > 0,
-        "prefix_caching": None if no_cache is None else not no_cache,
-        "tensor_parallel": info.get("tp_size"),
     }
     return _known(found)
 

@@ -2,7 +2,7 @@
 
 One class serves the CPU (from PyPI packages) and the GPU; conf/engine/sglang_cpu.yaml and sglang.yaml differ in settings only.
 
-Its limits in the form of EngineLimits, which names them as vLLM does (limits.from_sglang_info):
+Its limits in the form of EngineLimits, which names them as vLLM does (results/recordings/server_info.py):
 - kv_tokens: max_total_num_tokens, what the pool really got. A request that waits is admitted when its prompt and a share of its
   max_tokens (the scheduler's "new token ratio") fit; when decoding then runs out of pool, SGLang retracts requests (vLLM: preempts).
 - block_size: page_size. 1 by default: prefixes are shared by the token, where vLLM shares whole blocks.
@@ -28,6 +28,7 @@ from harness.engine import ComputesOn, Endpoint, EngineError
 from harness.engines import limits, server, step_log
 from harness.monitor import telemetry
 from results.record import EngineLimits
+from results.recordings.server_info import sglang_limits
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
@@ -179,7 +180,7 @@ def describe(url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
     if not models:
         raise EngineError(f"sglang at {url}: /v1/models names no model; is this an OpenAI-compatible server?")
     info = answer("/server_info") or answer("/get_server_info")  # the old name, of versions before 0.5
-    said = {"/server_info": limits.from_sglang_info(info), "/v1/models": limits.from_models(models)}
+    said = {"/server_info": sglang_limits(info), "/v1/models": limits.from_models(models)}
     found, unknown = limits.combine(said) if info else (EngineLimits(), ("limits: /server_info does not answer",))
     if info.get("max_req_input_len"):
         found = dataclasses.replace(found, max_model_len=info["max_req_input_len"])

@@ -4,18 +4,55 @@ Source: vllm/benchmarks/serve.py (vllm 0.32.0), rust/src/bench/src/output/json.r
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from results.recordings.recording import RecordingError
-from results.recordings.tools.content import last_line
+from results.recordings.tools.content import last_line, mapping, objects, one_of
 from results.recordings.tools.start_times import reconstructed
 from results.recordings.tools.tool_file import Timed
 from workloads.rows import integer, number
 
 NEEDED = ("input_lens", "output_lens", "ttfts", "itls", "errors")
 OPTIONAL = ("start_times", "queue_times", "cached_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientResult:
+    """One benchmark's result."""
+
+    result: Mapping[str, Any]  # all that the client wrote of it
+    requests: Sequence[Timed]
+    rate: float | None  # requests/s that were asked for; None: as many as there is room for
+    closed: bool  # a request was sent when another had ended
+    load: str  # in words
+    assumed: Mapping[str, str]  # as in Recording
+
+
+def client_result(path: Path, benchmark: int | None, *, named_by: str, option: str) -> ClientResult:
+    """The result of a client's file that `benchmark` (from 1) names, or the only one. named_by: the field that tells results apart.
+
+    option: the tool's word for writing the arrays. Raises RecordingError, TraceError.
+    """
+    where = str(path)
+    results = [mapping(where, value) for value in objects(path)]
+    names = [f"{r.get(named_by)}, rate {r.get('request_rate')}, at most {r.get('max_concurrency')} in flight" for r in results]
+    result = one_of(path, results, names, benchmark)
+    found = arrays(where, result, option=option)
+    rate = rate_of(where, result)
+    closed, load = load_of(rate, in_flight(where, result))
+    requests, reconstructed = timed(where, result, found)
+    return ClientResult(
+        result=result,
+        requests=requests,
+        rate=None if rate == inf else rate,
+        closed=closed,
+        load=load,
+        assumed={"sent": f"the file has no start times; the load fixes them: {load}"} if reconstructed else {},
+    )
 
 
 def arrays(where: str, result: Mapping[str, Any], *, option: str) -> dict[str, list[Any]]:

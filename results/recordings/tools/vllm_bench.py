@@ -4,14 +4,15 @@ It has no engine version, no hardware and no limits. Its times are the client's.
 taken where start_times.py can tell when requests were sent.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from results.recordings.about import Given
 from results.recordings.recording import Recording, RecordingError
-from results.recordings.tools.client_arrays import arrays, in_flight, load_of, rate_of, timed
-from results.recordings.tools.content import has_names, head, mapping, objects, one_of
+from results.recordings.tools.client_arrays import client_result
+from results.recordings.tools.content import has_names, head
 from results.recordings.tools.tool_file import ToolFile, recording_of
 from workloads.rows import number
 
@@ -25,35 +26,28 @@ def is_vllm_bench(path: Path) -> bool:
 
 def read_vllm_bench(path: Path, given: Given) -> Recording:
     """Read the form. Raises RecordingError, TraceError."""
-    results = [mapping(str(path), value) for value in objects(path)]
-    names = [f"{r.get('date')}, rate {r.get('request_rate')}, at most {r.get('max_concurrency')} in flight" for r in results]
-    result = one_of(path, results, names, given.benchmark)
-    found = arrays(str(path), result, option="--save-result --save-detailed")
-    rate, at_most = rate_of(str(path), result), in_flight(str(path), result)
-    closed, load = load_of(rate, at_most)
-    requests, reconstructed = timed(str(path), result, found)
-    assumed = {"started_at": "the date in the file, taken as UTC where it has no zone, less the duration: it is written at the end"}
-    if reconstructed:
-        assumed["sent"] = "the file has no start times; the load fixes them: " + load
+    told = client_result(path, given.benchmark, named_by="date", option="--save-result --save-detailed")
+    result = told.result
+    started = "the date in the file, taken as UTC where it has no zone, less the duration: it is written at the end"
     client = "Rust" if "T" in str(result["date"]) else "Python"
-    told = ToolFile(
+    file = ToolFile(
         path=path,
         tool=f"vLLM's bench serve ({client} client)",
-        requests=requests,
+        requests=told.requests,
         said={
             "model": result["model_id"],
             "started_at": _start(path, result),
-            "rate": rate if rate != float("inf") else None,
+            "rate": told.rate,
             "engine": {"backend": result["backend"]},
         },
-        closed=closed,
-        load=load,
-        assumed=assumed,
+        closed=told.closed,
+        load=told.load,
+        assumed={"started_at": started, **told.assumed},
     )
-    return recording_of(told, given)
+    return recording_of(file, given)
 
 
-def _start(path: Path, result: dict[str, Any]) -> str:
+def _start(path: Path, result: Mapping[str, Any]) -> str:
     """The moment of the first request: the file's date (20260425-184718, or ISO 8601) less its duration."""
     date = str(result["date"])
     try:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from harness.engines.limits import combine, from_log, from_metrics, from_models, from_server_info, from_sglang_info, without_secrets
+from harness.engines.limits import combine, from_log, from_metrics, from_models, from_server_info, without_secrets
 from results.record import EngineLimits
+from results.recordings.server_info import sglang_limits
 
 LOG = (
     "(APIServer pid=1) INFO 11-21 [api_utils.py:286] non-default args: {'port': 1, 'max_num_batched_tokens': 1024, 'max_num_seqs': 32}\n"
@@ -94,7 +95,7 @@ def test_sglang() -> None:
         "disable_radix_cache": False,
         "tp_size": 1,
     }
-    assert from_sglang_info(info) == {
+    assert sglang_limits(info) == {
         "kv_tokens": 65536,
         "block_size": 1,
         "max_num_seqs": 48,
@@ -103,7 +104,7 @@ def test_sglang() -> None:
         "prefix_caching": True,
         "tensor_parallel": 1,
     }
-    unchunked = from_sglang_info(info | {"chunked_prefill_size": -1})
+    unchunked = sglang_limits(info | {"chunked_prefill_size": -1})
     assert unchunked["chunked_prefill"] is False and unchunked["max_num_batched_tokens"] == 16384
 
 
