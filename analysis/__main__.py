@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
@@ -16,6 +15,7 @@ from analysis.study import table as study_table
 from analysis.study.data import read_study
 from analysis.study.report import StudyReport
 from results.database import DatabaseError
+from results.project.arguments import ArgumentParser
 from results.project.caller import given_path
 from results.project.progress_bar import shown
 
@@ -23,11 +23,6 @@ DATABASE = Path("results/plumbline.duckdb")
 OUT = Path("results/report.html")
 STUDY_OUT = Path("results/study.html")
 ALL = ""  # what --study without a name means
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"plumbline: {message}; {self.prog} --help tells more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,7 +76,7 @@ def _in_format(numbers: pd.DataFrame, text: pd.DataFrame, chosen: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m analysis", description=__doc__)
+    parser = ArgumentParser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reporter = _command(commands, "report", "score, and write one self-contained HTML page")
     reporter.add_argument("--out", type=given_path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
@@ -96,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, does: str) -> argparse.ArgumentParser:
+def _command(commands: "argparse._SubParsersAction[ArgumentParser]", name: str, does: str) -> argparse.ArgumentParser:
     """A subcommand by the name of its verb of ./plumbline."""
     return commands.add_parser(name, prog=f"./plumbline {name}", help=does, description=does[0].upper() + does[1:] + ".")
 

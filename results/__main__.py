@@ -9,7 +9,6 @@ import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from results import database
 from results.database import DatabaseError
+from results.project.arguments import ArgumentParser
 from results.project.caller import given, given_path
 from results.project.progress_bar import shown
 from results.recordings.import_run import Options, import_run
@@ -43,11 +43,6 @@ LIST = """
     GROUP BY ALL
     ORDER BY run_id
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"plumbline: {message}; {self.prog} --help tells more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -146,7 +141,7 @@ def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="python -m results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     builder = _command(commands, "build", "build the database from the run folders", verb="database")
     where = f"a folder of run folders, or an address of some (s3://bucket/prefix), repeatable ({', '.join(map(str, ROOTS))})"
@@ -182,7 +177,9 @@ def _add_import(importer: argparse.ArgumentParser) -> None:
     importer.add_argument("--window", type=float, nargs=2, metavar=("START", "END"), help="score what arrives between these seconds only")
 
 
-def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, does: str, verb: str | None = None) -> argparse.ArgumentParser:
+def _command(
+    commands: "argparse._SubParsersAction[ArgumentParser]", name: str, does: str, verb: str | None = None
+) -> argparse.ArgumentParser:
     """A subcommand by the name of its verb of ./plumbline."""
     return commands.add_parser(name, prog=f"./plumbline {verb or name}", help=does, description=does[0].upper() + does[1:] + ".")
 

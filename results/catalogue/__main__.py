@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +13,7 @@ from rich.markup import escape
 from results.catalogue import fetching, listing
 from results.catalogue.entry import Entry
 from results.catalogue.shelf import Shelf, imported, shelf
+from results.project.arguments import ArgumentParser
 from results.project.caller import given_path
 from results.recordings.recording import RecordingError
 from results.storage.run_tables import StoreError
@@ -21,11 +21,6 @@ from results.storage.store import write_run
 from workloads.trace import TraceError
 
 ROOT = Path("results/runs")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"plumbline: {message}; {self.prog} --help tells more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +75,7 @@ def _import(known: Shelf, entry: Entry, root: Path) -> tuple[int, list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="./plumbline recordings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="./plumbline recordings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", metavar="NAME | fetch NAME ...", nargs="*", help="nothing: list all")
     parser.add_argument("--root", type=given_path, default=ROOT, help=f"where the run folders of fetched recordings go ({ROOT})")
     return parser

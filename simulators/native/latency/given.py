@@ -7,19 +7,16 @@ would lose the law's jumps: a step of 17 sequences may be shorter than one of 16
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 from results.profile import Profile
-from simulators.native.latency.profile_work import RangeSeen, works_of
+from simulators.native.latency.profile_work import ProfiledStepTime, RangeSeen, works_of
 from simulators.native.latency.step_law import StepLaw
-from simulators.native.sequence import Batch
 
 STEP_LAW = "step_law"  # in a profile's provenance: the fields of its StepLaw
 HELD_OUT = "steps_held_out"  # there, too: errors on measured steps that the law was not fitted to, as profile_work.residuals_of has them
 FEATURES = ("new_tokens", "sequences", "decode_context", "mixed_context", "prefill_context", "prefill_pairs")
 
 
-class GivenStepTime:
+class GivenStepTime(ProfiledStepTime):
     """A StepTime that is the profile's own law."""
 
     def __init__(self, profile: Profile) -> None:
@@ -27,16 +24,6 @@ class GivenStepTime:
         self.law = law_of(profile.provenance[STEP_LAW])
         self._profile_id, self._residuals = profile.profile_id, {"held_out": profile.provenance.get(HELD_OUT)}
         self._seen = RangeSeen(works_of(steps, False), FEATURES, mixed=bool((steps["kind"] == "mixed").any()))
-
-    def seconds(self, batch: Batch) -> float:
-        """See StepTime."""
-        work = batch.work
-        self._seen.later(work)
-        return self.law.seconds(work)
-
-    def note(self, works: NDArray[Any]) -> None:
-        """See StepTime. Counts the steps whose composition lies beyond what the profile has."""
-        self._seen.note(works)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""

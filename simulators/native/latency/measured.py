@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from results.profile import BENDS, Profile
 from simulators.errors import SimulatorError
-from simulators.native.latency.profile_work import RangeSeen, residuals_of, works_of
+from simulators.native.latency.profile_work import ProfiledStepTime, RangeSeen, residuals_of, works_of
 from simulators.native.latency.step_law import WORK, StepLaw, row
-from simulators.native.sequence import Batch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +36,7 @@ MANY = 5000  # rows; more are replaced by their triangle (QR), which has the sam
 HUBER = 1.345  # in units of the residuals' scale; 95 % efficient on clean data (Huber 1964)
 
 
-class MeasuredStepTime:
+class MeasuredStepTime(ProfiledStepTime):
     """A StepTime fitted to a profile. Raises SimulatorError when the profile has too few points of a kind.
 
     apart: the engine computes prompts and decodes in steps of their own. Mixed points (two steps, one after the other) are then left out.
@@ -67,12 +66,6 @@ class MeasuredStepTime:
         self.law = self._law()
         self._seen = RangeSeen(works_of(fitted, recomputed), FEATURES, mixed=bool((fitted["kind"] == "mixed").any()))
 
-    def seconds(self, batch: Batch) -> float:
-        """See StepTime."""
-        work = batch.work
-        self._seen.later(work)
-        return self.law.seconds(work)
-
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
         fixed, *rest = (float(c) for c in self._coefficients)
@@ -87,10 +80,6 @@ class MeasuredStepTime:
             "points_lost_in_noise": self._untimed,
             **self._seen.describe(),
         }
-
-    def note(self, works: Array) -> None:
-        """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
-        self._seen.note(works)
 
     def _law(self) -> StepLaw:
         """The fitted coefficients as a law; the pieces of g from the last to the first."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.native.latency.step_law import DECODES, PREFILL_TOKENS, WORK
-from simulators.native.sequence import prefill_pairs
+from simulators.native.latency.step_law import DECODES, PREFILL_TOKENS, WORK, StepLaw
+from simulators.native.sequence import Batch, prefill_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,3 +100,20 @@ class RangeSeen:
             anywhere |= beyond
             self._beyond[name] += int(beyond.sum())
             self._largest[name] = max(self._largest.get(name, 0.0), float(multiples.max()))
+
+
+class ProfiledStepTime:
+    """A StepTime whose law comes from a profile: what all of them have. Whoever makes one sets `law` and `_seen`."""
+
+    law: StepLaw
+    _seen: RangeSeen
+
+    def seconds(self, batch: Batch) -> float:
+        """See StepTime."""
+        work = batch.work
+        self._seen.later(work)
+        return self.law.seconds(work)
+
+    def note(self, works: Array) -> None:
+        """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
+        self._seen.note(works)

@@ -25,10 +25,9 @@ from results.profile import Profile
 from simulators.errors import SimulatorError
 from simulators.native.latency.given import STEP_LAW, GivenStepTime
 from simulators.native.latency.measured import MeasuredStepTime, fit
-from simulators.native.latency.profile_work import RangeSeen, residuals_of, works_of
+from simulators.native.latency.profile_work import ProfiledStepTime, RangeSeen, residuals_of, works_of
 from simulators.native.latency.step_law import DECODES, NEW_TOKENS, PROMPT_STEPS, SEQUENCES, WORK, Pieces, StepLaw, row
 from simulators.native.latency.step_time import StepTime
-from simulators.native.sequence import Batch
 
 Array = NDArray[np.float64]
 
@@ -67,7 +66,7 @@ class Stairs:
         return max(0.0, float(np.polyfit([s for s, _ in upper], [level for _, level in upper], 1)[0]))
 
 
-class StairsStepTime:
+class StairsStepTime(ProfiledStepTime):
     """A StepTime fitted to a profile of an engine's own steps. Raises SimulatorError when it has too few of a kind.
 
     recomputed: attention of a chunk is computed over the cached context's queries, too (Batch.count_prefill).
@@ -92,16 +91,6 @@ class StairsStepTime:
         self._seen = RangeSeen(
             works[~held_out], ("new_tokens", "sequences", *FEATURES[1:2], *FEATURES[3:]), mixed=bool((kinds == "mixed").any())
         )
-
-    def seconds(self, batch: Batch) -> float:
-        """See StepTime."""
-        work = batch.work
-        self._seen.later(work)
-        return self.law.seconds(work)
-
-    def note(self, works: Array) -> None:
-        """See StepTime. Counts the steps whose composition lies beyond what the profile has seen."""
-        self._seen.note(works)
 
     def describe(self) -> Mapping[str, Any]:
         """See StepTime."""
