@@ -29,7 +29,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "monitor": {"engine"},
         "engines": {"engine", "environment", "monitor"},
         "probing": {"engine", "protocols", "monitor", "replay"},
-        "microbench": {"engine", "environment", "engines", "cli"},
+        "microbench": {"engine", "environment", "engines", "replay", "cli"},
         "command_line": {"environment", "console"},
         "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of

@@ -7,18 +7,19 @@ Nothing is downloaded.
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any, Literal
 
 import aiohttp
 import numpy as np
-import uvloop
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from harness.engine import Endpoint, EngineError
 from harness.engines.model import Model
 from harness.microbench.frontend import Answer, Burst
+from harness.replay.loop import run_in_loop
 
 Api = Literal["chat", "text", "ids"]
 APIS: Sequence[Api] = ("chat", "text", "ids")
@@ -63,8 +64,7 @@ class ProseSender:
 
     def __call__(self, burst: Burst) -> list[Answer]:
         """The answers, when all have come. Raises EngineError for a refusal."""
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._all(burst))
+        return run_in_loop(partial(self._all, burst))
 
     async def _all(self, burst: Burst) -> list[Answer]:
         answers: list[Answer] = []

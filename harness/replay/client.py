@@ -4,7 +4,6 @@ Before the start: all deadlines, all request bytes, the connections. During the 
 collector off. After it: `harness.replay.sse` reads the bytes. A failure of any kind is a record with an `error`; nothing is retried.
 """
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import orjson
-import uvloop
 
 from harness.engine import Endpoint, EngineError
 from harness.replay import sse
 from harness.replay.connection import Exchange, ServerAddress
+from harness.replay.loop import run_in_loop
 from harness.replay.session import Session
 from results.project.progress import Progress
 from results.record import RequestRecord
@@ -87,8 +86,8 @@ class Client:
             spin=self.spin,
             progress=progress,
         )
-        with _quiet_interpreter(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(session.run())
+        with _quiet_interpreter():
+            run_in_loop(session.run)
             records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
             ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
         return Replay(

@@ -51,7 +51,8 @@ def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Pa
         _, alive = psutil.wait_procs(started, timeout=540)
         assert not alive
     assert "\n" not in str(caught.value) and str(log) in str(caught.value)
-    assert 0 < result.low <= result.rate <= result.high < math.inf
+    assert 0 <= result.low <= result.rate <= result.high < math.inf  # on a slow machine three answers may leave the low end at 0
+    assert result.rate > 0
     points = profile.points()
     assert set(points["kind"]) == {"prefill", "decode", "mixed", "frontend"}
     assert (points["context"][points["kind"] == "decode"] >= 64).all()

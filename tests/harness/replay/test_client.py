@@ -274,6 +274,39 @@ def test_ctrl_c_ends_it_with_keyboard_interrupt_and_nothing_on_stderr(server: st
         assert process.wait(30) == 0
 
 
+AT_A_BAD_MOMENT = """
+import gc, os, signal, sys
+import uvloop
+from tests.harness.replay.test_client import CLIENT, endpoint, trace_of
+
+loops = []
+
+class Loop(uvloop.Loop):
+    def __init__(self):
+        super().__init__()
+        loops.append(self)
+        if sys.argv[2] == "made":
+            os.kill(os.getpid(), signal.SIGINT)
+    def close(self):
+        if sys.argv[2] == "closed":
+            os.kill(os.getpid(), signal.SIGINT)
+        super().close()
+
+uvloop.new_event_loop = Loop
+try:
+    CLIENT.replay(endpoint(sys.argv[1]), trace_of([0.0] * 20), [[1] * 9] * 20)
+except KeyboardInterrupt:
+    print("interrupted", loops[0].is_closed(), gc.isenabled(), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@pytest.mark.parametrize("moment", ["made", "closed"])
+def test_ctrl_c_while_the_loop_is_made_or_closed_leaves_no_loop_open(server: str, moment: str) -> None:
+    command = [sys.executable, "-X", "dev", "-c", AT_A_BAD_MOMENT, server, moment]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted True True True\n", "")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
