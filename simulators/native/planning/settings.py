@@ -1,7 +1,7 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.host import Host
+from simulators.native.planning.capacity import MOST, NEXT
 from simulators.native.planning.deployment import Deployment, at_rate
+from simulators.native.planning.judge import Judge, TraceAt
 from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
 from simulators.native.resolve import Defaults
@@ -29,7 +31,6 @@ from workloads.files import read_csv, read_parquet
 from workloads.trace import Trace
 
 PATHS = ("trace", "profile", "out")  # settings that are paths
-FEWEST = 200  # requests of a trace that a capacity is judged by
 
 
 def settings(words: Sequence[str]) -> DictConfig:
@@ -135,23 +136,29 @@ def trace(cfg: DictConfig) -> Trace:
     path = Path(cfg.trace)
     found = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     if cfg.requests is not None:
-        found = Trace(name=found.name, requests=found.requests[: cfg.requests], block_size=found.block_size)
+        found = _first(found, cfg.requests)
     return found if cfg.rate is None else at_rate(found, cfg.rate)
 
 
-def trace_at(cfg: DictConfig) -> Callable[[float], Trace]:
-    """The requests at any rate: a file's with other gaps, or as many of a workload's as arrive in cfg.duration (cfg.requests at least)."""
+def judge(cfg: DictConfig) -> Judge:
+    """What finds the capacity of the engines that the settings describe. Raises ValueError, TraceError and SimulatorError."""
+    trace_at, most = _trace_at(cfg)
+    lengths = (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
+    return Judge(deployment(cfg), trace_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
+
+
+def _trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
+    """So many requests at a rate: a file's first ones with other gaps, or a workload's. And the most that it can give."""
     if cfg.trace is not None:
         whole = trace(cfg)
-        return lambda rate: at_rate(whole, rate)
+        return (lambda rate, requests: at_rate(_first(whole, requests), rate)), len(whole)
     workload = _workload(cfg)
 
-    def drawn(rate: float) -> Trace:
-        count = max(cfg.requests or 1, round(rate * cfg.duration), FEWEST)
-        made: Trace = workload.trace(rate=rate, num_requests=count, seed=cfg.seed, max_model_len=cfg.max_model_len)
+    def drawn(rate: float, requests: int) -> Trace:
+        made: Trace = workload.trace(rate=rate, num_requests=requests, seed=cfg.seed, max_model_len=cfg.max_model_len)
         return made
 
-    return drawn
+    return drawn, cfg.requests or MOST
 
 
 def slo(cfg: DictConfig) -> SLO:
@@ -190,6 +197,10 @@ def _file(group: str, name: str) -> Path:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"{group}={name}: unknown; {hint}known: {', '.join(known)}")
     return path
+
+
+def _first(trace: Trace, requests: int) -> Trace:
+    return Trace(name=trace.name, requests=trace.requests[:requests], block_size=trace.block_size)
 
 
 def _workload(cfg: DictConfig) -> Any:
