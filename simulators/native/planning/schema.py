@@ -109,7 +109,7 @@ class Settings:
     rate: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None  # offered
     requests: Count | None  # the first so many; None: all
     seed: Seed  # of the workload
-    model: Name  # of conf/model
+    model: Name  # of conf/model, or the path of a config.json
     hardware: Name  # of conf/hardware
     tensor_parallel: Count  # devices of an engine
     policy: Name  # a scheduler
