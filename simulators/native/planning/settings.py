@@ -21,6 +21,7 @@ from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.host import Host
+from simulators.native.latency.host_path import HostPath
 from simulators.native.planning.capacity import MOST, NEXT
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.judge import Judge, TraceAt
@@ -242,10 +243,11 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    wanted = ("frontend", "frontend_after", "roofline", "architectures", "host", "shipped")
+    built = ("frontend", "roofline", "host_path", "host", "shipped")
+    wanted = (*built, "frontend_after", "architectures")
     if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "host", "shipped")}
+    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in built}
     return Predictor(
         policy=policy,
         arrangement=arrangement,
@@ -253,6 +255,7 @@ def _native(policy: str, arrangement: Arrangement) -> Predictor:
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         architectures=values["architectures"],
+        host_path=HostPath(**parts["host_path"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )
