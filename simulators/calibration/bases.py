@@ -12,7 +12,7 @@ from results.record import Run
 from simulators.calibration.points import StepSeconds
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.predictor import Predictor
-from simulators.native.resolve import limits_of, vllm_version
+from simulators.native.resolve import limits_of, parallelism_of, vllm_version
 from simulators.native.sequence import Batch, prefill_pairs
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ class RooflineBase:
             config["model"],
             config["hardware"],
             limits,
-            tensor_parallel=measured.limits.tensor_parallel,
+            parallel=parallelism_of(measured.limits),
             engine=config.get("engine") or {},
         )
         return seconds_of(step_time.law)
@@ -77,7 +77,7 @@ def seconds_of(law: StepLaw) -> StepSeconds:
             decodes=batch,
             decode_context=batch * context,
         )
-        return law.seconds(work.work)
+        return law.of(work)
 
     return step
 

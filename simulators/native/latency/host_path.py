@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simulators.errors import SimulatorError
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
-from simulators.native.latency.roofline import Device
 
 P2P = "nccl_p2p"  # in the `engine` part of a run's configuration: false where its environment has NCCL_P2P_DISABLE=1
 

@@ -20,6 +20,7 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.latency.host_path import HostPath
 from simulators.native.planning.capacity import MOST, NEXT
@@ -243,7 +244,7 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    built = ("frontend", "roofline", "host_path", "host", "shipped")
+    built = ("frontend", "roofline", "routing", "host_path", "host", "shipped")
     wanted = (*built, "frontend_after", "architectures")
     if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
@@ -256,6 +257,7 @@ def _native(policy: str, arrangement: Arrangement) -> Predictor:
         roofline=Efficiency(**parts["roofline"]),
         architectures=values["architectures"],
         host_path=HostPath(**parts["host_path"]),
+        routing=Routing(**parts["routing"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )

@@ -13,6 +13,7 @@ from results.storage.run_tables import StoreError
 from results.storage.store import write_run
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.latency.measured import MeasuredStepTime
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.resolve import limits_of
 from tests.simulators.calibration.made_runs import HARDWARE, TRUTH, latencies, other_run, run_of
 from tests.simulators.native.latency.test_step_time import batch
@@ -53,7 +54,7 @@ def test_the_roofline_that_is_scaled_is_that_of_the_gpus_kind(calm: Run) -> None
     )
     of_kind, general = (other_run("calm", Path()).base.seconds(run)(batch=8, context=100) for run in (a40, unknown))
     limits = limits_of(a40.limits, a40.config, "a40")
-    own = native().computed(a40.config["model"], a40.config["hardware"], limits, tensor_parallel=1, engine={"async_scheduling": False})
+    own = native().computed(a40.config["model"], a40.config["hardware"], limits, parallel=Parallelism(), engine={"async_scheduling": False})
     assert of_kind == own.seconds(batch(*[(1, 100)] * 8)) != general
 
 
