@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from harness import cli, provenance
 from harness.console import say, stage
 from harness.engine import Endpoint, Engine
-from harness.engines.model import Model
 from harness.gates import FailedGate, Gates, invalid_reason
 from harness.monitor import gpu
 from harness.monitor.contention import Contention
@@ -27,7 +26,7 @@ from harness.monitor.telemetry import Telemetry
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
 from harness.probing.repeatability import unsteady
-from harness.protocols import Workload
+from harness.protocols import ServedModel, Workload
 from harness.replay.client import Client, Replay
 from harness.settings import Load, Paths
 from results.profile import REPEATABILITY, Profile
@@ -65,7 +64,7 @@ class Cell:
     """One engine, one workload, one load. The fields are those of conf/bench.yaml."""
 
     engine: Engine  # what is measured
-    model: Model  # what it serves
+    model: ServedModel  # what it serves
     hardware: Mapping[str, Any]  # on what: as in conf/hardware
     workload: Workload  # what makes the requests
     load: Load  # how much of it is offered
@@ -89,7 +88,7 @@ class Cell:
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
             if wrong is not None:
                 raise ValueError(wrong)
-        limit = self.model.config.get("max_position_embeddings")
+        limit = self.model.max_position_embeddings
         self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
     @contextmanager
@@ -111,7 +110,8 @@ class Cell:
                 endpoint,
                 self.client,
                 self.workload,
-                vocab_size=int(self.model.config["vocab_size"]),
+                vocab_size=self.model.vocab_size,
+                first_id=self.model.first_id,
                 seed=self.seed + CAPACITY_SEED,
                 progress=progress,
             )
@@ -124,7 +124,13 @@ class Cell:
         one = dataclasses.replace(endpoint, url=endpoint.instance_url or endpoint.url)
         with stage("profile", "step times") as progress:
             profile = self.profile.measure(
-                one, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
+                one,
+                self.client,
+                model=self.model.config,
+                hardware=str(self.hardware["name"]),
+                vocab_size=self.model.vocab_size,
+                first_id=self.model.first_id,
+                progress=progress,
             )
         self._warn(profile.provenance["core_wait"], "the step times are uncertain")
         for line in filter(None, (unfinished(profile), unsteady(profile))):
@@ -229,7 +235,7 @@ class Cell:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
 
     def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
-        return token_ids(trace, vocab_size=int(self.model.config["vocab_size"]), seed=seed)
+        return token_ids(trace, vocab_size=self.model.vocab_size, first_id=self.model.first_id, seed=seed)
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:

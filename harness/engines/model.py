@@ -17,6 +17,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from workloads.prompts import RESERVED
+
 NEEDED = ("architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
 
 
@@ -38,6 +40,16 @@ class Model:
     def vocab_size(self) -> int:
         """Number of token ids; valid ids are 0 to vocab_size - 1."""
         return int(self.config["vocab_size"])
+
+    @property
+    def first_id(self) -> int:
+        """See ServedModel."""
+        return RESERVED
+
+    @property
+    def max_position_embeddings(self) -> int | None:
+        """See ServedModel."""
+        return int(self.config["max_position_embeddings"])
 
     def folder(self, root: Path) -> Path:
         """Write config.json and the tokenizer into root/<name>-<hash of the config>, once, and return that folder (absolute).
