@@ -88,7 +88,7 @@ class Cell:
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
             if wrong is not None:
                 raise ValueError(wrong)
-        limit = self.model.max_position_embeddings
+        limit = self.model.longest
         self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
     @contextmanager

@@ -50,8 +50,8 @@ class ServedModel(Protocol):
         ...
 
     @property
-    def max_position_embeddings(self) -> int | None:
-        """Tokens, prompt and output, for which it was made; None: it does not say."""
+    def longest(self) -> int | None:
+        """Tokens of its longest request, prompt and output; None: it does not say."""
         ...
 
     def folder(self, root: Path) -> Path:

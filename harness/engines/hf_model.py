@@ -56,7 +56,7 @@ class HfModel:
         return self._ids.stop
 
     @property
-    def max_position_embeddings(self) -> int | None:
+    def longest(self) -> int | None:
         """See ServedModel."""
         said = _text(self.config).get("max_position_embeddings")
         return None if said is None else int(said)

@@ -1,6 +1,7 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -170,11 +171,23 @@ def choice(group: str, name: str) -> dict[str, Any]:
 
 
 def model(name: str) -> dict[str, Any]:
-    """The shape of a model of conf/model, as its config.json has it. Raises ValueError."""
+    """The config.json of a model of conf/model, or that of a path. Raises ValueError."""
+    if name.endswith(".json"):
+        return _config_json(given(name))
     config = choice("model", name).get("config")
     if not isinstance(config, dict):
         raise ValueError(f"conf/model/{name}.yaml: it has no `config`; put the values of the model's config.json under that name")
     return config
+
+
+def _config_json(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model={path}: {error}; give a name of conf/model, or a Hugging Face config.json") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"model={path}: it holds no JSON object; give a Hugging Face config.json")
+    return found
 
 
 def choices(group: str) -> list[str]:

@@ -48,7 +48,7 @@ def test_a_folder_is_served_as_it_is(folder: Path, tmp_path: Path) -> None:
     model = instantiate(OmegaConf.merge(OmegaConf.load(CONF / "model" / "hf.yaml"), {"path": str(folder)}))
     assert isinstance(model, HfModel)
     assert (model.name, model.load_format, model.folder(tmp_path)) == ("counting-1", "auto", folder)
-    assert model.config == hf_folder.CONFIG and model.max_position_embeddings == 4096
+    assert model.config == hf_folder.CONFIG and model.longest == 4096
     assert list(tmp_path.iterdir()) == []
 
 
