@@ -229,7 +229,7 @@ class Cell:
         seen = gpu.look()
         if seen.why_none is not None:
             say(f"  {seen.why_none}; power and clocks are not recorded", style="yellow")
-        return seen.gpus[: endpoint.limits.tensor_parallel]
+        return seen.gpus[: endpoint.devices]
 
     def _trace(self, rate: float, *, num_requests: int, seed: int, endpoint: Endpoint) -> Trace:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)

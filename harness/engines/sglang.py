@@ -226,6 +226,7 @@ def describe(url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
         system="sglang",
         version=info.get("version"),
         limits=found,
+        devices=found.tensor_parallel * found.pipeline_parallel * (1 if info.get("enable_dp_attention") else info.get("dp_size") or 1),
         unknown=unknown,
         details=limits.without_secrets({"server_info": info}),
     )

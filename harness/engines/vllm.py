@@ -192,6 +192,7 @@ def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> En
         system="vllm",
         version=json.loads(answer("/version") or "{}").get("version"),
         limits=found,
+        devices=found.tensor_parallel * found.pipeline_parallel * found.data_parallel,
         unknown=unknown,
         details=limits.without_secrets({"vllm_config": info.get("vllm_config")}),
     )

@@ -7,7 +7,8 @@ from typing import Any
 def sglang_limits(info: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of EngineLimits in an answer of SGLang's GET /get_server_info; what it does not name is left out.
 
-    A chunk of prefill is its budget of new tokens in a step; -1: no chunks.
+    A chunk of prefill is its budget of new tokens in a step; -1: no chunks. Replicas of the model and groups that share one model's devices
+    (attn_dp_size) both have schedulers of their own.
     """
     chunk, no_cache = info.get("chunked_prefill_size"), info.get("disable_radix_cache")
     found = {
@@ -19,5 +20,8 @@ def sglang_limits(info: Mapping[str, Any]) -> dict[str, Any]:
         "chunked_prefill": None if chunk is None else chunk > 0,
         "prefix_caching": None if no_cache is None else not no_cache,
         "tensor_parallel": info.get("tp_size"),
+        "pipeline_parallel": info.get("pp_size"),
+        "data_parallel": (info.get("dp_size") or 1) * (info.get("attn_dp_size") or 1),
+        "expert_parallel": info.get("ep_size"),
     }
     return {name: value for name, value in found.items() if value is not None}
