@@ -68,10 +68,10 @@ class EngineLimits:
     max_model_len: int | None = None  # tokens of one request, prompt and output
     chunked_prefill: bool | None = None  # whether a prompt may be computed over several steps
     prefix_caching: bool | None = None  # whether the KV of shared prefixes is computed once
-    tensor_parallel: int = 1  # devices that share each layer
-    pipeline_parallel: int = 1  # stages, each of some of the layers
-    data_parallel: int = 1  # schedulers behind one server, each with a KV cache and limits of its own: those above
-    expert_parallel: int = 1  # devices, or groups of them, of which each holds whole experts; 1: every device has a part of each
+    tensor_parallel: int = 1  # devices that split each matrix of an engine, or of each replica
+    pipeline_parallel: int = 1  # stages of layers
+    data_parallel: int = 1  # replicas behind one front end that schedule for themselves; the other limits are those of each
+    expert_parallel: int = 1  # devices over which whole experts are spread, of all replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

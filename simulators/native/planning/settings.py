@@ -20,6 +20,7 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.schema import wrong
@@ -231,10 +232,12 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    wanted = ("frontend", "frontend_after", "roofline", "architectures", "host", "shipped")
+    wanted = ("frontend", "frontend_after", "roofline", "architectures", "routing", "host", "shipped")
     if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "host", "shipped")}
+    parts = {
+        name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "routing", "host", "shipped")
+    }
     return Predictor(
         policy=policy,
         arrangement=arrangement,
@@ -242,6 +245,7 @@ def _native(policy: str, arrangement: Arrangement) -> Predictor:
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         architectures=values["architectures"],
+        routing=Routing(**parts["routing"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )
