@@ -10,7 +10,7 @@ def sglang_limits(info: Mapping[str, Any]) -> dict[str, Any]:
     A chunk of prefill is its budget of new tokens in a step; -1: no chunks. Replicas of the model and groups that share one model's devices
     (attn_dp_size) both have schedulers of their own.
     """
-    chunk, no_cache = info.get("chunked_prefill_size"), info.get("disable_radix_cache")
+    chunk, no_cache, replicas = (info.get(name) for name in ("chunked_prefill_size", "disable_radix_cache", "dp_size"))
     found = {
         "kv_tokens": info.get("max_total_num_tokens"),
         "block_size": info.get("page_size"),
@@ -21,7 +21,7 @@ def sglang_limits(info: Mapping[str, Any]) -> dict[str, Any]:
         "prefix_caching": None if no_cache is None else not no_cache,
         "tensor_parallel": info.get("tp_size"),
         "pipeline_parallel": info.get("pp_size"),
-        "data_parallel": (info.get("dp_size") or 1) * (info.get("attn_dp_size") or 1),
+        "data_parallel": None if replicas is None else replicas * (info.get("attn_dp_size") or 1),
         "expert_parallel": info.get("ep_size"),
     }
     return {name: value for name, value in found.items() if value is not None}
