@@ -13,13 +13,12 @@ from harness import environment
 from harness.cell import Cell, Replayed, store
 from harness.console import print_table, say, stage, stages
 from harness.engine import Engine
-from harness.engines.model import Model
 from harness.engines.recorded import Recorded
 from harness.gates import Gates, may_pass
 from harness.grid import sweep
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler
-from harness.protocols import CalibrationLike, Reporter, SimulatorLike, Workload
+from harness.protocols import CalibrationLike, Reporter, ServedModel, SimulatorLike, Workload
 from harness.replay.client import Client
 from harness.settings import Load, Paths
 from harness.simulation import Outcome, Simulation
@@ -34,7 +33,7 @@ class Bench:
     """One cell: one engine, one workload, one load, every chosen simulator. conf/bench.yaml is its schema."""
 
     engine: Engine | Recorded  # what is measured, or a stored run
-    model: Model  # what it serves
+    model: ServedModel  # what it serves
     hardware: Mapping[str, Any]  # on what: as in conf/hardware
     workload: Workload  # what makes the requests
     load: Load  # how much of it is offered

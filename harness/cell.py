@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from harness import cli, provenance
 from harness.console import say, stage
 from harness.engine import Endpoint, Engine
-from harness.engines.model import Model
 from harness.gates import FailedGate, Gates, invalid_reason
 from harness.monitor import gpu
 from harness.monitor.contention import Contention
@@ -28,7 +27,7 @@ from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
 from harness.probing.repeatability import unsteady
 from harness.probing.steady_state import LEAST, mean_in_flight, steady_window
-from harness.protocols import Workload
+from harness.protocols import ServedModel, Workload
 from harness.replay.client import Client, Replay
 from harness.settings import Load, Paths
 from results.profile import REPEATABILITY, Profile
@@ -68,7 +67,7 @@ class Cell:
     """One engine, one workload, one load. The fields are those of conf/bench.yaml."""
 
     engine: Engine  # what is measured
-    model: Model  # what it serves
+    model: ServedModel  # what it serves
     hardware: Mapping[str, Any]  # on what: as in conf/hardware
     workload: Workload  # what makes the requests
     load: Load  # how much of it is offered
@@ -115,6 +114,7 @@ class Cell:
                 self.client,
                 self.workload,
                 vocab_size=self.model.vocab_size,
+                first_id=self.model.first_id,
                 seed=self.seed + CAPACITY_SEED,
                 progress=progress,
             )
@@ -127,7 +127,13 @@ class Cell:
         one = dataclasses.replace(endpoint, url=endpoint.instance_url or endpoint.url)
         with stage("profile", "step times") as progress:
             profile = self.profile.measure(
-                one, self.client, model=self.model.config, hardware=str(self.hardware["name"]), progress=progress
+                one,
+                self.client,
+                model=self.model.config,
+                hardware=str(self.hardware["name"]),
+                vocab_size=self.model.vocab_size,
+                first_id=self.model.first_id,
+                progress=progress,
             )
         self._warn(profile.provenance["core_wait"], "the step times are uncertain")
         for line in filter(None, (unfinished(profile), unsteady(profile))):
@@ -245,13 +251,13 @@ class Cell:
         seen = gpu.look()
         if seen.why_none is not None:
             say(f"  {seen.why_none}; power and clocks are not recorded", style="yellow")
-        return seen.gpus[: endpoint.limits.tensor_parallel]
+        return seen.gpus[: endpoint.devices]
 
     def _trace(self, rate: float, *, num_requests: int, seed: int, endpoint: Endpoint) -> Trace:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
 
     def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
-        return token_ids(trace, vocab_size=self.model.vocab_size, seed=seed)
+        return token_ids(trace, vocab_size=self.model.vocab_size, first_id=self.model.first_id, seed=seed)
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:

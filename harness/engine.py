@@ -34,6 +34,7 @@ class Endpoint:
     limits: EngineLimits  # its configuration, as it resolved it
     unknown: tuple[str, ...] = ()  # what could not be found out about it, in words
     details: Mapping[str, Any] = field(default_factory=dict)  # everything else that it said, JSON-able
+    devices: int = 1  # on which it computes
     instance_url: str | None = None  # of one engine, where `url` is a proxy before several: step times are measured there
 
     @property

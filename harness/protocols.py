@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from results.profile import Profile
 from results.project.progress import Progress
@@ -23,6 +23,39 @@ class Workload(Protocol):
 
     def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
         """Requests at `rate` per second (None: the workload's own; inf: all at second 0)."""
+        ...
+
+
+class ServedModel(Protocol):
+    """What an engine serves (conf/model/*.yaml)."""
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The content of its config.json."""
+        ...
+
+    @property
+    def first_id(self) -> int:
+        """Prompts are made of the token ids from this one on, up to vocab_size - 1."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """See first_id."""
+        ...
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of its longest request, prompt and output; None: it does not say."""
+        ...
+
+    def folder(self, root: Path) -> Path:
+        """The folder that an engine reads, made under `root` where it is not there yet (absolute)."""
         ...
 
 

@@ -1,6 +1,7 @@
 """The whole job on real parts: vLLM's CPU build measured, Vidur on the same requests, DuckDB, scores, the report."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from results import database
 from results.record import Run
 from results.storage.store import read_run, run_folders
 from tests.benches import PATIENT_GATES, Bench, one_line
+from tests.harness.engines.test_vllm import SERVED_NOW
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -101,10 +103,12 @@ def test_a_recorded_run_gives_the_same_scores_again(done: tuple[Bench, str]) -> 
 
 
 def test_a_vllm_that_cannot_start_ends_in_one_line_with_its_own_words(bench: Bench) -> None:
-    done = bench.run("engine.extra_args=[--no-such-option]", "simulator=[]", timeout=300)
+    """Its parser, which reads every word before it says so, takes all the others: those of test_vllm.py's SERVED_NOW among them."""
+    named = [f"engine.{name}={json.dumps(value)}".replace('"', "") for name, value in SERVED_NOW.items()]
+    done = bench.run("engine.extra_args=[--no-such-option]", *named, "simulator=[]", timeout=300)
     assert done.returncode == 1
     line = one_line(done)
-    assert "unrecognized arguments: --no-such-option" in line and "exit code 2" in line and ".server.log" in line
+    assert re.search(r"unrecognized arguments: --no-such-option(?! --)", line) and "exit code 2" in line and ".server.log" in line
     (log,) = (bench.folder / "logs").glob("*.server.log")
     assert "no-such-option" in Path(log).read_text()
     assert bench.left_processes() == []

@@ -10,28 +10,29 @@ from numpy.typing import NDArray
 
 from workloads.trace import Request, Trace
 
-RESERVED = 16  # the lowest ids are left out: tokenizers keep their special tokens there
+RESERVED = 16  # the lowest ids are left out where a tokenizer does not say which are special: most keep them there
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MASK = (1 << 64) - 1
 
 
-def token_ids(trace: Trace, *, vocab_size: int, seed: int) -> list[list[int]]:
-    """One prompt per request, in the trace's order, of ids in [16, vocab_size).
+def token_ids(trace: Trace, *, vocab_size: int, seed: int, first_id: int = RESERVED) -> list[list[int]]:
+    """One prompt per request, in the trace's order, of ids in [first_id, vocab_size).
 
     The common prefix of two prompts is exactly their common leading blocks (cut to the shorter prompt), token for token, as long as
-    at most vocab_size - 16 different segments follow one prefix; of more, some share their first token (log(n) to the base vocab_size - 16
-    tokens at the most), for there are no more tokens to tell them apart by. The same trace, vocabulary and seed give the same
-    prompts on every machine. Raises ValueError for a vocabulary of fewer than 18 ids.
+    at most n = vocab_size - first_id different segments follow one prefix; of more, some share their first token (their number's logarithm
+    to the base n in tokens at the most), for there are no more tokens to tell them apart by. The same trace, vocabulary and seed give the
+    same prompts on every machine. Raises ValueError for a vocabulary of fewer than 2 usable ids.
     """
-    usable = vocab_size - RESERVED
+    usable = vocab_size - first_id
     if usable < 2:
-        raise ValueError(f"vocab_size must be at least {RESERVED + 2} to tell prompts apart, got {vocab_size}")
+        raise ValueError(f"vocab_size must be at least {first_id + 2} to tell prompts apart, got {vocab_size}")
     order = np.random.default_rng([seed & MASK, vocab_size]).permutation(usable)
     paths, most_siblings = _paths(trace)
     digits = 1
     while usable**digits < most_siblings:
         digits += 1
-    return [_prompt(r, trace.block_size or 1, path, order, digits, seed) for r, path in zip(trace, paths, strict=True)]
+    each = zip(trace, paths, strict=True)
+    return [(first_id + _prompt(r, trace.block_size or 1, path, order, digits, seed)).tolist() for r, path in each]
 
 
 def _paths(trace: Trace) -> tuple[list[list[int]], int]:
@@ -59,7 +60,7 @@ def _tail_tokens(request: Request, block_size: int | None) -> int:
     return request.input_tokens - len(request.blocks) * (block_size or 0)
 
 
-def _prompt(request: Request, block_size: int, path: list[int], order: NDArray[np.int64], digits: int, seed: int) -> list[int]:
+def _prompt(request: Request, block_size: int, path: list[int], order: NDArray[np.int64], digits: int, seed: int) -> NDArray[np.int64]:
     n, segments = request.input_tokens, len(path)
     starts = np.arange(segments) * block_size
     segment = np.minimum(np.arange(n) // block_size, segments - 1)  # the tail is the last one, as long as it may be
@@ -70,8 +71,7 @@ def _prompt(request: Request, block_size: int, path: list[int], order: NDArray[n
         room = np.append(starts[1:], n) > starts + digit
         tokens[starts[room] + digit] = order[numbers[room] % len(order)]
         numbers //= len(order)
-    prompt: list[int] = (tokens + RESERVED).tolist()
-    return prompt
+    return tokens
 
 
 def _keys(request: Request, seed: int) -> NDArray[np.uint64]:

@@ -15,6 +15,8 @@ LOG_KV = re.compile(r"KV cache size: ([\d,]+) tokens")
 LOG_FIELDS = {
     "max_model_len": re.compile(r"\bmax_seq_len=(\d+)"),
     "tensor_parallel": re.compile(r"\btensor_parallel_size=(\d+)"),
+    "pipeline_parallel": re.compile(r"\bpipeline_parallel_size=(\d+)"),
+    "data_parallel": re.compile(r"\bdata_parallel_size=(\d+)"),
     "prefix_caching": re.compile(r"\benable_prefix_caching=(True|False)"),
     "chunked_prefill": re.compile(r"\b(?:enable_chunked_prefill|chunked_prefill_enabled)=(True|False)"),
     "max_num_batched_tokens": re.compile(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)|'max_num_batched_tokens': (\d+)"),
@@ -42,9 +44,21 @@ def from_server_info(info: Mapping[str, Any]) -> dict[str, Any]:
         "max_model_len": config.get("model_config", {}).get("max_model_len"),
         "chunked_prefill": scheduler.get("enable_chunked_prefill"),
         "prefix_caching": cache.get("enable_prefix_caching"),
-        "tensor_parallel": config.get("parallel_config", {}).get("tensor_parallel_size"),
+        **_parallel(config.get("parallel_config", {})),
     }
     return _known(found)
+
+
+def _parallel(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of vLLM's parallel_config. Its experts are spread over all devices of a stage, those of all its engine cores, or not at all."""
+    tensor, data = config.get("tensor_parallel_size"), config.get("data_parallel_size")
+    spread, stage = config.get("enable_expert_parallel"), (tensor or 1) * (data or 1)
+    return {
+        "tensor_parallel": tensor,
+        "pipeline_parallel": config.get("pipeline_parallel_size"),
+        "data_parallel": data,
+        "expert_parallel": None if spread is None else stage if spread else 1,
+    }
 
 
 def from_metrics(text: str) -> dict[str, Any]:

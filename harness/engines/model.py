@@ -17,6 +17,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from workloads.prompts import RESERVED
+
 NEEDED = ("architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
 NESTED = "text_config"  # where a model that sees or hears keeps the settings of its language model
 
@@ -50,6 +52,11 @@ class Model:
     def longest(self) -> int:
         """Tokens of its longest request."""
         return int(self.text["max_position_embeddings"])
+
+    @property
+    def first_id(self) -> int:
+        """See ServedModel."""
+        return RESERVED
 
     def folder(self, root: Path) -> Path:
         """Write config.json and the tokenizer into root/<name>-<hash of the config>, once, and return that folder (absolute).

@@ -33,6 +33,25 @@ from results.recordings.server_info import sglang_limits
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
 
+PARTS = ("pp_size", "dp_size", "attn_dp_size", "ep_size")  # into how many a model or its requests are divided
+POSITIVE = (
+    "context_length",
+    "max_total_tokens",
+    "max_running_requests",
+    "page_size",
+    "decode_log_interval",
+    "tp_size",
+    *PARTS,
+)
+AS_NAMED = (  # settings that are options under their own names; SGLang's defaults where they are None
+    "quantization",
+    "kv_cache_dtype",
+    "speculative_algorithm",
+    "speculative_draft_model_path",
+    "speculative_num_steps",
+    "speculative_eagle_topk",
+    "speculative_num_draft_tokens",
+)
 CORE_TITLES = ("sglang::scheduler",)  # what SGLang calls its processes that compute
 FLUSH_WAIT = 5  # s that a flush waits for the last request's end inside the server
 
@@ -61,8 +80,19 @@ class Sglang:
     enable_mixed_chunk: bool = False  # prefill and decode in one step
     sleep_on_idle: bool = False  # the scheduler leaves the core alone while there is nothing to do
     decode_log_interval: int = 1  # decode steps to a line of the log
-    tp_size: int = 1  # devices
+    tp_size: int = 1  # devices that share each layer
+    pp_size: int = 1  # stages, each of some of the layers
+    dp_size: int = 1  # replicas of the model behind one server, each on devices of its own
+    attn_dp_size: int = 1  # groups of the tp_size devices of which each computes the attention of its own requests
+    ep_size: int = 1  # groups of the tp_size devices of which each holds whole experts
     dtype: str = "auto"  # of the weights
+    quantization: str | None = None  # of the weights, e.g. fp8; None: as the model's config.json says
+    kv_cache_dtype: str | None = None  # of the KV pool, e.g. fp8_e4m3; None: that of the model
+    speculative_algorithm: str | None = None  # e.g. EAGLE3, NEXTN, NGRAM; None: no speculation
+    speculative_draft_model_path: str | None = None  # a folder or a name of the hub
+    speculative_num_steps: int | None = None  # steps of the draft model before a verification
+    speculative_eagle_topk: int | None = None  # tokens that the draft model branches into at each of them
+    speculative_num_draft_tokens: int | None = None  # tokens that one step verifies
     load_format: str = "dummy"  # dummy: weights made up at start; auto: read from the model folder
     random_seed: int = 0  # of made-up weights and of sampling
     extra_args: Sequence[str] = ()  # further options, as on SGLang's command line
@@ -75,7 +105,7 @@ class Sglang:
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.python is None):
             raise ValueError("engine sglang: give either environment (a name in conf/envs) or python (an interpreter that has sglang)")
-        for name in ("context_length", "max_total_tokens", "max_running_requests", "page_size", "decode_log_interval", "tp_size"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"engine sglang: {name} must be positive, got {value}")
@@ -129,6 +159,8 @@ class Sglang:
             "dtype": self.dtype,
             "random-seed": self.random_seed,
             "tp-size": self.tp_size,
+            **self._parts(),
+            **{name.replace("_", "-"): getattr(self, name) for name in AS_NAMED},
             "context-length": self.context_length,
             "max-total-tokens": self.max_total_tokens,
             "mem-fraction-static": self.mem_fraction_static,
@@ -145,6 +177,10 @@ class Sglang:
             "enable-cache-report": True,
         }
         return [str(python), "-m", "sglang.launch_server", *_flags(options), *self.extra_args]
+
+    def _parts(self) -> dict[str, int]:
+        """The divisions that there are, as options; one part is SGLang's default, and not every version has each option."""
+        return {name.replace("_", "-"): getattr(self, name) for name in PARTS if getattr(self, name) > 1}
 
     def _environ(self) -> dict[str, str]:
         """The server's environment variables. Its log's stamps are in UTC, to the millisecond: steps_log reads them."""
@@ -190,6 +226,7 @@ def describe(url: str, headers: Mapping[str, str] | None = None) -> Endpoint:
         system="sglang",
         version=info.get("version"),
         limits=found,
+        devices=found.tensor_parallel * found.pipeline_parallel * (1 if info.get("enable_dp_attention") else info.get("dp_size") or 1),
         unknown=unknown,
         details=limits.without_secrets({"server_info": info}),
     )

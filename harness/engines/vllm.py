@@ -22,6 +22,16 @@ if TYPE_CHECKING:  # pandas takes long to import
 
 GIB = 1 << 30
 PATIENCE = 60.0  # s for an answer about itself: beside NIXL's threads that never sleep (vllm_pd.py) a server may need tens of them
+POSITIVE = (
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "block_size",
+    "kv_cache_gib",
+    "tensor_parallel",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+)
 CORE_TITLES = ("VLLM::EngineCore", "VLLM::Worker")  # what vLLM calls its processes that compute
 
 
@@ -43,8 +53,14 @@ class Vllm:
     kv_cache_gib: float | None = None  # GiB of KV cache on each device; None: what gpu_memory_utilization leaves
     gpu_memory_utilization: float | None = None  # share of each GPU's memory for weights, activations and KV cache
     enforce_eager: bool = False  # no torch.compile and no CUDA graphs
-    tensor_parallel: int = 1  # devices
+    tensor_parallel: int = 1  # devices that share each layer
+    pipeline_parallel_size: int = 1  # stages, each of some of the layers
+    data_parallel_size: int = 1  # engine cores behind one server, each with its own KV cache and scheduler
+    enable_expert_parallel: bool = False  # whole experts on each device, spread over tensor_parallel * data_parallel_size of them
     dtype: str = "auto"  # of the weights
+    quantization: str | None = None  # of the weights, e.g. fp8; None: as the model's config.json says
+    kv_cache_dtype: str | None = None  # of the KV cache, e.g. fp8; None: that of the model
+    speculative_config: Mapping[str, Any] | None = None  # vLLM's: method, num_speculative_tokens, ...; None: no speculation
     load_format: str = "dummy"  # dummy: weights made up at start; auto: read from the model folder
     seed: int = 0  # of made-up weights and of sampling
     log_steps: bool = False  # every step's batch goes into the log, and from there into the run's telemetry
@@ -58,7 +74,7 @@ class Vllm:
     def __post_init__(self) -> None:
         if (self.environment is None) == (self.python is None):
             raise ValueError("engine vllm: give either environment (a name in conf/envs) or python (an interpreter that has vllm)")
-        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_gib", "tensor_parallel"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"engine vllm: {name} must be positive, got {value}")
@@ -95,7 +111,13 @@ class Vllm:
             "load-format": self.load_format,
             "dtype": self.dtype,
             "seed": self.seed,
+            "quantization": self.quantization,
+            "kv-cache-dtype": self.kv_cache_dtype,
             "tensor-parallel-size": self.tensor_parallel,
+            "pipeline-parallel-size": _several(self.pipeline_parallel_size),
+            "data-parallel-size": _several(self.data_parallel_size),
+            "enable-expert-parallel": self.enable_expert_parallel or None,
+            "speculative-config": None if self.speculative_config is None else json.dumps(dict(self.speculative_config)),
             "max-model-len": self.max_model_len,
             "max-num-seqs": self.max_num_seqs,
             "max-num-batched-tokens": self.max_num_batched_tokens,
@@ -170,9 +192,15 @@ def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> En
         system="vllm",
         version=json.loads(answer("/version") or "{}").get("version"),
         limits=found,
+        devices=found.tensor_parallel * found.pipeline_parallel * found.data_parallel,
         unknown=unknown,
         details=limits.without_secrets({"vllm_config": info.get("vllm_config")}),
     )
+
+
+def _several(number: int) -> int | None:
+    """A number of parts as an option: none for one part, which is vLLM's default in every version."""
+    return number if number > 1 else None
 
 
 def _flags(options: Mapping[str, Any]) -> list[str]:

@@ -111,6 +111,7 @@ class VllmPd:
                 **{name: {"url": e.url, **e.details} for name, e in found.items()},
                 "core_pids": [pid for e in found.values() for pid in e.core_pids],
             },
+            devices=max(e.devices for e in found.values()),  # both are on the same
             instance_url=other.url,
         )
 

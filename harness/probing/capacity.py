@@ -38,7 +38,7 @@ from harness.protocols import Workload
 from harness.replay.client import Client
 from results.project.progress import Progress
 from results.record import EngineLimits, RequestRecord
-from workloads.prompts import token_ids
+from workloads.prompts import RESERVED, token_ids
 from workloads.trace import Request, Trace, TraceError
 
 FRESH = 1_000_000  # request ids of those that are not in mid-life start here
@@ -93,15 +93,18 @@ class Capacity:
         *,
         vocab_size: int,
         seed: int,
+        first_id: int = RESERVED,
         progress: Progress | None = None,
     ) -> CapacityResult:
-        """Saturate the engine with the workload's requests, drawn with `seed`. Nobody else must use the engine meanwhile.
+        """Saturate the engine with the workload's requests, drawn with `seed`, of ids in [first_id, vocab_size).
 
+        Nobody else must use the engine meanwhile.
         Raises EngineError, in one line, when a request fails or the engine cannot be saturated.
         """
         population = self._population(workload, seed, endpoint.limits.max_model_len)
         mix = (float(np.mean([r.input_tokens for r in population])), float(np.mean([r.output_tokens - 1 for r in population])))
-        trial = _Trial(client=client, endpoint=endpoint, population=population, vocab_size=vocab_size, progress=progress)
+        ids = {"vocab_size": vocab_size, "first_id": first_id}
+        trial = _Trial(client=client, endpoint=endpoint, population=population, **ids, progress=progress)
         rng = np.random.default_rng(seed)
         slots = _slots(endpoint.limits, population, self.slots)
         pilot = self._pilot(trial, slots, rng)
@@ -208,6 +211,7 @@ class _Trial:
     endpoint: Endpoint
     population: Trace
     vocab_size: int
+    first_id: int
     progress: Progress | None
 
     def __post_init__(self) -> None:
@@ -230,7 +234,7 @@ class _Trial:
         trace = Trace(
             name=f"{self.population.name}, saturated", requests=(*self._first[:slots], *fresh), block_size=self.population.block_size
         )
-        prompts = token_ids(trace, vocab_size=self.vocab_size, seed=self._seed)
+        prompts = token_ids(trace, vocab_size=self.vocab_size, first_id=self.first_id, seed=self._seed)
         drain = min(self.client.drain_timeout, max(cut - arrivals[-1], SETTLE)) if self._counts else self.client.drain_timeout
         client = dataclasses.replace(self.client, drain_timeout=drain)
         records = client.replay(self.endpoint, trace, prompts, progress=self.progress).records

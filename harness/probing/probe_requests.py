@@ -36,8 +36,9 @@ class ProbeSender:
 
     endpoint: Endpoint  # where the requests go
     client: Client  # what sends them
-    vocab_size: int  # tokens are drawn from it
+    vocab_size: int  # tokens are drawn from [first_id, vocab_size)
     longest: int  # length of the pool's prompts, tokens
+    first_id: int = RESERVED  # see vocab_size
     seed: int = field(default_factory=time.time_ns)  # of the prompts
     _sent: int = 0  # fresh prompts so far
     _pool: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # the pool's prompts, by number
@@ -64,7 +65,7 @@ class ProbeSender:
             self._put |= dict.fromkeys(missing, length)
 
     def _random(self, seed: list[int], length: int) -> NDArray[np.int64]:
-        return np.random.default_rng(seed).integers(min(RESERVED, self.vocab_size - 2), self.vocab_size, length)
+        return np.random.default_rng(seed).integers(min(self.first_id, self.vocab_size - 2), self.vocab_size, length)
 
     def refused(self, length: int) -> float | None:
         """Seconds until the server has turned away a fresh prompt of so many tokens; None when it did not do that."""

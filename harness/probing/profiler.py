@@ -33,6 +33,7 @@ from harness.replay.client import Client
 from results.profile import REPEATABILITY, Profile
 from results.project.progress import Progress
 from results.record import EngineLimits
+from workloads.prompts import RESERVED
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
@@ -101,16 +102,26 @@ class Profiler:
             raise ValueError(f"profile.repeatability must be > 0, got {self.repeatability}")
 
     def measure(
-        self, endpoint: Endpoint, client: Client, *, model: Mapping[str, Any], hardware: str, progress: Progress | None = None
+        self,
+        endpoint: Endpoint,
+        client: Client,
+        *,
+        model: Mapping[str, Any],
+        hardware: str,
+        vocab_size: int | None = None,
+        first_id: int = RESERVED,
+        progress: Progress | None = None,
     ) -> Profile:
         """Probe the engine behind `endpoint`, of which nobody else must ask anything meanwhile.
 
-        model: its config.json (vocab_size is needed). progress: called with (seconds gone, seconds of the budget).
+        model: its config.json. vocab_size, first_id: the prompts' ids are in [first_id, vocab_size); None: the config.json's vocab_size.
+        progress: called with (seconds gone, seconds of the budget).
         Raises EngineError, in one line, when probes fail or some kind of step could not be observed at all.
         """
         started, begin = datetime.now(UTC), time.monotonic()
         longest = self._longest(endpoint)
-        sender = ProbeSender(endpoint=endpoint, client=client, vocab_size=int(model["vocab_size"]), longest=longest)
+        size = vocab_size or int(model["vocab_size"])
+        sender = ProbeSender(endpoint=endpoint, client=client, vocab_size=size, first_id=first_id, longest=longest)
         sender.send([ProbeRequest(prompt=sender.fresh(n), output=8) for n in (1, 16, min(512, longest - 8))])  # the first requests are slow
         probes = self._plan(endpoint.limits, longest)
         points = fixed_points(probes)

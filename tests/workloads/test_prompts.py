@@ -43,12 +43,12 @@ def traces(draw: st.DrawFn) -> Trace:
 
 
 @settings(deadline=None, max_examples=200)
-@given(trace=traces(), seed=st.integers(-5, 5), vocabulary=st.sampled_from([40, VOCABULARY]))
-def test_two_prompts_share_exactly_what_the_trace_says(trace: Trace, seed: int, vocabulary: int) -> None:
-    prompts = token_ids(trace, vocab_size=vocabulary, seed=seed)
+@given(trace=traces(), seed=st.integers(-5, 5), vocabulary=st.sampled_from([40, VOCABULARY]), first=st.sampled_from([0, RESERVED]))
+def test_two_prompts_share_exactly_what_the_trace_says(trace: Trace, seed: int, vocabulary: int, first: int) -> None:
+    prompts = token_ids(trace, vocab_size=vocabulary, first_id=first, seed=seed)
     for a, prompt in zip(trace, prompts, strict=True):
         assert len(prompt) == a.input_tokens
-        assert all(RESERVED <= token < vocabulary for token in prompt)
+        assert all(first <= token < vocabulary for token in prompt)
         for b, other in zip(trace, prompts, strict=True):
             if a.request_id < b.request_id:
                 assert common(prompt, other) == said(trace, a, b)
@@ -72,8 +72,8 @@ def test_more_prompts_than_tokens_differ_within_two_tokens() -> None:
 
 
 def test_content_is_spread_over_the_vocabulary() -> None:
-    (prompt,) = token_ids(trace_of((200_000, ())), vocab_size=RESERVED + 100, seed=3)
-    counts = [prompt.count(token) for token in range(RESERVED, RESERVED + 100)]
+    (prompt,) = token_ids(trace_of((200_000, ())), vocab_size=1100, first_id=1000, seed=3)
+    counts = [prompt.count(token) for token in range(1000, 1100)]
     # each count is binomial with mean 2000 and standard deviation 44.5: all 100 within 5 of them (p = 6e-5)
     assert max(abs(count - 2000) for count in counts) < 5 * 44.5
 

@@ -9,7 +9,8 @@ from results.recordings.server_info import sglang_limits
 LOG = (
     "(APIServer pid=1) INFO 11-21 [api_utils.py:286] non-default args: {'port': 1, 'max_num_batched_tokens': 1024, 'max_num_seqs': 32}\n"
     "(EngineCore pid=2) INFO 11-21 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='/m', dtype=torch.bfloat16, "
-    "max_seq_len=4096, tensor_parallel_size=1, pipeline_parallel_size=1, seed=0, enable_prefix_caching=True, enable_chunked_prefill=True\n"
+    "max_seq_len=4096, tensor_parallel_size=2, pipeline_parallel_size=1, data_parallel_size=4, seed=0, "
+    "enable_prefix_caching=True, enable_chunked_prefill=True\n"
     "(EngineCore pid=2) INFO 11-21 [kv_cache_utils.py:2327] CPU KV cache size: 87,360 tokens, Maximum concurrency for 4,096 tokens\n"
 )
 METRICS = (
@@ -20,7 +21,12 @@ INFO: dict[str, Any] = {
     "vllm_config": {
         "model_config": {"max_model_len": 4096},
         "cache_config": {"block_size": 32, "enable_prefix_caching": True},
-        "parallel_config": {"tensor_parallel_size": 1},
+        "parallel_config": {
+            "tensor_parallel_size": 2,
+            "pipeline_parallel_size": 1,
+            "data_parallel_size": 4,
+            "enable_expert_parallel": True,
+        },
         "scheduler_config": {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "enable_chunked_prefill": True},
     }
 }
@@ -32,7 +38,9 @@ LIMITS = EngineLimits(
     max_model_len=4096,
     chunked_prefill=True,
     prefix_caching=True,
-    tensor_parallel=1,
+    tensor_parallel=2,
+    data_parallel=4,
+    expert_parallel=8,
 )
 
 
@@ -93,7 +101,11 @@ def test_sglang() -> None:
         "max_prefill_tokens": 16384,
         "context_length": None,
         "disable_radix_cache": False,
-        "tp_size": 1,
+        "tp_size": 8,
+        "pp_size": 1,
+        "dp_size": 1,
+        "attn_dp_size": 4,
+        "ep_size": 8,
     }
     assert sglang_limits(info) == {
         "kv_tokens": 65536,
@@ -102,7 +114,10 @@ def test_sglang() -> None:
         "max_num_batched_tokens": 2048,
         "chunked_prefill": True,
         "prefix_caching": True,
-        "tensor_parallel": 1,
+        "tensor_parallel": 8,
+        "pipeline_parallel": 1,
+        "data_parallel": 4,
+        "expert_parallel": 8,
     }
     unchunked = sglang_limits(info | {"chunked_prefill_size": -1})
     assert unchunked["chunked_prefill"] is False and unchunked["max_num_batched_tokens"] == 16384

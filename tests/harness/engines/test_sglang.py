@@ -16,15 +16,30 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from harness.engine import Endpoint, EngineError
+from harness.engines.hf_model import HfModel
 from harness.engines.server import fetch
 from harness.engines.sglang import Sglang
 from harness.monitor.telemetry import Telemetry
 from harness.replay.client import Client, Replay
 from results.project.folder import CONF
 from tests.patience import wait_until
+from tests.stand_ins import hf_folder
 from workloads.trace import Request, Trace
 
 POOL, CHUNK, SLOTS = 1600, 256, 4
+SERVED_NOW = {  # settings of what is served today
+    "pp_size": 2,
+    "dp_size": 2,
+    "attn_dp_size": 4,
+    "ep_size": 8,
+    "quantization": "fp8",
+    "kv_cache_dtype": "fp8_e4m3",
+    "speculative_algorithm": "EAGLE",
+    "speculative_draft_model_path": "/models/draft",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 4,
+}
 
 
 def settings(name: str, **changes: Any) -> Sglang:
@@ -35,9 +50,9 @@ def settings(name: str, **changes: Any) -> Sglang:
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = instantiate(OmegaConf.load(CONF / "model" / "tiny.yaml")).folder(tmp_path_factory.mktemp("models"))
-    assert isinstance(folder, Path)
-    return folder
+    """A model with weights and a tokenizer of its own."""
+    models = tmp_path_factory.mktemp("models")
+    return HfModel(path=str(hf_folder.write_folder(models / "counting"))).folder(models)
 
 
 def test_settings_become_sglang_s_own_options() -> None:
@@ -50,6 +65,14 @@ def test_settings_become_sglang_s_own_options() -> None:
     assert {"--disable-radix-cache", "--enable-metrics", "--enable-cache-report", "--sleep-on-idle"} <= set(argv)
     assert "--enable-mixed-chunk" not in argv and "--mem-fraction-static" not in argv
     assert argv[-2:] == ["--stream-interval", "2"]
+    assert not [word for word in argv if word.startswith(("--pp", "--dp", "--attn-dp", "--ep", "--quant", "--kv", "--spec"))]
+
+
+def test_parts_formats_and_speculation_become_sglang_s_own_options() -> None:
+    """Its own parser takes each of these words: see the test of a bad option."""
+    argv = settings("sglang", python="/venv/bin/python", **SERVED_NOW).argv(Path("/venv/bin/python"), Path("/models/moe"), 8123)
+    given = dict(zip(argv, [*argv[1:], ""], strict=True))
+    assert {name: given[f"--{name.replace('_', '-')}"] for name in SERVED_NOW} == {name: str(value) for name, value in SERVED_NOW.items()}
 
 
 def test_the_settings_for_gpus_are_whole() -> None:
@@ -67,6 +90,7 @@ def test_its_environment_is_pinned_and_names_no_place() -> None:
     ("changes", "words"),
     [
         ({"max_running_requests": 0}, "max_running_requests must be positive, got 0"),
+        ({"ep_size": 0}, "ep_size must be positive, got 0"),
         ({"chunked_prefill_size": 0}, "chunked_prefill_size must be positive, or -1 for no chunks, got 0"),
         ({"environment": None}, "give either environment .* or python"),
         ({"python": "/usr/bin/python3"}, "give either environment .* or python"),
@@ -109,7 +133,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    engine = settings("sglang_cpu", context_length=4096, max_total_tokens=POOL, chunked_prefill_size=CHUNK, max_running_requests=SLOTS)
+    engine = settings(
+        "sglang_cpu", context_length=4096, max_total_tokens=POOL, chunked_prefill_size=CHUNK, max_running_requests=SLOTS, load_format="auto"
+    )
     client = instantiate(OmegaConf.load(CONF / "client" / "default.yaml"))
     log = tmp_path_factory.mktemp("sglang") / "server.log"
     before = set(psutil.Process().children(recursive=True))
@@ -126,7 +152,7 @@ def is_scheduler(process: psutil.Process) -> bool:
 
 def fresh(seed: int, count: int, length: int) -> list[list[int]]:
     """Prompts that nobody has sent before: random token ids."""
-    return np.random.default_rng(seed).integers(100, 32000, (count, length)).tolist()  # type: ignore[no-any-return]
+    return np.random.default_rng(seed).integers(100, hf_folder.ORDINARY, (count, length)).tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.e2e
@@ -162,6 +188,12 @@ def test_streams_are_whole_and_the_steps_add_up(served: Served) -> None:
     seen = telemetry.frame(replay.epoch)
     assert {"num_running_reqs", "num_queue_reqs", "token_usage", "prompt_tokens_total"} <= set(seen["name"])
     assert seen.loc[seen["name"] == "num_running_reqs", "value"].max() > 0
+
+
+@pytest.mark.e2e
+def test_it_reads_the_weights_of_its_folder(served: Served, model_dir: Path) -> None:
+    """They make it count upwards in token ids (hf_folder.py), and its own tokenizer spells that."""
+    assert hf_folder.counts(served.endpoint, model_dir, start=1000)
 
 
 @pytest.mark.e2e
@@ -219,7 +251,8 @@ def test_attached_to_it_the_same_is_read_back(served: Served, tmp_path: Path) ->
 
 @pytest.mark.e2e
 def test_a_bad_option_is_named_in_one_line(model_dir: Path, tmp_path: Path) -> None:
-    log, engine = tmp_path / "server.log", settings("sglang_cpu", extra_args=["--no-such-option"])
-    with pytest.raises(EngineError, match="unrecognized arguments: --no-such-option") as caught, engine.serve(model_dir, log):
+    """Its parser, which reads every word before it says so, takes all the others."""
+    log, engine = tmp_path / "server.log", settings("sglang_cpu", extra_args=["--no-such-option"], **SERVED_NOW)
+    with pytest.raises(EngineError, match=r"unrecognized arguments: --no-such-option(?! --)") as caught, engine.serve(model_dir, log):
         pass
     assert "\n" not in str(caught.value) and str(log) in str(caught.value)

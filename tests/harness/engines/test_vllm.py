@@ -21,7 +21,14 @@ from harness.monitor.telemetry import Telemetry
 from results.project.folder import CONF
 from tests.patience import measured_again, wait_until
 
-MARK = "PLUMBLINE_VLLM_TEST"
+SERVED_NOW = {  # settings of what is served today
+    "pipeline_parallel_size": 2,
+    "data_parallel_size": 4,
+    "enable_expert_parallel": True,
+    "quantization": "fp8",
+    "kv_cache_dtype": "fp8",
+    "speculative_config": {"method": "ngram", "num_speculative_tokens": 3},
+}
 
 
 def settings(name: str, **changes: Any) -> Vllm:
@@ -32,7 +39,8 @@ def settings(name: str, **changes: Any) -> Vllm:
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = instantiate(OmegaConf.load(CONF / "model" / "tiny.yaml")).folder(tmp_path_factory.mktemp("models"))
+    """A mixture of experts; test_end_to_end.py has the dense model, test_measure_vllm.py one with weights."""
+    folder = instantiate(OmegaConf.load(CONF / "model" / "tiny_moe.yaml")).folder(tmp_path_factory.mktemp("models"))
     assert isinstance(folder, Path)
     return folder
 
@@ -48,6 +56,16 @@ def test_settings_become_vllm_s_own_options() -> None:
     assert given["--kv-cache-memory-bytes"] == str(2**29)
     assert "--no-enable-prefix-caching" in argv and "--enable-chunked-prefill" in argv and "--block-size" not in argv
     assert argv[-2:] == ["--stream-interval", "2"]
+    assert not {f"--{name.replace('_', '-')}" for name in SERVED_NOW} & set(argv)
+
+
+def test_parts_formats_and_speculation_become_vllm_s_own_options() -> None:
+    """Its own parser takes each of these words: test_end_to_end.py, where it refuses the one that is none."""
+    argv = settings("vllm", **SERVED_NOW).argv(Path("/env/bin/python"), Path("/models/moe"), 8123)
+    given = dict(zip(argv, [*argv[1:], ""], strict=True))
+    assert (given["--pipeline-parallel-size"], given["--data-parallel-size"]) == ("2", "4") and "--enable-expert-parallel" in argv
+    assert (given["--quantization"], given["--kv-cache-dtype"]) == ("fp8", "fp8")
+    assert json.loads(given["--speculative-config"]) == SERVED_NOW["speculative_config"]
 
 
 @pytest.mark.parametrize("name", ["vllm", "vllm_cpu"])
@@ -60,6 +78,7 @@ def test_settings_in_conf_are_whole(name: str) -> None:
     [
         ({"max_num_seqs": 0}, "max_num_seqs must be positive, got 0"),
         ({"kv_cache_gib": -1.0}, "kv_cache_gib must be positive"),
+        ({"data_parallel_size": 0}, "data_parallel_size must be positive, got 0"),
         ({"environment": None}, "give either environment .* or python"),
         ({"python": "/usr/bin/python3"}, "give either environment .* or python"),
     ],
@@ -126,8 +145,8 @@ def test_limits_read_back_are_the_ones_asked_for(endpoint: Endpoint, engine: Vll
     assert (limits.max_model_len, limits.max_num_seqs, limits.max_num_batched_tokens) == (1024, 6, 160)
     assert (limits.block_size, limits.chunked_prefill, limits.prefix_caching, limits.tensor_parallel) == (engine.block_size, True, True, 1)
     config = endpoint.details["vllm_config"]["model_config"]
-    assert config["enforce_eager"] is True
-    bytes_per_token = 2 * 2 * 6 * 4 * 64  # key and value, bfloat16, layers, KV heads, head_dim of conf/model/tiny.yaml
+    assert (config["enforce_eager"], config["architecture"]) == (True, "Qwen3MoeForCausalLM")
+    bytes_per_token = 2 * 2 * 6 * 4 * 64  # key and value, bfloat16, layers, KV heads, head_dim of conf/model/tiny_moe.yaml
     assert limits.kv_tokens == 2**27 // (bytes_per_token * 32) * 32
     assert endpoint.unknown == ()
     assert endpoint.system == "vllm" and endpoint.version is not None and endpoint.version.startswith("0.")

@@ -1,4 +1,4 @@
-"""Capacity and profile of a real vLLM on the CPU, and its core's death: what must hold of them on any machine."""
+"""Capacity and profile of a real vLLM on the CPU, of a model with weights, and its core's death: what must hold of them on any machine."""
 
 import math
 import signal
@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from harness.engine import Engine, EngineError
-from harness.engines.model import Model
+from harness.engines.hf_model import HfModel
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler
 from harness.protocols import Workload
@@ -19,16 +19,17 @@ from harness.replay.client import Client
 from results.profile import Profile
 from results.project.folder import CONF
 from tests.harness.engines.test_vllm import descendants, is_core
+from tests.stand_ins import hf_folder
 
 
-def part(path: str, **settings: object) -> Any:
+def part(path: str, /, **settings: object) -> Any:
     return instantiate(OmegaConf.merge(OmegaConf.load(CONF / path), settings))
 
 
 @pytest.mark.e2e
 def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Path) -> None:
-    engine: Engine = part("engine/vllm_cpu.yaml")
-    model: Model = part("model/tiny.yaml")
+    engine: Engine = part("engine/vllm_cpu.yaml", load_format="auto")
+    model: HfModel = part("model/hf.yaml", path=str(hf_folder.write_folder(tmp_path / "counting")))
     client: Client = part("client/default.yaml")
     capacity: Capacity = part("capacity/default.yaml", duration=6.0, pilot=8)
     few = {
@@ -44,8 +45,10 @@ def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Pa
     log, others = tmp_path / "server.log", descendants()
     words = r"vllm ended with .* during the run; its log says: "
     with pytest.raises(EngineError, match=words) as caught, engine.serve(model.folder(tmp_path), log) as endpoint:
-        result = capacity.measure(endpoint, client, workload, vocab_size=model.vocab_size, seed=1)
-        profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu")
+        assert hf_folder.counts(endpoint, tmp_path / "counting", start=1000)
+        size, first = model.vocab_size, model.first_id
+        result = capacity.measure(endpoint, client, workload, vocab_size=size, first_id=first, seed=1)
+        profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu", vocab_size=size, first_id=first)
         started = descendants() - others
         next(process for process in started if is_core(process)).send_signal(signal.SIGKILL)
         _, alive = psutil.wait_procs(started, timeout=540)

@@ -303,6 +303,8 @@ def test_prompts_never_repeat_unless_pooled() -> None:
         first, second = sender(endpoint), sender(endpoint)
         prompts = [tuple(g.fresh(8)) for g in (first, second) for _ in range(50)]
         assert len(set(prompts)) == 100
+        few = dataclasses.replace(first, vocab_size=1010, first_id=1000)
+        assert set(few.fresh(200)) == set(range(1000, 1010)) == set(few.pooled(0, 200))
         assert first.pooled(3, 100) == first.pooled(3, 300)[:100] != first.pooled(4, 100)
         assert [len(r.token_times or ()) for r in first.send([ProbeRequest(prompt=p, output=n) for n, p in enumerate(prompts[:3], 1)])] == [
             1,

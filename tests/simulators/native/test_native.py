@@ -173,6 +173,13 @@ def test_a_slower_engine_is_slower(tmp_path: Path) -> None:
     assert mean[1] > 2.5 * mean[0]
 
 
+def test_a_profile_s_step_times_serve_a_mixture_of_experts_as_any_other_model(tmp_path: Path) -> None:
+    mixture = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / "tiny_moe.yaml").config)
+    dense, sparse = (dataclasses.replace(run, config={**run.config, "model": model}) for run in [measured()] for model in (TINY, mixture))
+    one, other = (native().simulate(run, track="calibrated", profile=profile(), scratch=tmp_path) for run in (dense, sparse))
+    assert tuple(one.records) == tuple(other.records)
+
+
 def test_what_the_engine_told_of_its_scheduler_is_used() -> None:
     account = {
         "async_scheduling": True,
