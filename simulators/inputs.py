@@ -10,6 +10,7 @@ import numpy.typing as npt
 from results.profile import Profile
 from results.record import RequestRecord, Run
 from simulators.errors import NotAvailable, SimulatorError
+from workloads.release import ClosedLoop, Slots
 from workloads.trace import Request, Trace
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -20,6 +21,20 @@ def sent_trace(system: str, measured: Run) -> Trace:
     if all(r.sent is None for r in measured.records):
         raise SimulatorError(f"{system}: run {measured.run_id} sent no request, so there is nothing to simulate")
     return measured.trace_as_sent()
+
+
+def slots_of(measured: Run, requests: int) -> Slots | None:
+    """The closed loop of a run, over its requests as sent; None: it is an open loop, or one of unknown size.
+
+    The slots take their first requests as its load says, and where that is not known, when the first requests were sent.
+    """
+    if measured.concurrency is None:
+        return None
+    ramp = measured.config["load"].get("ramp")
+    if ramp is not None:
+        return ClosedLoop(concurrency=measured.concurrency, ramp=ramp).over(requests)
+    sent = sorted(r.sent for r in measured.records if r.sent is not None)
+    return Slots(sent[: measured.concurrency], requests)
 
 
 def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profile:

@@ -3,12 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
-from simulators.inputs import handed_over, labelled
+from simulators.inputs import handed_over, labelled, slots_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
 from simulators.native.resolve import limits_of, vllm_version
@@ -26,7 +26,11 @@ class Native(Predictor):
     matched: step times from the roofline, the engine's own limits.
     calibrated: step times and front-end cost from the engine's profile, the engine's own limits.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
+
+    A closed loop stays one where there is one engine: a simulated end makes the next request due. `loop` replayed: sent times are replayed.
     """
+
+    loop: Literal["closed", "replayed"] = "closed"  # what is made of a closed loop
 
     environment: ClassVar[str | None] = None
     coverage: ClassVar[Coverage] = Coverage(
@@ -43,6 +47,7 @@ class Native(Predictor):
         frontend_cost="yes",
         token_times="yes",
         gqa="yes",
+        closed_loop="yes",
         notes="tensor parallelism: in the roofline, or as profiled. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
@@ -50,10 +55,15 @@ class Native(Predictor):
 
     @property
     def system(self) -> str:
-        """Its name in the database: an arrangement of several engines is scored as a system of its own."""
+        """Its name in the database: an arrangement of several engines, and a replay of closed loops, are scored as systems of their own."""
         if self.arrangement.instances == 1:
-            return NAME
+            return NAME if self.loop == "closed" else f"{NAME}_replayed"
         return labelled(NAME, "pd") if self.arrangement.kind == "distserve" else f"{NAME}_{self.arrangement.kind}"
+
+    @property
+    def keeps_loops(self) -> bool:
+        """Whether a closed loop stays one."""
+        return self.loop == "closed" and self.arrangement.instances == 1
 
     def tracks(self) -> tuple[Track, ...]:
         """See Simulator."""
@@ -61,7 +71,10 @@ class Native(Predictor):
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
+        if self.loop == "replayed" and not measured.is_closed_loop:
+            raise NotAvailable(f"{self.system}: run {measured.run_id} was no closed loop: `native` itself replays its sent times")
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
+        slots = slots_of(measured, len(trace)) if self.keeps_loops else None
         model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
         if track == "shipped":
             longest = measured.limits.max_model_len or longest_request(trace)
@@ -83,6 +96,7 @@ class Native(Predictor):
             profile=chosen,
             station=station,
             engine=engine,
+            slots=slots,
         )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -92,7 +106,8 @@ class Native(Predictor):
             version=VERSION,
             track=track,
             wall_s=outcome.served.seconds,
-            coverage=self.coverage,
+            coverage=self.coverage if slots is not None else dataclasses.replace(self.coverage, closed_loop="no"),
+            looped=slots is not None,
             config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )

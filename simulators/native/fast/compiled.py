@@ -15,7 +15,7 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., object])
 
 HERE = Path(__file__).parent
-SOURCES = [HERE / f"{name}.py" for name in ("compiled", "records", "block_pool", "kv_cache", "vllm_v1", "station", "engine")] + [
+SOURCES = [HERE / f"{name}.py" for name in ("compiled", "records", "block_pool", "kv_cache", "vllm_v1", "station", "release", "engine")] + [
     HERE.parent / "latency" / "step_law.py"
 ]
 DIGEST = int.from_bytes(hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()[:7], "big")
