@@ -94,7 +94,8 @@ def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], outpu
     """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending."""
     made = np.zeros(len(arrival), SEQUENCE)
     made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
-    for name in ("due", "reached", "scheduled"):
+    made["due"] = -np.inf
+    for name in ("reached", "scheduled"):
         made[name] = np.nan
     for name in ("last", "slot", "cached", "run_start"):
         made[name] = NONE

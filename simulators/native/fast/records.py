@@ -17,7 +17,7 @@ DONE, WAITS, FULL, LIVELOCK = range(4)  # why the engine stopped: all is finishe
 SEQUENCE = np.dtype(
     [
         ("arrival", np.float64),  # before another's end makes it due: how long it takes from its client to the station
-        ("due", np.float64),  # NaN: it was known beforehand, or is not due yet
+        ("due", np.float64),  # -inf: it was known beforehand, or is not due yet
         ("reached", np.float64),  # NaN: not yet
         ("scheduled", np.float64),  # NaN: not yet
         ("shared", np.int64),  # where its shared keys begin in Engine.shared_keys
