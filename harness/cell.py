@@ -183,7 +183,10 @@ class Cell:
         known = capacity["rate"] if capacity else None
         rate, _ = self.load.offered(known)
         if rate is None:
-            return self._trace(math.inf, num_requests=self.load.most(known), seed=self.seed, endpoint=endpoint)
+            asked = self._trace(math.inf, num_requests=self.load.most(known), seed=self.seed, endpoint=endpoint)
+            if any(request.after for request in asked):
+                raise ValueError(f"load.concurrency: workload {self.workload.name} has sessions, which say themselves what waits for what")
+            return asked
         return self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
 
     def _in_words(self, asked: Trace) -> str:

@@ -35,7 +35,7 @@ class Coverage:
     frontend_cost: Support  # what a request costs outside the steps
     token_times: Support  # when each output token comes out, not only the first and the last
     gqa: Support  # fewer KV heads than query heads
-    closed_loop: Support = "no"  # a simulated end makes the next request due; "no": it is sent when it was. Told of closed loops only
+    closed_loop: Support = "no"  # simulated ends make requests, or turns, due; no: they come when they were sent. Told where it matters
     notes: str = ""  # what each 'partly' means
 
 
@@ -97,7 +97,7 @@ def simulated_run(
         missing, unknown = sorted(asked - simulated)[:5], sorted(simulated - asked)[:5]
         raise SimulatorError(f"{system}: {len(asked)} requests in, {len(table)} records out; missing ids {missing}, unknown ids {unknown}")
     merged = _beside(measured.records, table)
-    told = {name: support for name, support in dataclasses.asdict(coverage).items() if name != "closed_loop" or measured.is_closed_loop}
+    told = {name: support for name, support in dataclasses.asdict(coverage).items() if name != "closed_loop" or waits(measured)}
     return dataclasses.replace(
         measured,
         run_id=record.simulated_id(measured.run_id, system, track),
@@ -116,6 +116,11 @@ def simulated_run(
         provenance=provenance,
         telemetry=None,
     )
+
+
+def waits(measured: Run) -> bool:
+    """Whether requests of the run waited for the end of others."""
+    return measured.is_closed_loop or any(request.after for request in measured.trace)
 
 
 def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
-from simulators.inputs import handed_over, labelled, slots_of
+from simulators.inputs import handed_over, labelled, release_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
 from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
-from simulators.simulator import Coverage, simulated_run
+from simulators.simulator import Coverage, simulated_run, waits
 
 NAME = "native"
 
@@ -27,7 +27,7 @@ class Native(Predictor):
     calibrated: step times and front-end cost from the engine's profile, the engine's own limits.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
 
-    A closed loop stays one where there is one engine: a simulated end makes the next request due. `loop` replayed: sent times are replayed.
+    Closed loops and sessions stay such where there is one engine: a simulated end makes the next request due. `loop` replayed: sent times.
     """
 
     loop: Literal["closed", "replayed"] = "closed"  # what is made of a closed loop
@@ -62,7 +62,7 @@ class Native(Predictor):
 
     @property
     def keeps_loops(self) -> bool:
-        """Whether a closed loop stays one."""
+        """Whether closed loops and sessions stay what they are."""
         return self.loop == "closed" and self.arrangement.instances == 1
 
     def tracks(self) -> tuple[Track, ...]:
@@ -71,10 +71,10 @@ class Native(Predictor):
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
-        if self.loop == "replayed" and not measured.is_closed_loop:
+        if self.loop == "replayed" and not waits(measured):
             raise NotAvailable(f"{self.system}: run {measured.run_id} was no closed loop: `native` itself replays its sent times")
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
-        slots = slots_of(measured, len(trace)) if self.keeps_loops else None
+        release = release_of(measured, trace) if self.keeps_loops else None
         model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
         if track == "shipped":
             longest = measured.limits.max_model_len or longest_request(trace)
@@ -96,7 +96,7 @@ class Native(Predictor):
             profile=chosen,
             station=station,
             engine=engine,
-            slots=slots,
+            release=release,
         )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -106,8 +106,8 @@ class Native(Predictor):
             version=VERSION,
             track=track,
             wall_s=outcome.served.seconds,
-            coverage=self.coverage if slots is not None else dataclasses.replace(self.coverage, closed_loop="no"),
-            looped=slots is not None,
+            coverage=self.coverage if release is not None else dataclasses.replace(self.coverage, closed_loop="no"),
+            looped=release is not None,
             config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )

@@ -32,43 +32,46 @@ def serve(
     policy: str = "vllm_v1",
     engine: Literal["any", "readable", "compiled"] = "any",
     token_times: bool = True,
-    slots: Slots | None = None,
+    release: Release | None = None,
 ) -> Served:
     """Simulate the trace on one engine. Requests that the engine would turn away get a record with the reason as its error.
 
     engine: 'compiled' (fast/) gives the same to the last bit; 'any' takes it for all but small traces, where it has what is asked for.
     token_times: whether records have them.
-    slots: of a closed loop, whose requests are sent, in the trace's order, when another has ended in this simulation: the records have
-    those arrivals. None: each is sent at its arrival.
+    release: requests are sent when others have ended in this simulation (closed loops, sessions): the records have those arrivals. None:
+    each is sent at its arrival.
     Deterministic: the same input gives the same records, bit for bit. Raises SimulatorError, ValueError for what `compiled` cannot serve.
     """
     begin = time.perf_counter()
     limits = adapted(policy, limits)
-    obstacle = compiled_obstacle(limits, step_time, policy) or (slots and _refusing(trace, limits))
+    obstacle = compiled_obstacle(limits, step_time, policy) or (release and _unlike_slots(release, trace, limits))
     if engine == "compiled" and obstacle:
         raise ValueError(f"the compiled engine does not have {obstacle}; take the readable one")
     if engine == "compiled" or (engine == "any" and not obstacle and columns_of(trace).output_tokens.sum() >= COMPILED_FROM):
         from simulators.native.fast.serve import serve_compiled  # here, since importing it takes longer than a small trace
 
+        slots = release if isinstance(release, Slots) else None
         served = serve_compiled(trace, limits, step_time, frontend, slots=slots, token_times=token_times)
     else:
-        served = _serve_readable(trace, limits, step_time, frontend, policy, slots=slots, token_times=token_times)
+        served = _serve_readable(trace, limits, step_time, frontend, policy, release=release, token_times=token_times)
     return dataclasses.replace(served, seconds=time.perf_counter() - begin)
 
 
-def _refusing(trace: Trace, limits: Limits) -> str | None:
-    """What the compiled engine does not have: a request that ends as soon as it is due."""
+def _unlike_slots(release: Release, trace: Trace, limits: Limits) -> str | None:
+    """What the compiled engine does not have: sessions, and a request that ends as soon as it is due."""
+    if not isinstance(release, Slots):
+        return "sessions"
     asked = columns_of(trace)
     longest = int((asked.input_tokens + asked.output_tokens).max())
     return None if limits.refusal(longest) is None else "closed loops with requests that are turned away"
 
 
 def _serve_readable(
-    trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, slots: Slots | None, token_times: bool
+    trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, release: Release | None, token_times: bool
 ) -> Served:
     scheduler: Scheduler = POLICIES[policy](limits)
-    queue = Queue(trace, limits, frontend, slots)
-    servers = ApiServers(frontend.station, queue.accepted, None if slots is None else queue.released)
+    queue = Queue(trace, limits, frontend, release)
+    servers = ApiServers(frontend.station, queue.accepted, None if release is None else queue.released)
     steps, end, peak = 0, 0.0, 0
     for step in run(servers, scheduler, step_time, in_flight=limits.in_flight):
         steps, end = steps + 1, step.end
@@ -94,6 +97,7 @@ class Queue:
         self._arrivals = [request.arrival for request in trace]  # s: when each is due
         self._sequences = list(make_sequences(trace, block_size=limits.block_size))
         self._refusals = {s.index: reason for s in self._sequences if (reason := limits.refusal(s.end)) is not None}
+        self._lost: dict[int, tuple[float, int]] = {}  # places of those that are never due: when what they waited for failed, and its id
         due = [Due(time, place) for place, time in enumerate(self._arrivals)] if release is None else release.first
         self.accepted = sorted(self._ready(due), key=lambda s: (s.arrival, s.index))
 
@@ -112,6 +116,7 @@ class Queue:
                 sequence.arrival = time + (self._frontend.before + self._frontend.before_per_token * sequence.prompt)
                 ready.append(sequence)
             elif self._release is not None:
+                self._lost |= dict.fromkeys(self._release.given_up(place), (time, self._trace.requests[place].request_id))
                 waiting.extend(self._release.ended(place, time))
         return ready
 
@@ -122,8 +127,16 @@ class Queue:
 
     def records(self) -> tuple[RequestRecord, ...]:
         """One per request of the trace, in its order. Ask when all accepted sequences have been served."""
-        after, asked = self._frontend.after, zip(self._trace, self._arrivals, self._sequences, strict=True)
-        return tuple(_record(request, due, s, after, self._refusals.get(s.index)) for request, due, s in asked)
+        return tuple(map(self._record, self._trace, self._sequences))
+
+    def _record(self, request: Request, sequence: Sequence) -> RequestRecord:
+        place = sequence.index
+        if place in self._lost:
+            ended, cause = self._lost[place]
+            return RequestRecord(
+                request_id=request.request_id, arrival=ended, error=f"not sent: request {cause}, which it waited for, failed"
+            )
+        return _record(request, self._arrivals[place], sequence, self._frontend.after, self._refusals.get(place))
 
 
 def _record(request: Request, due: float, sequence: Sequence, after: float, refusal: str | None) -> RequestRecord:

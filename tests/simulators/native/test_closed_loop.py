@@ -20,7 +20,7 @@ def both(case: Case, concurrency: int, *, frontend: Frontend, ramp: float = 0.0)
     """A closed loop by the readable engine, and by the compiled one."""
     loop = ClosedLoop(concurrency=concurrency, ramp=ramp)
     readable, compiled = (
-        serve(case.trace, case.limits, case.step_time, frontend=frontend, engine=engine, slots=loop.over(len(case.trace)))
+        serve(case.trace, case.limits, case.step_time, frontend=frontend, engine=engine, release=loop.over(len(case.trace)))
         for engine in ("readable", "compiled")
     )
     return readable, compiled
@@ -66,12 +66,12 @@ def test_n_are_in_flight_from_the_first_request_to_the_last(concurrency: int) ->
 def test_a_request_that_is_turned_away_leaves_its_slot_at_once() -> None:
     case = first_come(random_case(2))
     limits = dataclasses.replace(case.limits, max_model_len=60)
-    served = serve(case.trace, limits, case.step_time, frontend=FRONTEND, slots=ClosedLoop(concurrency=2).over(len(case.trace)))
+    served = serve(case.trace, limits, case.step_time, frontend=FRONTEND, release=ClosedLoop(concurrency=2).over(len(case.trace)))
     assert len(served.records) == len(case.trace)
     refused, answered = ([r for r in served.records if (r.error is not None) is refusal] for refusal in (True, False))
     assert refused and answered and all(r.finished is not None for r in answered)
     with pytest.raises(ValueError, match="turned away"):
-        serve(case.trace, limits, case.step_time, frontend=FRONTEND, engine="compiled", slots=Slots([0.0], len(case.trace)))
+        serve(case.trace, limits, case.step_time, frontend=FRONTEND, engine="compiled", release=Slots([0.0], len(case.trace)))
 
 
 def test_one_slot_serves_one_request_after_another() -> None:
@@ -79,6 +79,6 @@ def test_one_slot_serves_one_request_after_another() -> None:
     requests = tuple(Request(request_id=i, arrival=0.0, input_tokens=16, output_tokens=10) for i in range(8))
     limits = Limits(kv_blocks=100, block_size=16, max_num_seqs=8, max_num_batched_tokens=64, max_model_len=64)
     trace = Trace(name="equal", requests=requests)
-    served = serve(trace, limits, Linear(fixed=0.5), frontend=Frontend(), slots=ClosedLoop(concurrency=1).over(8))
+    served = serve(trace, limits, Linear(fixed=0.5), frontend=Frontend(), release=ClosedLoop(concurrency=1).over(8))
     assert [r.arrival for r in served.records] == [5.0 * i for i in range(8)]
     assert [r.finished for r in served.records] == [5.0 * (i + 1) for i in range(8)]
