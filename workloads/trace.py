@@ -155,6 +155,13 @@ class Trace:
         """Whether a request waits for others, or belongs to a session."""
         return not isinstance(self.requests, Requests) and any(r.after or r.session is not None for r in self.requests)
 
+    def without_sessions(self) -> "Trace":
+        """The same requests, none of which waits for another."""
+        if not self.has_sessions:
+            return self
+        alone = (dataclasses.replace(r, after=(), delay=0.0, session=None) for r in self.requests)
+        return dataclasses.replace(self, requests=tuple(alone))
+
     @property
     def duration(self) -> float:
         """Seconds from the trace's start to its last arrival."""
@@ -169,5 +176,6 @@ class Trace:
     def with_arrivals(self, arrivals: Iterable[float]) -> "Trace":
         """The same requests at other times (one per request, in this trace's order), sorted again by arrival."""
         moved = [dataclasses.replace(r, arrival=a) for r, a in zip(self.requests, arrivals, strict=True)]
-        moved.sort(key=lambda r: (r.arrival, r.request_id))
+        waits = self.has_sessions  # then those of one moment stay in order: a turn comes behind those that it waits for
+        moved.sort(key=lambda r: (r.arrival, 0 if waits else r.request_id))
         return dataclasses.replace(self, requests=tuple(moved))
