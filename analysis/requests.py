@@ -18,7 +18,7 @@ from results.storage.place import PlaceError, place
 LATENCIES = ("ttft", "tpot", "e2e")
 RATES = ("output_throughput", "request_rate", "goodput", "slo_attainment")
 
-# One row per request: its latencies, and what it adds to each rate of metrics.sql (all rates are over the same window).
+# One row per request: its latencies, and what it adds to each rate of metrics.sql, before that is divided by the window's length.
 REQUESTS = """
 SELECT
     request_id, arrival, CASE WHEN NOT failed THEN first_token END AS first_token, finished, input_tokens,

@@ -82,7 +82,8 @@ class Cell:
     repeat: int  # number of this repeat of the same measurement
 
     def preflight(self) -> None:
-        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said.
+        """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said,
+        or a closed loop asked of a workload with sessions.
 
         Raises ValueError.
         """
@@ -92,7 +93,9 @@ class Cell:
             if wrong is not None:
                 raise ValueError(wrong)
         limit = self.model.longest
-        self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
+        asked = self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
+        if self.load.concurrency is not None and any(request.after for request in asked):
+            raise ValueError(f"load.concurrency: workload {self.workload.name} has sessions, which say themselves what waits for what")
 
     @contextmanager
     def serving(self, log: Path) -> Iterator[Endpoint]:
@@ -263,7 +266,7 @@ class Cell:
         if self.load.warmup == 0:
             return
         seed = self.seed + WARMUP_SEED
-        trace = self._trace(math.inf, num_requests=self.load.warmup, seed=seed, endpoint=endpoint)
+        trace = self._trace(math.inf, num_requests=self.load.warmup, seed=seed, endpoint=endpoint).without_sessions()
         with stage("warm-up", f"{self.load.warmup} requests, discarded") as progress:
             self.client.replay(endpoint, trace, self._prompts(trace, seed), progress=progress)
 

@@ -12,7 +12,7 @@ FROM runs JOIN requests USING (run_id)
 GROUP BY run_id;
 
 -- One row per request. TTFT and E2E count from the intended arrival, so that a late client hides nothing ('coordinated omission').
--- In a closed loop that is the moment at which the request's slot became free: when the last byte of the answer before it was read, or that
+-- In a session the arrival of a turn is the end of the last turn that it waited for, plus its delay. In a closed loop it is the moment at which the request's slot became free: when the last byte of the answer before it was read, or that
 -- request failed. dispatch_lag, TTFT and E2E have the same meaning there; offered_rate is then the engine's doing.
 -- tpot: NULL for one token. good: meets every limit of the run's SLO; NULL when that cannot be known (a limit on something unknown).
 CREATE VIEW request_metrics AS
@@ -203,6 +203,36 @@ WITH steps AS (
 SELECT
     run_id, energy, energy / nullif(output_throughput * (window_end - window_start), 0) AS energy_per_output_token
 FROM run_rates JOIN windows USING (run_id) LEFT JOIN totals USING (run_id);
+
+-- Sessions: a row per turn, in the order in which the turns became due. cached_share: prompt tokens from the prefix cache / prompt tokens.
+CREATE VIEW session_turns AS
+SELECT
+    run_id, session, request_id,
+    row_number() OVER (PARTITION BY run_id, session ORDER BY arrival, request_id) AS turn,
+    arrival, finished, failed, ttft, e2e, input_tokens, cached_tokens, cached_tokens / nullif(input_tokens, 0) AS cached_share
+FROM (SELECT run_id, trace_sha256 FROM runs)
+JOIN (SELECT trace_sha256, request_id, session FROM trace_requests WHERE session IS NOT NULL) USING (trace_sha256)
+JOIN (SELECT run_id, request_id, arrival, finished, input_tokens, cached_tokens FROM requests) USING (run_id, request_id)
+JOIN (SELECT run_id, request_id, failed, ttft, e2e FROM request_metrics) USING (run_id, request_id);
+
+-- A row per session. time_to_last_answer: from the first turn's arrival to the last token of the last turn, thinking and tools included;
+-- NULL when a turn failed. turns_per_minute: turns over that time.
+CREATE VIEW session_metrics AS
+SELECT
+    run_id, session, count(*) AS turns, count(*) FILTER (failed) AS failed_turns,
+    CASE WHEN failed_turns = 0 THEN max(finished) - min(arrival) END AS time_to_last_answer,
+    60 * turns / nullif(time_to_last_answer, 0) AS turns_per_minute
+FROM session_turns
+GROUP BY run_id, session;
+
+-- A run's cached share by the number of the turn: of the turns that did not fail; NULL unless each of them reports both counts.
+CREATE VIEW turn_cache AS
+SELECT
+    run_id, turn, count(*) AS turns,
+    CASE WHEN count(cached_share) = count(*) THEN sum(cached_tokens) / sum(input_tokens) END AS cached_share
+FROM session_turns
+WHERE NOT failed
+GROUP BY run_id, turn;
 
 -- All of a run's metrics in long form: what analysis/ pairs and scores. stat is NULL for a rate. Every run has every row.
 CREATE VIEW run_metrics AS

@@ -130,12 +130,14 @@ class Run:
             raise ValueError(f"run {self.run_id}: invalid_reason belongs to an invalid run, and to no other")
 
     @property
+    def is_closed_loop(self) -> bool:
+        """Whether a request was sent when another had ended: arrivals are then the moments at which slots became free."""
+        return bool((self.config.get("load") or {}).get("loop") == "closed")
+
+    @property
     def concurrency(self) -> int | None:
-        """Requests that the run kept in flight, of a closed loop; its arrivals are the moments at which slots became free. None: an open
-        loop, or a closed one of unknown size.
-        """
-        load = self.config.get("load") or {}
-        return load.get("concurrency") if load.get("loop") == "closed" else None
+        """Requests that a closed loop kept in flight; None: an open loop, or a closed one of unknown size."""
+        return self.config["load"].get("concurrency") if self.is_closed_loop else None
 
     def trace_as_sent(self) -> Trace:
         """The requests that were really sent, at the times at which they were sent (what simulators replay), ids unchanged.

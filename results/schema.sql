@@ -85,7 +85,8 @@ CREATE TABLE trace_requests (
     arrival DOUBLE NOT NULL,
     input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
-    num_blocks BIGINT NOT NULL           -- leading prompt blocks that it may share with others
+    num_blocks BIGINT NOT NULL,          -- leading prompt blocks that it may share with others
+    session BIGINT                       -- the session whose turn it is; NULL: it is in none
 );
 
 -- The metrics of every run, computed once when the run comes into the database, by the SQL of metrics.sql: kept.sql answers from them.

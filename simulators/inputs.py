@@ -10,6 +10,7 @@ import numpy.typing as npt
 from results.profile import Profile
 from results.record import RequestRecord, Run
 from simulators.errors import NotAvailable, SimulatorError
+from workloads.release import ClosedLoop, Release, Slots, Turns
 from workloads.trace import Request, Trace
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -20,6 +21,24 @@ def sent_trace(system: str, measured: Run) -> Trace:
     if all(r.sent is None for r in measured.records):
         raise SimulatorError(f"{system}: run {measured.run_id} sent no request, so there is nothing to simulate")
     return measured.trace_as_sent()
+
+
+def release_of(measured: Run, sent: Trace) -> Release | None:
+    """What makes a run's requests due, over its requests as sent: its closed loop or its sessions; None: an open loop, or a closed one of
+    unknown size.
+
+    The slots take their first requests as its load says, and where that is not known, when the first requests were sent.
+    """
+    if any(request.after for request in measured.trace):
+        arrivals = {r.request_id: r.arrival for r in sent}
+        turns = (replace(r, arrival=arrivals[r.request_id]) for r in measured.trace if r.request_id in arrivals)
+        return Turns(replace(sent, requests=tuple(sorted(turns, key=lambda r: (r.arrival, r.request_id)))))
+    if measured.concurrency is None:
+        return None
+    ramp = measured.config["load"].get("ramp")
+    if ramp is not None:
+        return ClosedLoop(concurrency=measured.concurrency, ramp=ramp).over(len(sent))
+    return Slots([r.arrival for r in sent.requests[: measured.concurrency]], len(sent))
 
 
 def needed_profile(system: str, measured: Run, profile: Profile | None) -> Profile:

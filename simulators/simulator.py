@@ -35,6 +35,7 @@ class Coverage:
     frontend_cost: Support  # what a request costs outside the steps
     token_times: Support  # when each output token comes out, not only the first and the last
     gqa: Support  # fewer KV heads than query heads
+    closed_loop: Support = "no"  # simulated ends make requests, or turns, due; no: they come when they were sent. Told where it matters
     notes: str = ""  # what each 'partly' means
 
 
@@ -80,12 +81,14 @@ def simulated_run(
     coverage: Coverage,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    looped: bool = False,
 ) -> Run:
     """Put a simulator's records beside the measured run: same trace, window, SLO and load, so that one line of SQL scores both.
 
     records: one per request of `measured.trace_as_sent()`, times in seconds since the trace's start. Their `arrival` and `sent` are
     replaced by the measured ones (latency counts from the intended arrival on both sides). A request that the client never sent
-    becomes a failed record. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
+    becomes a failed record. looped: the simulator kept the measured run's closed loop, so arrivals are its own, and the window is that of
+    the same requests. config: the simulator's own settings and calibration, JSON-able. Raises SimulatorError when ids differ.
     """
     table = RecordTable.of(records if isinstance(records, Sequence) else tuple(records))
     asked = {r.request_id for r in measured.records if r.sent is not None}
@@ -93,6 +96,8 @@ def simulated_run(
     if asked != simulated or len(asked) != len(table):
         missing, unknown = sorted(asked - simulated)[:5], sorted(simulated - asked)[:5]
         raise SimulatorError(f"{system}: {len(asked)} requests in, {len(table)} records out; missing ids {missing}, unknown ids {unknown}")
+    merged = _beside(measured.records, table)
+    told = {name: support for name, support in dataclasses.asdict(coverage).items() if name != "closed_loop" or waits(measured)}
     return dataclasses.replace(
         measured,
         run_id=record.simulated_id(measured.run_id, system, track),
@@ -101,26 +106,38 @@ def simulated_run(
         version=version,
         track=track,
         measured_run_id=measured.run_id,
-        records=_beside(measured.records, table),
+        records=merged if looped else merged.at(arrival=[r.arrival for r in measured.records], sent=[r.sent for r in measured.records]),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_s=wall_s,
         valid=True,
         invalid_reason=None,
-        config={**measured.config, "simulator": {**config, "coverage": dataclasses.asdict(coverage)}},
+        window=_same_requests(measured, merged) if looped else measured.window,
+        config={**measured.config, "simulator": {**config, "coverage": told}},
         provenance=provenance,
         telemetry=None,
     )
 
 
-def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:
-    """A record per measured request, in the measured order, at its measured arrival and sending time.
+def waits(measured: Run) -> bool:
+    """Whether requests of the run waited for the end of others."""
+    return measured.is_closed_loop or any(request.after for request in measured.trace)
 
-    It holds what the simulator said of the request; one that was never sent has a failed record.
-    """
+
+def _beside(measured: Sequence[RequestRecord], simulated: RecordTable) -> RecordTable:
+    """A record per measured request, in the measured order: what the simulator said of it. One that was never sent has a failed record."""
     place = {record.request_id: number for number, record in enumerate(measured)}
     unsent = [
         RequestRecord(request_id=r.request_id, arrival=r.arrival, error="not sent in the measured run") for r in measured if r.sent is None
     ]
     parts = [simulated, RecordTable.of(unsent)] if unsent else [simulated]
     places = [np.array([place[number] for number in part.request_ids.tolist()]) for part in parts]
-    return RecordTable.merged(parts, places).at(arrival=[r.arrival for r in measured], sent=[r.sent for r in measured])
+    return RecordTable.merged(parts, places)
+
+
+def _same_requests(measured: Run, simulated: RecordTable) -> tuple[float, float] | None:
+    """The window of a simulated closed loop: from the first to the last arrival of the requests in the measured run's window."""
+    if measured.window is None:
+        return None
+    low, high = measured.window
+    arrivals = [s.arrival for m, s in zip(measured.records, simulated, strict=True) if low <= m.arrival <= high]
+    return (min(arrivals), max(arrivals)) if arrivals else measured.window

@@ -45,6 +45,22 @@ def test_a_bad_trace_is_told_by_file_and_row(bench: Bench, rows: list[str], said
     assert not bench.runs.exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        (["10,0,8,4,10,0"], [], "trace.csv:2 (request 10): it waits for itself"),
+        (["10,0,8,4,,0", "11,0,8,4,12,0"], [], "trace.csv:3 (request 11): it waits for request 12"),
+        (["10,0,8,4,,0", "11,1,8,4,10,0"], ["load.concurrency=4"], "load.concurrency: workload csv has sessions"),
+    ],
+    ids=["itself", "missing", "closed loop"],
+)
+def test_bad_sessions_are_told(bench: Bench, rows: list[str], words: list[str], said: str) -> None:
+    path = trace_file(bench.folder, *rows, header="request_id,arrival,input_tokens,output_tokens,after,delay")
+    done = bench.run("workload=csv", f"workload.source.path={path}", *words, timeout=300)
+    assert done.returncode == 1
+    assert said in one_line(done)
+
+
 def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
     done = bench.run("workload=csv", "workload.source.path=/nowhere/trace.csv", timeout=300)
     assert done.returncode == 1

@@ -233,3 +233,25 @@ def test_a_sweep_of_closed_loops_has_a_run_for_each_on_one_server(bench: Bench) 
             assert str(run.invalid_reason).startswith("the closed loop shows no steady state")
     rows = [line.split() for line in done.stdout.partition("\nsweep\n")[2].splitlines()]
     assert [row[0] for row in rows if row and row[-1] in ("yes", "no")] == ["1", "3"]
+
+
+def test_a_bench_of_sessions_sends_turns_when_they_are_due_and_so_does_native(bench: Bench) -> None:
+    """Ids that descend within a session, as a file may have them; the capacity and the warm-up wait for no turn."""
+    rows = [
+        f"{3 * i + 2 - turn},{0.1 * i},32,8,{i},{'' if turn == 0 else 3 * i + 3 - turn},{0.02 * turn}"
+        for i in range(8)
+        for turn in range(3)
+    ]
+    path = bench.folder / "sessions.csv"
+    path.write_text("\n".join(["request_id,arrival,input_tokens,output_tokens,session,after,delay", *rows]) + "\n")
+    words = ("workload=csv", f"workload.source.path={path}", "load.num_requests=24", "simulator=[native]", "tracks=[matched]")
+    done = bench.run(*(word for word in QUICK if not word.startswith("workload")), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for run in stored(bench):
+        ended = {r.request_id: r.finished for r in run.records}
+        assert len(run.records) == 24 and all(r.error is None for r in run.records)
+        waits = {r.request_id: r for r in run.trace}
+        for record in run.records:
+            request = waits[record.request_id]
+            for other in request.after:
+                assert record.sent is not None and record.sent >= record.arrival >= (ended[other] or 0.0) + request.delay - 1e-9

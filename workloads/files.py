@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,12 @@ SCHEMA = pa.schema(
         pa.field("blocks", pa.list_(pa.int64()), nullable=False),
     ]
 )
+# further columns, of a trace with sessions only
+SESSIONS = (
+    pa.field("after", pa.list_(pa.int64()), nullable=False),
+    pa.field("delay", pa.float64(), nullable=False),
+    pa.field("session", pa.int64()),
+)
 LARGE = 50_000  # rows of a Parquet file from which on its requests are held as columns
 METADATA_KEY = b"plumbline"
 
@@ -33,9 +40,13 @@ def write_parquet(trace: Trace, path: Path) -> None:
 
     blocks = pa.array([r.blocks for r in trace], SCHEMA.field("blocks").type) if trace.block_size else _no_blocks(len(trace))
     columns = {name: arrow(of) for name, of in columns_of(trace)._asdict().items()} | {"blocks": blocks}
+    schema = SCHEMA
+    if trace.has_sessions:
+        schema = pa.schema([*SCHEMA, *SESSIONS])
+        columns |= {field.name: pa.array([getattr(r, field.name) for r in trace], field.type) for field in SESSIONS}
     metadata = {METADATA_KEY: json.dumps({"name": trace.name, "block_size": trace.block_size})}
     with _replacing(path) as scratch:
-        pq.write_table(pa.table([columns[f.name] for f in SCHEMA], schema=SCHEMA.with_metadata(metadata)), scratch, compression="zstd")
+        pq.write_table(pa.table([columns[f.name] for f in schema], schema=schema.with_metadata(metadata)), scratch, compression="zstd")
 
 
 def read_parquet(path: Path) -> Trace:
@@ -52,13 +63,18 @@ def read_parquet(path: Path) -> Trace:
         raise TraceError(f"{path}: the columns {missing} are missing; it has {table.column_names}")
     metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     table = _columns_checked(path, table)
-    if len(table) >= LARGE and (large := _large(table)) is not None:
+    if len(table) >= LARGE and "after" not in table.column_names and (large := _large(table)) is not None:
         return Trace(name=metadata.get("name", path.stem), requests=large, block_size=metadata.get("block_size"))
-    values = table.to_pylist()
+    values: list[dict[str, Any]] = table.to_pylist()
     rows = (
-        Row(line=line, block_size=metadata.get("block_size"), blocks=tuple(row.pop("blocks")), **row) for line, row in enumerate(values, 1)
+        Row(line=line, block_size=metadata.get("block_size"), **{name: _hashable(value) for name, value in row.items()})
+        for line, row in enumerate(values, 1)
     )
     return to_trace(path, rows, metadata.get("name", path.stem))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _no_blocks(requests: int) -> pa.ListArray:
@@ -73,14 +89,19 @@ def _large(table: pa.Table) -> RequestColumns | None:
 
 
 def write_csv(trace: Trace, path: Path) -> None:
-    """Write plain CSV: request_id, arrival (s), input_tokens, output_tokens; with a block_size also blocks ('3 4 5') and block_size."""
+    """Write plain CSV: request_id, arrival (s), input_tokens, output_tokens; with a block_size also blocks ('3 4 5') and block_size,
+    with sessions also session, after ('0 1') and delay (s).
+    """
     columns = ["request_id", "arrival", "input_tokens", "output_tokens", *(["blocks", "block_size"] if trace.block_size else [])]
+    columns += ["session", "after", "delay"] if trace.has_sessions else []
     with _replacing(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         for r in trace:
             blocks = [" ".join(map(str, r.blocks)), trace.block_size] if trace.block_size else []
-            writer.writerow([r.request_id, repr(float(r.arrival)), r.input_tokens, r.output_tokens, *blocks])
+            number = "" if r.session is None else r.session
+            waits = [number, " ".join(map(str, r.after)), repr(float(r.delay))] if trace.has_sessions else []
+            writer.writerow([r.request_id, repr(float(r.arrival)), r.input_tokens, r.output_tokens, *blocks, *waits])
 
 
 def read_csv(path: Path, *, name: str | None = None) -> Trace:
@@ -90,7 +111,9 @@ def read_csv(path: Path, *, name: str | None = None) -> Trace:
 
 def plain_rows(path: Path) -> Iterator[Row]:
     """The rows of plain CSV with a header. Columns: arrival (s since the trace's start), input_tokens, output_tokens; optional:
-    request_id (default: the row's place, from 0), blocks (ids parted by spaces) with block_size (tokens, the same in every row)."""
+    request_id (default: the row's place, from 0), blocks (ids parted by spaces) with block_size (tokens, the same in every row), and of
+    sessions: session (its number), after (ids of the requests before it that must have ended, parted by spaces), delay (s after that).
+    """
     for line, cells in csv_rows(path, required=("arrival", "input_tokens", "output_tokens")):
         where = f"{path}:{line}"
         yield Row(
@@ -101,22 +124,26 @@ def plain_rows(path: Path) -> Iterator[Row]:
             output_tokens=integer(where, cells, "output_tokens"),
             blocks=tuple(integer(where, {"blocks": block}, "blocks") for block in cells.get("blocks", "").split()),
             block_size=integer(where, cells, "block_size") if cells.get("block_size") else None,
+            after=tuple(integer(where, {"after": other}, "after") for other in cells.get("after", "").split()),
+            delay=number(where, cells, "delay") if cells.get("delay") else 0.0,
+            session=integer(where, cells, "session") if cells.get("session") else None,
         )
 
 
 def _columns_checked(path: Path, table: pa.Table) -> pa.Table:
     """The table's columns cast to SCHEMA; nulls are told by row."""
     columns = []
-    for field in SCHEMA:
+    schema = pa.schema([*SCHEMA, *(field for field in SESSIONS if field.name in table.column_names)])
+    for field in schema:
         column = table.column(field.name)
-        if column.null_count:
+        if column.null_count and not field.nullable:
             row = column.is_null().to_pylist().index(True) + 1
             raise TraceError(f"{path}:{row}: {field.name} is missing; give every request one")
         try:
             columns.append(column.cast(field.type))
         except (pa.ArrowException, ValueError) as error:
             raise TraceError(f"{path}: column {field.name} must be {field.type}, not {column.type} ({_one_line(error)})") from error
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=schema)
 
 
 def _one_line(error: Exception) -> str:

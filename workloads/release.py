@@ -1,13 +1,16 @@
 """Release: when a request becomes due that no clock sends, but the end of another one.
 
-In an open loop every arrival is known before the start. Here the first requests have arrivals, and an end makes others due. The client and
-our simulator ask the same Release, the one with ends as they were read, the other with simulated ones.
+In an open loop every arrival is known before the start. Here the first requests have arrivals, and an end makes others due: in a closed
+loop the next one, whichever ended; in a session those that waited for it, after a delay. The client and our simulator ask the same Release,
+the one with ends as they were read, the other with simulated ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
+
+from workloads.trace import Trace
 
 
 class Due(NamedTuple):
@@ -27,6 +30,10 @@ class Release(Protocol):
 
     def ended(self, place: int, time: float) -> Sequence[Due]:
         """What the end of a request, at this time, makes due: then or later. Call it once a request, whether it was answered or failed."""
+        ...
+
+    def given_up(self, place: int) -> Sequence[int]:
+        """The places of the requests that never become due because this one failed. Call it before `ended`."""
         ...
 
 
@@ -56,7 +63,10 @@ class ClosedLoop:
 
 
 class Slots:
-    """A closed loop under way: a Release. starts: when each slot takes its first request, s, ascending; until: as ClosedLoop's duration."""
+    """A closed loop under way, a Release: a failed request leaves its slot like any other.
+
+    starts: when each slot takes its first request, s, ascending; until: as ClosedLoop's duration.
+    """
 
     def __init__(self, starts: Sequence[float], requests: int, *, until: float = inf) -> None:
         self.first = [Due(start, place) for place, start in enumerate(starts)]
@@ -69,3 +79,45 @@ class Slots:
             return ()
         self._next += 1
         return (Due(time, self._next - 1),)
+
+    def given_up(self, place: int) -> Sequence[int]:
+        """See Release: none."""
+        return ()
+
+
+class Turns:
+    """A trace with sessions under way, a Release: a request that waits for others is due `delay` seconds after the last of them ended."""
+
+    def __init__(self, trace: Trace) -> None:
+        requests = list(trace)
+        places = {request.request_id: place for place, request in enumerate(requests)}
+        self.first = [Due(request.arrival, place) for place, request in enumerate(requests) if not request.after]
+        self._requests = requests
+        self._waits = [len(set(request.after)) for request in requests]  # for how many it still waits
+        self._ready = [0.0] * len(requests)  # s: the latest end of those that have ended
+        self._followers: list[list[int]] = [[] for _ in requests]
+        self._never: set[int] = set()
+        for place, request in enumerate(requests):
+            for other in set(request.after):
+                self._followers[places[other]].append(place)
+
+    def ended(self, place: int, time: float) -> Sequence[Due]:
+        """See Release."""
+        due = []
+        for follower in self._followers[place]:
+            self._waits[follower] -= 1
+            self._ready[follower] = max(self._ready[follower], time)
+            if not self._waits[follower] and follower not in self._never:
+                due.append(Due(self._ready[follower] + self._requests[follower].delay, follower))
+        return due
+
+    def given_up(self, place: int) -> Sequence[int]:
+        """See Release: all that wait for it, and for those."""
+        lost, found = [place], []
+        while lost:
+            for follower in self._followers[lost.pop()]:
+                if follower not in self._never:
+                    self._never.add(follower)
+                    found.append(follower)
+                    lost.append(follower)
+        return sorted(found)

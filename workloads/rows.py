@@ -15,19 +15,18 @@ INT64 = 1 << 63
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one line says, before it is held to what a Request promises (its counts may be 0 still).
+    """What one line says, before it is held to what a Request promises (its counts may be 0 still)."""
 
-    line: of the file, for messages. arrival: seconds; None when the file has no times. request_id: None when the file has none (then
-    its place in the trace). blocks, block_size: as in Request and Trace.
-    """
-
-    line: int
-    arrival: float | None
-    input_tokens: int
-    output_tokens: int
-    request_id: int | None = None
-    blocks: tuple[int, ...] = ()
-    block_size: int | None = None
+    line: int  # of the file, for messages
+    arrival: float | None  # s; None: the file has no times
+    input_tokens: int  # as in Request
+    output_tokens: int  # as in Request
+    request_id: int | None = None  # None: the file has none; then its place in the trace
+    blocks: tuple[int, ...] = ()  # as in Request
+    block_size: int | None = None  # as in Trace
+    after: tuple[int, ...] = ()  # as in Request
+    delay: float = 0.0  # as in Request
+    session: int | None = None  # as in Request
 
 
 def to_trace(path: Path, rows: Iterable[Row], name: str) -> Trace:
@@ -56,6 +55,9 @@ def _request(where: str, row: Row, default_id: int) -> Request:
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
             blocks=row.blocks,
+            after=row.after,
+            delay=row.delay,
+            session=row.session,
         )
     except TraceError as error:
         raise TraceError(f"{where}: {error}") from error

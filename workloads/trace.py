@@ -22,23 +22,25 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request, as the trace asks for it.
+    """One request, as the trace asks for it. Two requests with the same leading blocks share exactly those (the last one may be part of a
+    block).
 
-    request_id: unique within its trace.
-    arrival: seconds since the trace's start at which the request must be sent.
-    input_tokens: prompt length, >= 1.
-    output_tokens: tokens to generate, >= 1, the first one included.
-    blocks: ids of the prompt's leading blocks of `Trace.block_size` tokens each, in order. Two requests with the same leading ids
-        share exactly that many leading blocks (the last one may be part of a block). Empty: the prompt shares nothing.
+    One that waits for others (`after`: the turns before it, several where branches join) is sent `delay` after the last of them has ended.
+    Its arrival is then only its place in the trace's order; in a run it is the moment at which it became due.
     """
 
-    request_id: int
-    arrival: float
-    input_tokens: int
-    output_tokens: int
-    blocks: tuple[int, ...] = ()
+    request_id: int  # unique within its trace
+    arrival: float  # s since the trace's start at which the request must be sent
+    input_tokens: int  # prompt length, >= 1
+    output_tokens: int  # tokens to generate, >= 1, the first one included
+    blocks: tuple[int, ...] = ()  # ids of the prompt's leading blocks of `Trace.block_size` tokens each, in order; empty: it shares nothing
+    after: tuple[int, ...] = ()  # ids of earlier requests of the trace that must have ended before it is sent; empty: it waits for none
+    delay: float = 0.0  # s from the end of the last of these until it is sent: thinking, a tool
+    session: int | None = None  # the session whose turn it is; None: it is in none
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.delay) and self.delay >= 0) or (self.delay and not self.after):
+            raise TraceError(f"request {self.request_id}: delay must be >= 0 s, and 0 of a request that waits for none, got {self.delay}")
         if not (math.isfinite(self.arrival) and self.arrival >= 0):
             raise TraceError(f"request {self.request_id}: arrival must be a finite number >= 0 s, got {self.arrival}")
         for field in ("input_tokens", "output_tokens"):
@@ -71,7 +73,8 @@ class Requests(Sequence[Request]):
 def check_requests(requests: Sequence[Request], block_size: int | None, where: Callable[[int], str]) -> None:
     """Check what a Trace promises of its requests; `where(index)` says in the error where a request came from.
 
-    Raises TraceError for decreasing or wall-clock arrivals, a repeated id, and blocks that do not fit the prompt.
+    Raises TraceError for decreasing or wall-clock arrivals, a repeated id, blocks that do not fit the prompt, and a request that waits for
+    itself, or for one that does not come before it.
     """
     seen: set[int] = set()
     previous = 0.0
@@ -83,12 +86,21 @@ def check_requests(requests: Sequence[Request], block_size: int | None, where: C
             problem = f"arrivals must not decrease: {r.arrival} s after {previous} s; sort the rows by arrival"
         elif r.request_id in seen:
             problem = f"request_id {r.request_id} appears twice; give each request its own"
-        elif r.blocks:
-            problem = _blocks_problem(r, block_size)
+        else:
+            problem = (_blocks_problem(r, block_size) if r.blocks else None) or _after_problem(r, seen)
         if problem is not None:
             raise TraceError(f"{where(index)} (request {r.request_id}): {problem}")
         seen.add(r.request_id)
         previous = r.arrival
+
+
+def _after_problem(request: Request, seen: set[int]) -> str | None:
+    for other in request.after:
+        if other == request.request_id:
+            return "it waits for itself; after must name earlier requests"
+        if other not in seen:
+            return f"it waits for request {other}, which is not among the requests before it; put that first, or take it out of after"
+    return None
 
 
 def _blocks_problem(request: Request, block_size: int | None) -> str | None:
@@ -126,7 +138,7 @@ class Trace:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the content (ids, arrivals, lengths, blocks, block size); the name is left out."""
+        """Hex digest of the content (ids, arrivals, lengths, blocks, block size, sessions); the name is left out."""
         digest = hashlib.sha256(struct.pack("<q", self.block_size or 0))
         if isinstance(self.requests, Requests):
             digest.update(self.requests.hashed())
@@ -134,7 +146,21 @@ class Trace:
         for r in self.requests:
             digest.update(struct.pack("<qdqqq", r.request_id, r.arrival, r.input_tokens, r.output_tokens, len(r.blocks)))
             digest.update(struct.pack(f"<{len(r.blocks)}q", *r.blocks))
+            if r.after or r.session is not None:
+                digest.update(repr((r.after, r.delay, r.session)).encode())
         return digest.hexdigest()
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether a request waits for others, or belongs to a session."""
+        return not isinstance(self.requests, Requests) and any(r.after or r.session is not None for r in self.requests)
+
+    def without_sessions(self) -> "Trace":
+        """The same requests, none of which waits for another."""
+        if not self.has_sessions:
+            return self
+        alone = (dataclasses.replace(r, after=(), delay=0.0, session=None) for r in self.requests)
+        return dataclasses.replace(self, requests=tuple(alone))
 
     @property
     def duration(self) -> float:
@@ -150,5 +176,6 @@ class Trace:
     def with_arrivals(self, arrivals: Iterable[float]) -> "Trace":
         """The same requests at other times (one per request, in this trace's order), sorted again by arrival."""
         moved = [dataclasses.replace(r, arrival=a) for r, a in zip(self.requests, arrivals, strict=True)]
-        moved.sort(key=lambda r: (r.arrival, r.request_id))
+        waits = self.has_sessions  # then those of one moment stay in order: a turn comes behind those that it waits for
+        moved.sort(key=lambda r: (r.arrival, 0 if waits else r.request_id))
         return dataclasses.replace(self, requests=tuple(moved))

@@ -46,7 +46,8 @@ class Scorer:
     def estimates(self, measured: RunRow, simulated: RunRow) -> dict[Key, Estimate]:
         """The error of every statistic of KEYS that both runs have: of latencies over requests inside the window, of rates over all."""
         resamples = self.resamples(measured.run_id)
-        one, other = (self._described(run.run_id, measured.run_id, resamples) for run in (measured, simulated))
+        one = self._described(measured.run_id, measured.run_id, resamples)
+        other = self._described(simulated.run_id, measured.run_id, resamples, longer=_length(measured) / _length(simulated))
         plain = Resamples(len(self.requests[measured.run_id]), self.bootstrap)
         errors = {group: (plain if group in THROUGHPUT else resamples).errors(one[group], other[group]) for group in one}
         if all(self.requests[run.run_id].has_gaps for run in (measured, simulated)):
@@ -88,14 +89,15 @@ class Scorer:
         pairs = [(_only(one[metric], one.inside), _only(other[metric], one.inside)) for metric in LATENCIES]
         yield from _distances(pairs, self.resamples(measured.run_id), scores_of(measured, simulated))
 
-    def _described(self, run_id: str, measured: str, resamples: Resamples) -> dict[str, Described]:
-        """A run's latencies and rates on the resamples."""
+    def _described(self, run_id: str, measured: str, resamples: Resamples, *, longer: float = 1.0) -> dict[str, Described]:
+        """A run's latencies and rates on the resamples. longer: the measured window over the run's, so that rates compare."""
 
         def describe() -> dict[str, Described]:
             order = self.requests[measured]
             requests = self.requests[run_id].in_order_of(order)
             found = {metric: resamples.describe(_only(requests[metric], order.inside)) for metric in LATENCIES}
-            return found | dict(zip(RATES, resamples.sums(*(requests[rate] for rate in RATES)), strict=True))
+            rates = (requests[rate] * (1.0 if rate == "slo_attainment" else longer) for rate in RATES)
+            return found | dict(zip(RATES, resamples.sums(*rates), strict=True))
 
         return self._keep((run_id,), describe) if run_id == measured else describe()
 
@@ -114,6 +116,12 @@ class Scorer:
             self._kept[key] = make()
         kept: T = self._kept[key]
         return kept
+
+
+def _length(run: RunRow) -> float:
+    """Seconds of a run's window; 1 of a run that is measured whole."""
+    known = run.window_start is not None and run.window_end is not None and run.window_end > run.window_start
+    return run.window_end - run.window_start if known else 1.0  # type: ignore[operator]
 
 
 def scores_of(measured: RunRow, simulated: RunRow) -> Any:

@@ -138,9 +138,10 @@ class Capacity:
     def _population(self, workload: Workload, seed: int, max_model_len: int | None) -> Trace:
         """The workload's requests; of a file with fewer rows than wanted, all of them."""
         try:
-            return workload.trace(rate=math.inf, num_requests=self.population, seed=seed, max_model_len=max_model_len)
+            found = workload.trace(rate=math.inf, num_requests=self.population, seed=seed, max_model_len=max_model_len)
         except TraceError:
-            return workload.trace(rate=math.inf, num_requests=None, seed=seed, max_model_len=max_model_len)
+            found = workload.trace(rate=math.inf, num_requests=None, seed=seed, max_model_len=max_model_len)
+        return found.without_sessions()  # a saturated engine waits for nobody
 
     def _feed(self, rate: float, slots: int, fill: float) -> list[float]:
         """Arrivals behind the first slots, s: a queue at once, then more at `pressure` times the rate until the stretch is over."""

@@ -1,5 +1,5 @@
 """The client. Open loop: every request of a trace is sent at its arrival, whatever became of those before it. Where a Release says so, the
-end of one request makes another due (closed loops).
+end of one request makes another due (closed loops, sessions).
 
 Before the start: all deadlines, all request bytes, the connections. During the run: send, and stamp bytes as they come, with the garbage
 collector off. After it: `harness.replay.sse` reads the bytes. A failure of any kind is a record with an `error`; nothing is retried.
@@ -25,7 +25,7 @@ from harness.replay.released import ReleasedSession
 from harness.replay.session import Session, SessionSettings
 from results.project.progress import Progress
 from results.record import RequestRecord
-from workloads.release import Due, Release
+from workloads.release import Due, Release, Turns
 from workloads.trace import Request, Trace
 
 _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could hold the loop up for that long
@@ -84,13 +84,16 @@ class Client:
     ) -> Replay:
         """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
 
-        release: what becomes due when, in the place of the trace's arrivals; None: an open loop.
+        release: what becomes due when, in the place of the trace's arrivals; None: as the trace says, at its arrivals, and turns of
+        sessions after those before. A turn fails with one that it waits for.
         Raises ValueError when prompts and trace do not fit each other, EngineError for a URL or a key that is none. Ctrl-C passes through.
         """
         address, head = self._address(endpoint.url)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
         settings = SessionSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SessionSettings)})
         session: Session
+        if release is None and trace.has_sessions:
+            release = Turns(trace)
         if release is None:
             session = Session(address, [request.arrival for request in trace], exchanges, settings, progress=progress)
         else:
@@ -100,6 +103,7 @@ class Client:
             if release is not None:
                 trace, exchanges = _as_due(trace, exchanges, released.due)
             records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
+            records = _failing_together(trace, records) if trace.has_sessions else records
             ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
         return Replay(
             trace=trace,
@@ -152,8 +156,23 @@ def _as_due(trace: Trace, exchanges: Sequence[Exchange], due: Sequence[Due]) -> 
     """The requests that became due, at those times, and their exchanges, in the order of the trace that they make."""
     requests = trace.requests
     moved = [(dataclasses.replace(requests[place], arrival=max(0.0, time)), exchanges[place]) for time, place in due]
-    moved.sort(key=lambda pair: (pair[0].arrival, pair[0].request_id))
+    moved.sort(key=lambda pair: pair[0].arrival)  # those of one moment stay in the order in which they became due
     return dataclasses.replace(trace, requests=tuple(request for request, _ in moved)), [exchange for _, exchange in moved]
+
+
+def _failing_together(trace: Trace, records: Sequence[RequestRecord]) -> tuple[RequestRecord, ...]:
+    """The records; a turn has failed, too, when one that it waited for has."""
+    failed: set[int] = set()
+    told = []
+    for request, record in zip(trace, records, strict=True):
+        cause = next((other for other in request.after if other in failed), None)
+        if cause is not None and (record.error is None or record.sent is None):
+            sent = "not sent: " if record.sent is None else ""
+            record = dataclasses.replace(record, error=f"{sent}request {cause}, which it waited for, failed")
+        if record.error is not None:
+            failed.add(request.request_id)
+        told.append(record)
+    return tuple(told)
 
 
 def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:

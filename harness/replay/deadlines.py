@@ -6,6 +6,7 @@ uvloop's timers have steps of 1 ms and may fire early, so the wake-up comes from
 
 import asyncio
 import ctypes
+import heapq
 import math
 import os
 import time
@@ -77,3 +78,31 @@ class Schedule:
         spec = _TimerSpec(0, 0, int(seconds), int(fraction * 1e9) + 1)
         if _libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(spec), None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
+
+class Agenda(Schedule):
+    """As Schedule, for calls that are added while the loop runs."""
+
+    def __init__(self, epoch: float, spin: float, call: Callable[[int], None]) -> None:
+        super().__init__((), epoch, spin, call)
+        self.pending: list[tuple[float, int]] = []  # (time, index), a heap: what is still to be called
+
+    def add(self, due: float, index: int) -> None:
+        """Call `call(index)` at this time, s after epoch: at once, when that is over."""
+        heapq.heappush(self.pending, (due, index))
+        if self._fd < 0:
+            self.start()
+        elif self.pending[0] == (due, index):
+            self.run()
+
+    def run(self) -> None:
+        """See Schedule."""
+        while self.pending and self._fd >= 0:
+            due, index = self.pending[0]
+            if due - (time.monotonic() - self._epoch) > self._spin:
+                self._arm(self._epoch + due - self._spin)
+                return
+            while time.monotonic() - self._epoch < due:
+                pass
+            heapq.heappop(self.pending)
+            self._call(index)

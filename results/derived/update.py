@@ -140,8 +140,9 @@ def _insert_trace(connection: duckdb.DuckDBPyConnection, content: Content) -> No
     if connection.execute("SELECT 1 FROM trace_requests WHERE trace_sha256 = ? LIMIT 1", [sha256]).fetchall():
         return
     connection.register("given", content.trace)
+    session = "session" if "session" in content.trace.column_names else "NULL"  # of a trace without sessions
     connection.execute(
-        "INSERT INTO trace_requests SELECT ?, request_id, arrival, input_tokens, output_tokens, len(blocks) FROM given "
+        f"INSERT INTO trace_requests SELECT ?, request_id, arrival, input_tokens, output_tokens, len(blocks), {session} FROM given "
         "ORDER BY arrival, request_id",
         [sha256],
     )

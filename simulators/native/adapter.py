@@ -3,17 +3,17 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
-from simulators.inputs import handed_over, labelled
+from simulators.inputs import handed_over, labelled, release_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
 from simulators.native.resolve import limits_of, parallelism_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
-from simulators.simulator import Coverage, simulated_run
+from simulators.simulator import Coverage, simulated_run, waits
 
 NAME = "native"
 
@@ -26,7 +26,11 @@ class Native(Predictor):
     matched: step times from the roofline, the engine's own limits.
     calibrated: step times and front-end cost from the engine's profile, the engine's own limits.
     oracle: step times from the steps of the very run that is simulated (own_steps.py), all else as calibrated: a diagnosis, no prediction.
+
+    Closed loops and sessions stay such where there is one engine: a simulated end makes the next request due. `loop` replayed: sent times.
     """
+
+    loop: Literal["closed", "replayed"] = "closed"  # what is made of a closed loop
 
     environment: ClassVar[str | None] = None
     coverage: ClassVar[Coverage] = Coverage(
@@ -43,6 +47,7 @@ class Native(Predictor):
         frontend_cost="yes",
         token_times="yes",
         gqa="yes",
+        closed_loop="yes",
         notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas do not wait for each other. pipeline: a step "
         "passes all stages before the next begins. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
@@ -51,10 +56,15 @@ class Native(Predictor):
 
     @property
     def system(self) -> str:
-        """Its name in the database: an arrangement of several engines is scored as a system of its own."""
+        """Its name in the database: an arrangement of several engines, and a replay of closed loops, are scored as systems of their own."""
         if self.arrangement.instances == 1:
-            return NAME
+            return NAME if self.loop == "closed" else f"{NAME}_replayed"
         return labelled(NAME, "pd") if self.arrangement.kind == "distserve" else f"{NAME}_{self.arrangement.kind}"
+
+    @property
+    def keeps_loops(self) -> bool:
+        """Whether closed loops and sessions stay what they are."""
+        return self.loop == "closed" and self.arrangement.instances == 1
 
     def tracks(self) -> tuple[Track, ...]:
         """See Simulator."""
@@ -62,7 +72,10 @@ class Native(Predictor):
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
+        if self.loop == "replayed" and not waits(measured):
+            raise NotAvailable(f"{self.system}: run {measured.run_id} was no closed loop: `native` itself replays its sent times")
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
+        release = release_of(measured, trace) if self.keeps_loops else None
         model, hardware, parallel = measured.config["model"], measured.config["hardware"], parallelism_of(measured.limits)
         if track == "shipped":
             longest = measured.limits.max_model_len or longest_request(trace)
@@ -84,6 +97,7 @@ class Native(Predictor):
             profile=chosen,
             station=station,
             engine=engine,
+            release=release,
         )
         (scratch / "log").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
         return simulated_run(
@@ -93,7 +107,8 @@ class Native(Predictor):
             version=VERSION,
             track=track,
             wall_s=outcome.served.seconds,
-            coverage=self.coverage,
+            coverage=self.coverage if release is not None else dataclasses.replace(self.coverage, closed_loop="no"),
+            looped=release is not None,
             config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )

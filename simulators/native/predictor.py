@@ -32,6 +32,7 @@ from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.served import NO_STATION, Frontend, Served
 from workloads.columns import columns_of
+from workloads.release import Release
 from workloads.trace import Trace
 
 VERSION = "0.1"
@@ -74,11 +75,12 @@ class Predictor:
         profile: Profile | None,
         station: Station | None,
         engine: Mapping[str, Any] = MappingProxyType({}),
+        release: Release | None = None,
     ) -> "Prediction":
         """Serve the trace: step times and front-end cost from the profile, or else step times from the sizes of model and hardware.
 
         station: the API servers; None: there are none. engine: its part of a run's configuration. AUTO stands for vLLM's scheduler here,
-        where no engine is known.
+        where no engine is known. release: as in `serve.serve`.
         """
         policy = self.policy_for("")
         frontend = self.frontend_with(station, profile)
@@ -97,6 +99,7 @@ class Predictor:
                 frontend=frontend,
                 policy=policy,
                 kv_bytes_per_token=decoder_of(model).kv_bytes_per_token,
+                release=release,
             )
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())

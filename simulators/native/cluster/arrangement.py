@@ -21,6 +21,7 @@ from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.serve import Queue, serve
 from simulators.native.served import Frontend, Served
+from workloads.release import Release
 from workloads.trace import Trace
 
 Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]
@@ -93,15 +94,17 @@ class Arrangement:
         policy: str = "vllm_v1",
         kv_bytes_per_token: float = 0.0,
         token_times: bool = True,
+        release: Release | None = None,
     ) -> Served:
         """Simulate the trace on these engines; deterministic. limits: of each engine. kv_bytes_per_token: needed where KV travels.
         token_times: False: records need not have them. frontend: of each engine; where engines look at each other, a station's cost on an
-        idle server as a delay, without its queue.
+        idle server as a delay, without its queue. release: of one engine only.
 
         All else as in `serve.serve`, which serves one engine; peak_kv_blocks: of the fullest engine. Raises SimulatorError.
         """
         if self.instances == 1:
-            return serve(trace, limits, step_time, frontend=frontend, policy=policy, token_times=token_times)
+            return serve(trace, limits, step_time, frontend=frontend, policy=policy, token_times=token_times, release=release)
+        assert release is None, "closed loops and sessions are of one engine"
         begin = time.perf_counter()
         self._check(policy, limits)
         placement = self._placement()

@@ -1,5 +1,7 @@
 """The arrays of a new engine, before its first step."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from simulators.native.fast.records import (
     FOUND,
     LEVEL,
     LIMITS,
+    LOOP,
     NONE,
     RUN,
     SEQUENCE,
@@ -29,19 +32,42 @@ from simulators.native.served import NO_STATION
 LOGGED = 1 << 14  # steps, and runs of tokens, that the logs hold before they must be emptied
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looped:
+    """A closed loop: when each slot takes its first sequence, s, ascending; and s from a token's leaving the station to the client."""
+
+    first: NDArray[np.float64]
+    after: float
+
+
 def new_engine(
-    sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, law: StepLaw, station: Station = NO_STATION
+    sequences: Array,
+    shared_keys: NDArray[np.int64],
+    limits: Limits,
+    law: StepLaw,
+    station: Station = NO_STATION,
+    *,
+    looped: Looped | None = None,
 ) -> EngineArrays:
-    """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the station."""
+    """An engine before its first step. sequences: made by `new_sequences`, in the order in which they reach the station.
+
+    looped: of a closed loop, whose sequences are in the order in which they become due; each has as its arrival the time of its way to the
+    station.
+    """
     slots = max(1, min(limits.max_num_seqs, len(sequences)))
     longest = int(sequences["end"].max(initial=0)) + limits.in_flight
     clock = np.zeros(1, CLOCK)
-    clock["known"], clock["slots"] = len(sequences), slots
+    known = len(sequences) if looped is None else len(looped.first)
+    clock["known"], clock["slots"] = known, slots
+    order = np.arange(len(sequences)) if looped is None else _order(sequences, looped.first)
     return EngineArrays(
         clock=clock,
         limits=_limits(limits),
         sequences=sequences,
-        servers=_servers(sequences, station.servers),
+        order=order,
+        loop=np.array([(known, 0.0 if looped is None else looped.after, 0)], LOOP),
+        completed=np.zeros(slots, np.int64),
+        servers=_servers(sequences, order, station.servers),
         costs=np.array([tuple(getattr(station, name) for name in COSTS.names or ())], COSTS),
         shared_keys=shared_keys,
         waiting=np.zeros(len(sequences) + 1, np.int64),
@@ -69,6 +95,7 @@ def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], outpu
     """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending."""
     made = np.zeros(len(arrival), SEQUENCE)
     made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
+    made["due"] = -np.inf
     for name in ("reached", "scheduled"):
         made[name] = np.nan
     for name in ("last", "slot", "cached", "run_start"):
@@ -76,9 +103,18 @@ def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], outpu
     return made
 
 
-def _servers(sequences: Array, servers: int) -> Array:
-    """Idle servers; each sequence is told which of them it passes."""
-    sequences["server"] = np.arange(len(sequences)) % servers
+def _order(sequences: Array, first: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The first sequences are due at these times, s: the order in which they reach the station, and all others behind them."""
+    number = len(first)
+    sequences["due"][:number] = first
+    sequences["arrival"][:number] += first
+    by_arrival = np.argsort(sequences["arrival"][:number], kind="stable")
+    return np.concatenate([by_arrival, np.arange(number, len(sequences))])
+
+
+def _servers(sequences: Array, order: NDArray[np.int64], servers: int) -> Array:
+    """Idle servers; each sequence is told which of them it passes, as far as that is known."""
+    sequences["server"][order] = np.arange(len(sequences)) % servers
     made = np.zeros(servers, SERVER)
     made["free"] = -np.inf
     made["next"] = made["given"] = np.arange(servers)

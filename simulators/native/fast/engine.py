@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from simulators.native.fast import station, vllm_v1
+from simulators.native.fast import release, station, vllm_v1
 from simulators.native.fast.compiled import DIGEST, compiled, kept
 from simulators.native.fast.records import DONE, FULL, LIVELOCK, NONE, WAITS, EngineArrays
 from simulators.native.latency.step_law import PREFILL_TOKENS, law_seconds
@@ -69,6 +69,7 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
                 clock.now = max(clock.now, end)
                 vllm_v1.finish(e, clock.finished)
                 station.step_ended(e, clock.now)
+                release.release(e)
                 clock.finished += 1
             else:
                 following = station.following(e)

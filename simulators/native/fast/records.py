@@ -1,6 +1,6 @@
 """What the compiled engine holds, as arrays of records: the fields of the readable engine's objects, under the same names.
 
-NONE stands for no block, no sequence, no row. Sequences are numbered in the order in which they reach the station.
+NONE stands for no block, no sequence, no row. An API server's numbers are places in `order`.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ DONE, WAITS, FULL, LIVELOCK = range(4)  # why the engine stopped: all is finishe
 # Sequence, and of its tokens since the last gap: the step that made the first (run_start) and their number (run_length)
 SEQUENCE = np.dtype(
     [
-        ("arrival", np.float64),
+        ("arrival", np.float64),  # before another's end makes it due: how long it takes from its client to the station
+        ("due", np.float64),  # -inf: it was known beforehand, or is not due yet
         ("reached", np.float64),  # NaN: not yet
         ("scheduled", np.float64),  # NaN: not yet
         ("shared", np.int64),  # where its shared keys begin in Engine.shared_keys
@@ -39,7 +40,7 @@ SEQUENCE = np.dtype(
     ],
     align=True,
 )
-# An API server, and how many tokens of the step that has just ended are its own. next, given: sequences
+# An API server, and how many tokens of the step that has just ended are its own. next, given: places in `order`
 SERVER = np.dtype(
     [("free", np.float64), ("busy", np.float64), ("next", np.int64), ("given", np.int64), ("tokens", np.int64)],
     align=True,
@@ -81,10 +82,13 @@ LIMITS = np.dtype(
     ],
     align=True,
 )
+# A closed loop. next: the sequence that the next end makes due; after: s from a token's leaving the station to the client; completed:
+# rows filled of `completed`
+LOOP = np.dtype([("next", np.int64), ("after", np.float64), ("completed", np.int64)], align=True)
 # Of the pool
 LEVEL = np.dtype([("free", np.int64)], align=True)
 # The engine's state. steps: scheduled so far, so the number of the next one; counted: those of them that did something.
-# known: sequences in the array that may arrive. logged, told, runs: rows filled of the logs `works`, `ends` and `runs`.
+# known: sequences that are due, in `order`. logged, told, runs: rows filled of the logs `works`, `ends` and `runs`.
 CLOCK = np.dtype(
     [
         ("now", np.float64),
@@ -124,6 +128,9 @@ class EngineArrays(NamedTuple):
     clock: Array  # CLOCK, one row
     limits: Array  # LIMITS, one row
     sequences: Array  # SEQUENCE
+    order: Array  # int64: sequences in the order in which they reach the station
+    loop: Array  # LOOP, one row
+    completed: Array  # int64: sequences that completed in the step that has ended
     servers: Array  # SERVER: the API servers before the engine
     costs: Array  # COSTS, one row
     shared_keys: Array  # int64: keys of blocks that prompts share

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from results.record_table import COLUMNS, RecordTable
 from results.token_times import TokenTimes
-from simulators.native.fast.allocate import new_sequences
+from simulators.native.fast.allocate import Looped, new_sequences
 from simulators.native.fast.records import Array
 from simulators.native.fast.simulate import Finished, simulate
 from simulators.native.kv.prefix_keys import shared_keys
@@ -15,22 +15,33 @@ from simulators.native.scheduling.scheduler import Limits
 from simulators.native.served import Frontend, Served
 from workloads.arrow import arrow
 from workloads.columns import columns_of
+from workloads.release import Slots
 from workloads.trace import Columns, Trace
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def serve_compiled(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, *, token_times: bool) -> Served:
-    """See serve.py's `serve`. Raises SimulatorError."""
+def serve_compiled(
+    trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, *, slots: Slots | None, token_times: bool
+) -> Served:
+    """See serve.py's `serve`. Raises SimulatorError. slots: of a closed loop, whose requests are all served."""
     asked = columns_of(trace)
-    reached = frontend.reached(asked.arrival, asked.input_tokens)
     refusals = _refusals(asked, limits)
-    order = np.argsort(reached, kind="stable")  # places of the requests that are served, in the order in which they are ready
+    if slots is None:
+        looped, reached = None, frontend.reached(asked.arrival, asked.input_tokens)
+    else:
+        assert not refusals
+        looped = Looped(first=np.array([due.time for due in slots.first]), after=frontend.after)
+        reached = frontend.reached(np.zeros(len(trace)), asked.input_tokens)
+    # places of the requests that are served, in the order in which they are ready, or due
+    order = np.argsort(reached, kind="stable") if slots is None else np.arange(len(trace))
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order
     sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order])
     keys = _give_keys(sequences, trace, limits, order) if trace.block_size and limits.prefix_caching else np.empty(0, np.int64)
-    finished = simulate(sequences, keys, limits, step_time, frontend.station)
+    finished = simulate(sequences, keys, limits, step_time, frontend.station, looped=looped)
+    if slots is not None:
+        asked = asked._replace(arrival=finished.sequences["due"].copy())
     times = _token_times(finished, order, len(trace), frontend.after) if token_times else None
     shown = np.full(len(trace), token_times)
     shown[list(refusals)] = False

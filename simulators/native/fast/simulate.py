@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.errors import SimulatorError
-from simulators.native.fast.allocate import new_engine
+from simulators.native.fast.allocate import Looped, new_engine
 from simulators.native.fast.machine_code import advance
 from simulators.native.fast.records import FULL, LIVELOCK, Array, EngineArrays
 from simulators.native.frontend.station import Station, StationUse
@@ -32,10 +32,18 @@ class Finished:
     station: StationUse | None  # None: no sequences
 
 
-def simulate(sequences: Array, shared_keys: NDArray[np.int64], limits: Limits, step_time: StepTime, station: Station) -> Finished:
-    """Serve the sequences (`new_sequences`, in the order in which they reach the station). Raises SimulatorError, see engine.run."""
+def simulate(
+    sequences: Array,
+    shared_keys: NDArray[np.int64],
+    limits: Limits,
+    step_time: StepTime,
+    station: Station,
+    *,
+    looped: Looped | None = None,
+) -> Finished:
+    """Serve the sequences (`new_sequences`; see `new_engine` for their order, and for `looped`). Raises SimulatorError, see engine.run."""
     assert step_time.law is not None
-    engine = new_engine(sequences, shared_keys, limits, step_time.law, station)
+    engine = new_engine(sequences, shared_keys, limits, step_time.law, station, looped=looped)
     clock = engine.clock[0]
     logs: list[Floats] = []
     runs: list[Array] = []
@@ -86,10 +94,11 @@ def _use(engine: EngineArrays, first_held: Floats, last_held: Floats) -> Station
     """See ApiServers.use."""
     if not len(first_held):
         return None
+    served = engine.sequences[engine.order]  # a sum depends on the order of its parts
     return StationUse(
-        before=float(np.mean(engine.sequences["reached"] - engine.sequences["arrival"])),
-        first_token=float(np.mean(first_held)),
-        last_token=float(np.mean(last_held)),
+        before=float(np.mean(served["reached"] - served["arrival"])),
+        first_token=float(np.mean(first_held[engine.order])),
+        last_token=float(np.mean(last_held[engine.order])),
         busy=sum(engine.servers["busy"].tolist()),
         requests=len(first_held),
     )

@@ -11,12 +11,14 @@ def reached(e: EngineArrays, now: float) -> int:
     for server in range(len(e.servers)):
         place = e.servers[server].given
         if place < e.servers[server].next:
-            when = e.sequences[place].reached
+            when = e.sequences[e.order[place]].reached
             if when <= now and (when < earliest or (when == earliest and place < first)):
                 first, earliest = place, when
-    if first != NONE:
-        e.servers[e.sequences[first].server].given += len(e.servers)
-    return first
+    if first == NONE:
+        return NONE
+    sequence: int = e.order[first]
+    e.servers[e.sequences[sequence].server].given += len(e.servers)
+    return sequence
 
 
 @compiled
@@ -26,10 +28,10 @@ def following(e: EngineArrays) -> float:
     for server in range(len(e.servers)):
         s = e.servers[server]
         if s.given < s.next:
-            earliest = min(earliest, e.sequences[s.given].reached)
+            earliest = min(earliest, e.sequences[e.order[s.given]].reached)
         elif s.next < e.clock[0].known:
-            arrival = e.sequences[s.next].arrival
-            earliest = min(earliest, max(s.free, arrival) + _service(e, s.next) + costs.hand_over)
+            sequence = e.order[s.next]
+            earliest = min(earliest, max(s.free, e.sequences[sequence].arrival) + _service(e, sequence) + costs.hand_over)
     return earliest
 
 
@@ -37,9 +39,10 @@ def following(e: EngineArrays) -> float:
 def serve(e: EngineArrays, server: int, until: float) -> None:
     """Do the jobs of the requests that are ready by `until`."""
     s = e.servers[server]
-    while s.next < e.clock[0].known and e.sequences[s.next].arrival <= until:
-        done = _work(e, server, e.sequences[s.next].arrival, _service(e, s.next))
-        e.sequences[s.next].reached = done + e.costs[0].hand_over
+    while s.next < e.clock[0].known and e.sequences[e.order[s.next]].arrival <= until:
+        sequence = e.order[s.next]
+        done = _work(e, server, e.sequences[sequence].arrival, _service(e, sequence))
+        e.sequences[sequence].reached = done + e.costs[0].hand_over
         s.next += len(e.servers)
 
 

@@ -71,6 +71,8 @@ def finish(e: EngineArrays, step: int) -> None:
             _remove(e, index)
         if complete:
             _log_run(e, index)
+            e.completed[e.loop[0].completed] = index
+            e.loop[0].completed += 1
     if completed:
         kept = 0
         for place in range(e.clock[0].running):

@@ -1,10 +1,12 @@
 """ApiServers: a station at work before one engine. Requests wait behind the tokens of others, and tokens behind requests.
 
-All requests are known beforehand, so that a step's job is done the moment that the step ends: the requests ready before it go first, and
-what comes later cannot be ready earlier. Of a request and a step ready at one moment the request goes first.
+All requests that are ready before a step's tokens are known when the step ends, so its job is done at that moment: those requests go
+first, and what comes later cannot be ready earlier. That holds of a request, too, that the end of another makes due (a Release): it comes
+after those tokens are with their clients. Of a request and a step ready at one moment the request goes first.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
 import numpy as np
@@ -14,10 +16,14 @@ from simulators.native.sequence import Batch, Sequence
 
 
 class ApiServers:
-    """The servers of a station. sequences: all that the engine will serve, by when they are ready (`arrival`)."""
+    """The servers of a station. sequences: all that the engine will serve, by when they are ready (`arrival`), but for those that
+    `released` returns: the ones that the end of a sequence makes ready.
+    """
 
-    def __init__(self, station: Station, sequences: Iterable[Sequence]) -> None:
-        self._station, self._sequences = station, list(sequences)
+    def __init__(
+        self, station: Station, sequences: Iterable[Sequence], released: Callable[[Sequence], Iterable[Sequence]] | None = None
+    ) -> None:
+        self._station, self._sequences, self._released = station, list(sequences), released
         self._free = [-inf] * station.servers  # s; when each server has done all that it has begun
         self._busy = [0.0] * station.servers  # s that each has worked
         self._next = list(range(station.servers))  # place of the request that each serves next; its others follow `servers` places apart
@@ -56,6 +62,10 @@ class ApiServers:
                 if not sequence.streamed:
                     sequence.first_held = sequence.last_held
                 sequence.streamed += 1
+        if self._released is not None:
+            for ended in sorted((s for s in streamed if s.total == s.end), key=lambda s: s.token_times[-1]):
+                for following in self._released(ended):
+                    self._add(following)
 
     def use(self) -> StationUse | None:
         """What it did, when all has been served; None: there was nothing to serve."""
@@ -68,6 +78,13 @@ class ApiServers:
             busy=sum(self._busy),
             requests=len(self._sequences),
         )
+
+    def _add(self, ready: Sequence) -> None:
+        """A further request, behind those that are ready as early; no server has come so far."""
+        first = bisect_right(self._sequences, ready.arrival, key=lambda s: s.arrival)
+        self._sequences.insert(first, ready)
+        for place in range(first, len(self._sequences)):
+            self._sequences[place].server = place % self._station.servers
 
     def _serve(self, server: int, until: float) -> None:
         """Do the jobs of the requests that are ready by `until`."""

@@ -404,3 +404,41 @@ def test_bad_command_lines_end_in_one_line(arguments: tuple[str, ...], message: 
     done = cli(*(f"trace={tmp_path}/trace.csv" if a == "TRACE" else a for a in arguments))
     assert done.returncode == 1 and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def closed(run: Run, concurrency: int | None, **load: Any) -> Run:
+    """The run as a closed loop."""
+    return dataclasses.replace(run, rho=None, config={**run.config, "load": {"loop": "closed", "concurrency": concurrency, **load}})
+
+
+@pytest.mark.parametrize("load", [{}, {"ramp": 0.5}])
+def test_a_closed_loop_stays_one_and_its_window_holds_the_same_requests(load: dict[str, float], tmp_path: Path) -> None:
+    asked = closed(measured(), 3, **load)
+    run = native().simulate(asked, track="matched", profile=None, scratch=tmp_path)
+    served = [r for r in run.records if r.finished is not None]
+    ends = sorted(r.finished for r in served if r.finished is not None)
+    first = [0.0, 0.5 * 1 / 3, 0.5 * 2 / 3] if load else sorted(r.sent for r in asked.records if r.sent is not None)[:3]
+    assert sorted(r.arrival for r in served) == sorted([*first, *ends[: len(served) - 3]])
+    assert asked.window is not None and run.window is not None and run.window != asked.window
+    inside, theirs = ({r.request_id for r in of.records if of.window[0] <= r.arrival <= of.window[1]} for of in (run, asked))  # type: ignore[index]
+    assert theirs - {5} <= inside
+    assert run.config["simulator"]["coverage"]["closed_loop"] == "yes"
+    assert run.trace == asked.trace and read_run(write_run(tmp_path / "runs", run)).records == run.records
+
+
+def test_a_closed_loop_is_replayed_where_it_is_asked_for_or_its_size_is_not_known(tmp_path: Path) -> None:
+    asked = closed(measured(), 3)
+    replayed = native(loop="replayed")
+    assert replayed.system == "native_replayed"
+    runs = [
+        replayed.simulate(asked, track="matched", profile=None, scratch=tmp_path),
+        native().simulate(closed(asked, None), track="matched", profile=None, scratch=tmp_path),
+    ]
+    for run in runs:
+        assert [r.sent for r in run.records] == [r.sent for r in asked.records] and run.window == asked.window
+        assert run.config["simulator"]["coverage"]["closed_loop"] == "no"
+    with pytest.raises(NotAvailable, match="was no closed loop"):
+        replayed.simulate(measured(), track="matched", profile=None, scratch=tmp_path)
+    assert (
+        "closed_loop" not in native().simulate(measured(), track="matched", profile=None, scratch=tmp_path).config["simulator"]["coverage"]
+    )
