@@ -63,16 +63,17 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "silicon": {"errors", "native"},
     },
     "simulators.native": {
-        ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        "architecture": set(),
         "frontend": {"sequence"},
         "kv": {"sequence"},
         "scheduling": {"sequence", "kv"},
-        "latency": {"sequence"},
-        "effects": {"sequence", "latency", "scheduling"},
+        "latency": {"architecture", "sequence"},
+        "effects": {"architecture", "sequence", "latency", "scheduling"},
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
-        "planning": {"predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
+        "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
         ROOT_FILES: {"derived", "project", "recordings", "storage"},

@@ -12,7 +12,8 @@ from simulators.calibration.points import StepSeconds, compose
 from simulators.calibration.tables import SYSTEMS, OperationTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import interpreter
-from simulators.native.latency.shape import Shape
+from simulators.native.architecture.reader import decoder_of
+from simulators.native.architecture.uniform import uniform
 
 FRAMEWORKS = ("vllm", "sglang")  # engines that it has tables of
 
@@ -76,7 +77,7 @@ class Aic:
         bandwidth = hardware.get("memory_bandwidth_gb_s")
         if not bandwidth:
             raise NotAvailable(f"calibration aic: run {measured.run_id} does not say its hardware's memory_bandwidth_gb_s")
-        shape = Shape.from_config(measured.config["model"])
+        shape = uniform(decoder_of(measured.config["model"]), "calibration aic")
         tables = OperationTables(
             root=self.folder() / self.devices[measured.hardware],
             framework=measured.system,

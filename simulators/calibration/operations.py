@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from simulators.calibration.tables import OperationTables, OutsideTables, TableGrid
 from simulators.errors import SimulatorError
-from simulators.native.latency.shape import Shape
+from simulators.native.architecture.uniform import Uniform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Kernels:
 class Steps:
     """Step times of one model on one device, split over `tensor_parallel` of them. memory_bandwidth: bytes/s of one device."""
 
-    shape: Shape
+    shape: Uniform
     tables: OperationTables
     overheads: Overheads
     memory_bandwidth: float

@@ -38,6 +38,7 @@ class LoopKey:
     max_prefill_tokens: int  # of SGLang's prefill steps
     block_size: int  # tokens
     kv_tokens: int  # of the KV cache; where it holds all that is in flight, as many as that needs
+    reach: int  # of StepLaw; 0: attention has no windows
     least: float  # of LoopProtocol
     rounds: int  # of LoopProtocol
     seed: int  # of LoopProtocol
@@ -53,8 +54,8 @@ class LoopKey:
         return self.input_tokens + self.output_tokens
 
 
-def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, kv_tokens: int) -> LoopKey:
-    """The key of a point's loop. kv_tokens: that its engine's KV cache holds."""
+def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, *, kv_tokens: int, reach: int) -> LoopKey:
+    """The key of a point's loop. kv_tokens: that its engine's KV cache holds. reach: of its StepLaw, or 0."""
     concurrency = -(-point.concurrency // point.data_parallel)
     room = point.input_tokens + point.output_tokens + 2 * server.block_size + 1
     policy = "sglang" if point.engine == "sglang" else "vllm_v1"
@@ -68,6 +69,7 @@ def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, kv
         max_prefill_tokens=server.max_prefill_tokens if policy == "sglang" else 0,
         block_size=server.block_size,
         kv_tokens=min(kv_tokens, concurrency * room),
+        reach=reach,
         **dataclasses.asdict(protocol),
     )
 
@@ -85,7 +87,7 @@ def schedule_of(key: LoopKey) -> LoopSchedule | str:
         sglang=SglangOptions(max_prefill_tokens=max(key.max_prefill_tokens, 1)),
     )
     try:
-        made = make_schedule(loop_trace(key), limits, policy=key.policy)
+        made = make_schedule(loop_trace(key), limits, policy=key.policy, reach=key.reach or None)
     except SimulatorError as error:
         return str(error)
     return dataclasses.replace(made, concurrency=key.concurrency)

@@ -85,6 +85,7 @@ class NativePoints:
         try:
             server = server_of(point, model, self.servers)
             sizes = Sizes.of(point, model, server)
+            sizes.parallel.check(sizes.decoder, sizes.device)
             limits = sizes.limits(
                 self.predictor,
                 memory_utilization=server.memory_utilization,
@@ -99,7 +100,7 @@ class NativePoints:
             model=model,
             server=server,
             sizes=sizes,
-            key=key_of(point, server, self._protocol(point), kv_tokens),
+            key=key_of(point, server, self._protocol(point), kv_tokens=kv_tokens, reach=sizes.decoder.reach or 0),
             kv_tokens=kv_tokens,
         )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from results.record_table import RecordTable
 from simulators.errors import SimulatorError
 from simulators.native.latency.step_law import StepLaw, row
+from simulators.native.latency.windows import windowed_work
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.sequence import Batch
 from simulators.native.serve import serve
@@ -30,14 +31,15 @@ Integers = NDArray[np.int64]
 class WorkLog:
     """A StepTime of one second a step, which keeps what each step has to do."""
 
-    law = StepLaw(linear=row(1.0))
-
-    def __init__(self) -> None:
+    def __init__(self, reach: int | None = None) -> None:
+        """reach: of StepLaw, for attention with windows."""
+        self.law = StepLaw(linear=row(1.0), reach=reach)
         self._works: list[Floats] = []
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
-        self._works.append(np.array([batch.work], np.float64))
+        reach = self.law.reach
+        self._works.append(np.array([batch.work if reach is None else windowed_work(batch, reach)], np.float64))
         return 1.0
 
     def note(self, works: Floats) -> None:
@@ -83,12 +85,13 @@ class MeanShares:
     tpot: Floats  # of each step
 
 
-def make_schedule(trace: Trace, limits: Limits, *, policy: str) -> LoopSchedule:
-    """Serve the trace, whose requests all arrive at second 0. limits: max_num_seqs is the concurrency.
+def make_schedule(trace: Trace, limits: Limits, *, policy: str, reach: int | None = None) -> LoopSchedule:
+    """Serve the trace, whose requests all arrive at second 0. limits: max_num_seqs is the concurrency. reach: of
+    StepLaw, where attention has windows.
 
     Raises SimulatorError when a request could never be served.
     """
-    log = WorkLog()
+    log = WorkLog(reach)
     served = serve(trace, limits, log, frontend=Frontend(), policy=policy, token_times=False)
     columns, asked = RecordTable.of(served.records).columns, columns_of(trace)
     if len(asked.arrival) != columns["error"].null_count:

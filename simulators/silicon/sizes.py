@@ -7,12 +7,15 @@ from typing import Any
 
 from results.silicon.points import MeasuredPoint
 from simulators.errors import NotAvailable
+from simulators.native.architecture.decoder import Decoder
+from simulators.native.architecture.formats import WEIGHTS
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.effects.effects import Effects
-from simulators.native.effects.formats import WEIGHTS
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.host import Host
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.planning import settings
 from simulators.native.predictor import Predictor
@@ -21,46 +24,55 @@ from simulators.silicon.servers import PointServer
 
 # the sample's words for formats of weights, in those of effects; a scale for 128 x 128 weights is left out
 FORMATS: Mapping[str, str | None] = {"bf16": None, "fp8": "fp8", "fp8_block": "fp8", "int4_wo": "awq_int4", "nvfp4": "nvfp4"}
+# quant_method of a config.json that is this format already, and says itself which matrices are in it; the sample has no word for MXFP4
+OWN: Mapping[str, tuple[str, ...]] = {"fp8": ("fp8", "fp8_block"), "mxfp4": ("nvfp4",), "compressed-tensors": ("int4_wo",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """A point's model on its GPU."""
+    """A point's model on its GPUs."""
 
-    shape: Shape
+    decoder: Decoder
     device: Device
     hardware: Mapping[str, Any]  # as in conf/hardware
-    config: Mapping[str, Any]  # the model's config.json
-    effects: Effects  # its formats
-    tensor_parallel: int
+    parallel: Parallelism
 
     @classmethod
     def of(cls, point: MeasuredPoint, model: str, server: PointServer) -> "Sizes":
-        """Raises NotAvailable, one line, for what is not modelled."""
-        if point.data_parallel > 1 or point.expert_parallel > 1:
-            raise NotAvailable("data and expert parallelism are not modelled")
-        weights = FORMATS.get(point.weights, point.weights)
-        if weights is not None and weights not in WEIGHTS:
-            raise NotAvailable(f"weights in {weights} are not modelled")
+        """Raises SimulatorError, one line, for what is not modelled."""
         hardware, config = _chosen("hardware", point.gpu), _chosen("model", model)["config"]
-        effects = Effects(weights=weights, kv=server.kv)
-        return cls(
-            shape=effects.shape(Shape.from_config(config)),
-            device=effects.device(Device.from_hardware(hardware)),
-            hardware=hardware,
-            config=config,
-            effects=effects,
-            tensor_parallel=point.tensor_parallel,
-        )
+        device = Device.from_hardware(hardware)
+        decoder = _decoder(model, _weights(point, config), server.kv, device)
+        parallel = Parallelism(tensor=point.tensor_parallel, data=point.data_parallel, expert=point.expert_parallel)
+        return cls(decoder=decoder, device=device, hardware=hardware, parallel=parallel)
 
     def limits(self, predictor: Predictor, *, memory_utilization: float, block_size: int, max_model_len: int) -> Limits:
         """Limits of such an engine. Raises SimulatorError when the model does not fit."""
         defaults = replace(predictor.shipped, memory_utilization=memory_utilization, block_size=block_size)
-        return defaults.limits(self.shape, self.device, tensor_parallel=self.tensor_parallel, max_model_len=max_model_len)
+        return defaults.limits(self.decoder, self.device, parallel=self.parallel, max_model_len=max_model_len)
 
     def law(self, efficiency: Efficiency, host: Host | None) -> StepLaw:
-        """Step times. host: None where its share is in the efficiency."""
-        return Roofline(self.shape, self.device, efficiency, tensor_parallel=self.tensor_parallel, host=host).law
+        """Step times. host: None where its share is in the efficiency. Raises SimulatorError for what the roofline does not know."""
+        return Roofline(self.decoder, self.device, efficiency, parallel=self.parallel, host=host).law
+
+
+def _weights(point: MeasuredPoint, config: Mapping[str, Any]) -> str | None:
+    """The format that all matrices get; None: they stay as config.json has them."""
+    method = str((config.get("quantization_config") or {}).get("quant_method") or "")
+    return None if point.weights in OWN.get(method, ()) else FORMATS.get(point.weights, point.weights)
+
+
+@cache
+def _decoder(model: str, weights: str | None, kv: str | None, device: Device) -> Decoder:
+    """The model in these formats. Raises SimulatorError where the device or the roofline does not know them."""
+    if weights is not None and weights not in WEIGHTS:
+        raise NotAvailable(f"weights in {weights} are not modelled")
+    effects = Effects(weights=weights, kv=kv)
+    effects.check(device)
+    decoder = effects.shape(decoder_of(_chosen("model", model)["config"]))
+    if len({a.reach for a, _ in decoder.caching if a.reach is not None}) > 1:
+        raise NotAvailable("windows of several sizes are not modelled")
+    return decoder
 
 
 @cache

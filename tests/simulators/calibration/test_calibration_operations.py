@@ -9,14 +9,14 @@ import pytest
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.tables import OperationTables, OutsideTables
 from simulators.errors import SimulatorError
-from simulators.native.latency.shape import Shape
+from simulators.native.architecture.uniform import Uniform
 from tests.simulators.calibration import made_tables as law
 
-SHAPE = Shape(hidden=512, intermediate=1024, layers=3, heads=8, kv_heads=4, head_dim=64, vocab=4000, dtype_bytes=2)
+SHAPE = Uniform(hidden=512, intermediate=1024, layers=3, heads=8, kv_heads=4, head_dim=64, vocab=4000, dtype_bytes=2)
 OVERHEADS = Overheads(kernel=3e-6, bandwidth=0.5, step=1e-3)
 
 
-def steps(root: Path, *, tp: int = 1, shape: Shape = SHAPE, **kernels: Any) -> Steps:
+def steps(root: Path, *, tp: int = 1, shape: Uniform = SHAPE, **kernels: Any) -> Steps:
     tables = OperationTables(
         root=root, framework="vllm", version=None, heads=8 // tp, kv_heads=4 // tp, head_dim=64, gpus=tp, all_reduce="graph"
     )

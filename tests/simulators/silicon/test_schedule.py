@@ -7,6 +7,7 @@ from results.record_table import RecordTable
 from simulators.errors import SimulatorError
 from simulators.native.latency.step_law import WORK, StepLaw, row
 from simulators.native.scheduling.scheduler import Limits
+from simulators.native.sequence import Batch
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
 from simulators.silicon.schedule import WorkLog, make_schedule, mean_shares, timed
@@ -25,10 +26,12 @@ LAW = StepLaw(
 class TimedBy(WorkLog):
     """A StepTime of another law."""
 
-    law = LAW
+    def __init__(self) -> None:
+        super().__init__()
+        self.law = LAW
 
-    def seconds(self, batch: object) -> float:
-        return LAW.seconds(batch.work)  # type: ignore[attr-defined]
+    def seconds(self, batch: Batch) -> float:
+        return LAW.of(batch)
 
 
 def loop(concurrency: int, *, kv_blocks: int) -> tuple[Trace, Limits]:
