@@ -66,7 +66,7 @@ class Arrangement:
             return self
         if self != type(self)():
             raise NotAvailable(
-                f"native: an engine of {replicas} data-parallel replicas is one arrangement; leave simulators.native.arrangement"
+                f"native: the {replicas} replicas of a data-parallel engine are an arrangement of their own; leave it as it is"
             )
         return dataclasses.replace(self, instances=replicas, router="least_outstanding")
 
