@@ -93,7 +93,7 @@ def test_replicas_that_share_experts_are_several_engines_of_one_system(tmp_path:
     assert len(finished[1]) == len(finished[2]) > 5 and finished[1] != finished[2]
     several = native(arrangement={"instances": 2})
     shared = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, data_parallel=2), config=config)
-    with pytest.raises(NotAvailable, match="the 2 replicas of a data-parallel engine are an arrangement of their own; leave it as it is"):
+    with pytest.raises(NotAvailable, match="the 2 replicas of an engine are an arrangement of their own; leave arrangement as it is"):
         several.simulate(shared, track="matched", profile=None, scratch=tmp_path)
 
 
