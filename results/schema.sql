@@ -50,6 +50,9 @@ CREATE TABLE runs (
     chunked_prefill BOOLEAN,
     prefix_caching BOOLEAN,
     tensor_parallel INTEGER,
+    pipeline_parallel INTEGER,
+    data_parallel INTEGER,
+    expert_parallel INTEGER,
     config JSON NOT NULL,                -- infinite and undefined numbers as the strings 'Infinity', '-Infinity', 'NaN'
     provenance JSON NOT NULL,
     path VARCHAR NOT NULL                -- the run's folder

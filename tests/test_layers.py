@@ -57,7 +57,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,
         "native": {"errors", "inputs", "simulator"},
-        # native: a profile is composed from a model's sizes (latency/shape.py), or fitted to requests by serving them on our own engine
+        # native: a profile is composed from a model's sizes (architecture), or fitted to requests by serving them on our own engine
         "calibration": {"errors", "inputs", "foreign", "native"},
         # silicon: measured points, whose closed loops are served on our own engine
         "silicon": {"errors", "native"},
