@@ -18,6 +18,7 @@ from harness import cli
 from harness.command_line import kinds
 from harness.console import say, stage
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
+from harness.grid.point_study import PointStudy
 from harness.grid.runner import Runner
 from harness.grid.simulation_jobs import SimulationJobs
 from harness.grid.status import StudyStatus
@@ -114,7 +115,9 @@ def run(cfg: DictConfig) -> int:
     for name, known in (("do", DO), ("retry", RETRY)):
         if wrong := set(cfg[name]) - set(known):
             raise ValueError(f"{name}={list(cfg[name])}: {', '.join(sorted(wrong))} is none of {', '.join(known)}")
-    study: Grid = instantiate(cfg.study, _convert_="all")
+    study: Grid | PointStudy = instantiate(cfg.study, _convert_="all")
+    if isinstance(study, PointStudy):
+        return study.run(cfg.do, show=cfg.show)
     paths: Paths = instantiate(cfg.paths, _convert_="all")
     overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
     found = study.tasks(overrides)

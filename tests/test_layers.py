@@ -33,8 +33,21 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "command_line": {"environment", "console"},
         "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
-        # their settings) and simulates runs (simulate, simulation)
-        "grid": {"engine", "environment", "console", "command_line", "cell", "cli", "simulate", "simulation", "engines", "microbench"},
+        # their settings) and simulates runs (simulate, simulation); a study of points says itself what made it (provenance)
+        "grid": {
+            "engine",
+            "environment",
+            "console",
+            "command_line",
+            "cell",
+            "cli",
+            "simulate",
+            "simulation",
+            "engines",
+            "microbench",
+            "protocols",
+            "provenance",
+        },
     },
     "simulators": {
         ROOT_FILES: set(),
@@ -44,8 +57,10 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,
         "native": {"errors", "inputs", "simulator"},
-        # native: a profile is composed from a model's sizes (latency/shape.py), or fitted to requests by serving them on our own engine
+        # native: a profile is composed from a model's sizes (architecture), or fitted to requests by serving them on our own engine
         "calibration": {"errors", "inputs", "foreign", "native"},
+        # silicon: measured points, whose closed loops are served on our own engine
+        "silicon": {"errors", "native"},
     },
     "simulators.native": {
         ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
@@ -67,6 +82,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "storage": {"operations", "record", "record_table"},
         "recordings": {"project", "record"},
         "catalogue": {"project", "record", "recordings", "storage"},
+        "silicon": set(),
     },
     "results.recordings": {
         ROOT_FILES: {"tools"},
@@ -74,6 +90,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     },
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
+        "silicon": {"axes", "names", "plots", "page"},
         "scoring": {"data", "requests", "stats"},
         "page": {"data", "names", "plots", "tables"},
         "study": {"data", "names", "plots", "stats", "page", "scoring"},

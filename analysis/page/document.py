@@ -57,6 +57,7 @@ def page(
     sections: Sequence[Section],
     key: str,
     details: str,
+    footer: str = DEFINITIONS,
 ) -> str:
     """The whole self-contained document. notice: what to know before any figure, or None; context, scorecard and details are HTML."""
     drawings = [drawing for section in sections for drawing in section.drawings]
@@ -69,7 +70,7 @@ def page(
         scorecard=scorecard,
         figures="\n".join(_section(section, key) for section in sections if section.drawings),
         details=details,
-        footer=DEFINITIONS,
+        footer=footer,
         plotly=inline_script(get_plotlyjs()),
         data="\n".join(_json_block(drawing) for drawing in drawings),
         theme=(FOLDER / "theme.js").read_text(),

@@ -66,9 +66,7 @@ class Arrangement:
         if replicas == 1:
             return self
         if self != type(self)():
-            raise NotAvailable(
-                f"native: an engine of {replicas} data-parallel replicas is one arrangement; leave simulators.native.arrangement"
-            )
+            raise NotAvailable(f"native: the {replicas} replicas of an engine are an arrangement of their own; leave arrangement as it is")
         return dataclasses.replace(self, instances=replicas, router="least_outstanding")
 
     def on(self, hardware: Mapping[str, Any], tensor_parallel: int) -> Self:

@@ -9,6 +9,7 @@ the first, and beyond its mean what chance adds to the largest of n loads, in st
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -18,7 +19,7 @@ from simulators.native.architecture.feed_forward import Experts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class DeviceLoad:
     """Of one device. touched: experts that have a token, on average. pairs: tokens that they have in sum."""
 
     touched: float
@@ -37,17 +38,9 @@ class Routing:
 
     def probabilities(self, experts: Experts) -> NDArray[np.float64]:
         """q_i, the most popular first."""
-        popularity = np.arange(1.0, experts.count + 1) ** -self.skew
-        probable = popularity * experts.top_k / popularity.sum()
-        for certain in range(experts.top_k):
-            if probable[certain] <= 1:
-                break
-            probable[certain] = 1.0  # every token goes there; the others share what is left
-            rest = popularity[certain + 1 :]
-            probable[certain + 1 :] = rest * (experts.top_k - certain - 1) / rest.sum()
-        return np.asarray(probable)
+        return _probabilities(self.skew, experts.count, experts.top_k)
 
-    def busiest(self, experts: Experts, tokens: float, devices: int) -> Load:
+    def busiest(self, experts: Experts, tokens: float, devices: int) -> DeviceLoad:
         """What the busiest of so many devices has of `tokens` tokens."""
         mine = self.probabilities(experts)[::devices]
         pairs = tokens * float(mine.sum())
@@ -56,4 +49,18 @@ class Routing:
             beyond = NormalDist().inv_cdf((devices - 3 / 8) / (devices + 1 / 4)) * math.sqrt(spread)
             pairs = min(pairs + beyond, tokens * min(experts.top_k, len(mine)))
         touched = float((1 - (1 - mine) ** tokens).sum())
-        return Load(touched=touched, pairs=pairs)
+        return DeviceLoad(touched=touched, pairs=pairs)
+
+
+@lru_cache(maxsize=64)
+def _probabilities(skew: float, count: int, top_k: int) -> NDArray[np.float64]:
+    popularity = np.arange(1.0, count + 1) ** -skew
+    probable = popularity * top_k / popularity.sum()
+    for certain in range(top_k):
+        if probable[certain] <= 1:
+            break
+        probable[certain] = 1.0  # every token goes there; the others share what is left
+        rest = popularity[certain + 1 :]
+        probable[certain + 1 :] = rest * (top_k - certain - 1) / rest.sum()
+    probable.flags.writeable = False
+    return np.asarray(probable)

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulators.native.latency.windows import windowed_work
 from simulators.native.sequence import Batch
 
@@ -92,6 +95,31 @@ class StepLaw:
     def of(self, batch: Batch) -> float:
         """Seconds of a batch that is not empty."""
         return self.seconds(batch.work if self.reach is None else windowed_work(batch, self.reach))
+
+    def of_steps(self, works: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`seconds` of many steps at once, equal to rounding. works: (steps, parts of WORK)."""
+        device = _pieces_of(self.pieces, works[:, NEW_TOKENS])
+        if self.prompt_pieces is not None:
+            device = np.where(works[:, PREFILL_TOKENS] == 0, device, _pieces_of(self.prompt_pieces, works[:, NEW_TOKENS]))
+        for one, other in self.terms:
+            device = device + np.maximum(_row_of(one, works), _row_of(other, works))
+        total: NDArray[np.float64] = _row_of(self.linear, works) + np.maximum(device, _row_of(self.floor, works))
+        return total
+
+
+def _row_of(rates: Row, works: NDArray[np.float64]) -> NDArray[np.float64]:
+    seconds = np.full(len(works), rates[0])
+    for part, rate in enumerate(rates[1:]):
+        if rate:
+            seconds += rate * works[:, part]
+    return seconds
+
+
+def _pieces_of(pieces: Pieces, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    start, seconds, slope = (np.asarray(column) for column in zip(*reversed(pieces), strict=True))
+    place = np.searchsorted(start, tokens, side="left") - 1  # the last piece that starts before
+    inside = np.maximum(place, 0)
+    return np.where(place < 0, 0.0, seconds[inside] + slope[inside] * (tokens - start[inside]))
 
 
 def law_seconds(work: Any, linear: Any, pieces: Any, terms: Any, floor: Any) -> float:

@@ -89,6 +89,8 @@ def test_every_recording_that_is_here_is_imported_and_simulated_once(project: Pa
 
 def test_a_recording_that_cannot_be_imported_yet_is_left_out_with_the_reason(project: Path) -> None:
     recording(project, "rtxpro6000_qwen3_30b_a3b")
+    entry = project / "conf" / "recording" / "rtxpro6000_qwen3_30b_a3b.yaml"
+    entry.write_text(entry.read_text() + "not_yet: nobody has looked at it\n")
     done = study(project, "study.recordings=[rtxpro*,h100*]", "show=true")
     assert done.returncode == 0 and "rtxpro6000_qwen3_30b_a3b: left out: " in done.stdout
     assert "h100_qwen3_14b-sweep_rate-agg_2rps-vanilla" in done.stdout and "l40s" not in done.stdout

@@ -358,13 +358,28 @@ def test_a_request_that_never_finished_is_a_failed_record(tmp_path: Path) -> Non
     assert run.records[2].scheduled is not None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "devices"),
+    [
+        ({"tensor_parallel_size": 2, "data_parallel_size": None}, (2, 1, 1, 1)),
+        ({"data_parallel_size": 2, "enable_expert_parallel": True}, (1, 1, 2, 2)),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 3, "data_parallel_size": 4, "enable_expert_parallel": True}, (2, 3, 4, 8)),
+        ({"data_parallel_size": 2, "enable_expert_parallel": False}, (1, 1, 2, 1)),
+    ],
+)
+def test_how_an_engine_shares_its_model_is_read(tmp_path: Path, arguments: Mapping[str, Any], devices: tuple[int, ...]) -> None:
+    """Of vLLM's arguments; experts are spread over the devices of all replicas."""
+    limits = import_run(bench_form(tmp_path, meta={"engine_kwargs": arguments}), Options()).limits
+    assert (limits.tensor_parallel, limits.pipeline_parallel, limits.data_parallel, limits.expert_parallel) == devices
+
+
 BAD_BENCH: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "requests.jsonl:3: scheduled_ts (5.0 s) is before queued_ts": ({"scheduled_ts": 5.0}, {}),
     "requests.jsonl:3: arrival_time is null": ({"arrival_time": None}, {}),
     "requests.jsonl:3: input_toks must be a whole number": ({"input_toks": 1.5}, {}),
     "requests.jsonl:3: unknown name 'extra'": ({"extra": 1}, {}),
-    "meta.json: data_parallel_size is 2; only a run of one engine": ({}, {"engine_kwargs": {"data_parallel_size": 2}}),
-    "conf/model/ has nothing named like 'Mixtral-8x7B'; give --model one of": ({}, {"model": "Mixtral-8x7B"}),
+    "meta.json: engine_kwargs: data_parallel_size must be a whole number": ({}, {"engine_kwargs": {"data_parallel_size": 1.5}}),
+    "conf/model/ has nothing named like 'Falcon-180B'; give --model one of": ({}, {"model": "Falcon-180B"}),
     "meta.json: started_at must be a date": ({}, {"started_at": "?"}),
 }
 

@@ -71,6 +71,33 @@ def test_a_run_comes_out_for_each_track(track: Any, tmp_path: Path) -> None:
     assert stored.records == run.records
 
 
+MOE = {
+    **TINY,
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 256,
+}
+
+
+def test_replicas_that_share_experts_are_several_engines_of_one_system(tmp_path: Path) -> None:
+    """Each has its own KV and scheduler; an exchange in every layer makes their steps longer than those of replicas that share nothing."""
+    asked = measured()
+    config, finished = {**asked.config, "model": MOE}, {}
+    for data, expert in ((1, 1), (2, 2)):
+        limits = dataclasses.replace(asked.limits, data_parallel=data, expert_parallel=expert)
+        run = native().simulate(dataclasses.replace(asked, limits=limits, config=config), track="matched", profile=None, scratch=tmp_path)
+        assert run.system == "native" and run.config["simulator"]["step_time"]["parallel"]["expert"] == expert
+        finished[data] = [r.finished for r in run.records if r.finished is not None]
+        stored = read_run(write_run(tmp_path / f"runs{data}", run))
+        assert (stored.limits.data_parallel, stored.limits.expert_parallel) == (data, expert)
+    assert len(finished[1]) == len(finished[2]) > 5 and finished[1] != finished[2]
+    several = native(arrangement={"instances": 2})
+    shared = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, data_parallel=2), config=config)
+    with pytest.raises(NotAvailable, match="the 2 replicas of an engine are an arrangement of their own; leave arrangement as it is"):
+        several.simulate(shared, track="matched", profile=None, scratch=tmp_path)
+
+
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     once, again = (native().simulate(measured(), track="calibrated", profile=profile(), scratch=tmp_path) for _ in range(2))
     assert once.records == again.records and once.config == again.config
