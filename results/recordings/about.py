@@ -17,6 +17,7 @@ NEEDED = ("system", "model", "hardware", "started_at")
 TEXTS = ("version", "workload", "run_id", "invalid_reason", "load")
 NUMBERS = ("rate", "rho", "repeat", "seed", "block_size")
 KEYS = (*NEEDED, *TEXTS, *NUMBERS, "limits", "slo", "engine", "notes")
+ASKED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel")
 
 
@@ -85,6 +86,11 @@ def _limits(where: str, said: Mapping[str, Any]) -> EngineLimits:
         if name not in COUNTS and not isinstance(value, bool):
             raise RecordingError(f"{where}: limits: {name} must be true or false, got {value!r}")
     return EngineLimits(**limits)
+
+
+def unknown_limits(limits: EngineLimits) -> tuple[str, ...]:
+    """The limits that simulators ask for and that were not recorded. Without them only tracks that need none can run."""
+    return tuple(name for name in ASKED if getattr(limits, name) is None)
 
 
 def _slo(where: str, said: Mapping[str, Any]) -> SLO:
