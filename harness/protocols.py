@@ -1,12 +1,13 @@
 """The parts of a bench that live elsewhere, seen through narrow protocols. Hydra puts the real ones in their places."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from results.profile import Profile
 from results.project.progress import Progress
 from results.record import Run, Track
+from results.refusal import Refusal
 from workloads.trace import Trace
 
 if TYPE_CHECKING:  # pandas takes long to import
@@ -155,6 +156,15 @@ class StudySummaryLike(Protocol):
 class StudyReporter(Protocol):
     """What scores and reports a study (conf/report/study.yaml)."""
 
-    def write(self, name: str | None = None, *, progress: Progress | None = None) -> StudySummaryLike:
-        """Score the database and write the report on the study of this name."""
+    def write(
+        self,
+        name: str | None = None,
+        *,
+        refusals: Sequence[Refusal] = (),
+        once: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> StudySummaryLike:
+        """Score the database and write the report on the study of this name. refusals: what simulators did not give. once: those that
+        took the first repeat of each cell only.
+        """
         ...

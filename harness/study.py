@@ -6,7 +6,7 @@ it. Nothing is simulated while an engine is measured on this machine. Read `run`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.point_study import PointStudy
 from harness.grid.runner import Runner
 from harness.grid.simulation_jobs import SimulationJobs
-from harness.grid.status import StudyStatus
+from harness.grid.status import StudyStatus, refusals
 from harness.grid.study_store import StudyStore
 from harness.protocols import StudyReporter
 from harness.settings import Paths
@@ -64,6 +64,16 @@ class Grid(Protocol):
         ...
 
     @property
+    def own(self) -> Mapping[str, Sequence[str]]:
+        """More of them for the simulations of one simulator, by its name."""
+        ...
+
+    @property
+    def once(self) -> Sequence[str]:
+        """Simulators that take the first repeat of each cell only."""
+        ...
+
+    @property
     def start(self) -> float:
         """About how long a server takes to start, s."""
         ...
@@ -85,6 +95,8 @@ class Study:
     start: float  # s that a server takes to start, about
     instead: Mapping[str, str]  # workload to the workload that replaces it where its file is missing
     simulation: Sequence[str] = ()  # Hydra overrides of conf/bench.yaml for every simulation
+    own: Mapping[str, Sequence[str]] = field(default_factory=dict)  # more of them for the simulations of one simulator, by its name
+    once: Sequence[str] = ()  # simulators that take the first repeat of each cell only: slow ones
 
     def tasks(self, overrides: Sequence[str]) -> list[Task]:
         """All tasks in the order of value. Raises ValueError, in one line, for a study without a cell."""
@@ -137,19 +149,24 @@ def run(cfg: DictConfig) -> int:
         simulators=study.simulators,
         tracks=study.tracks,
         overrides=[*study.simulation, *overrides],
+        own=study.own,
         runs=place(paths.runs),
         retry=frozenset(cfg.retry),
     )
+    once = [name for name in study.simulators if name in study.once]
+    asked = {name: status.first_repeats if name in once else status.valid_runs for name in study.simulators}
     if "simulate" in cfg.do:
         status.refuse_nothing_measured(paths.runs)
-        work.run(status.valid_runs)
+        work.run(asked)
     with stage("database", paths.database) as progress:
         database.build([place(paths.runs), place(paths.measured)], Path(paths.database), progress)
-    code = status.show({run_id: work.outcomes(run_id) for run_id in status.valid_runs} if "simulate" in cfg.do else {})
+    ran = "simulate" in cfg.do
+    outcomes = {run: work.outcomes(run, [name for name in asked if run in asked[name]], ran=ran) for run in status.valid_runs}
+    code = status.show(outcomes if ran else {})
     if "report" in cfg.do and status.valid_runs:
         reporter: StudyReporter = instantiate(cfg.report, _convert_="all")
         with stage("report") as progress:
-            summary = reporter.write(study.name, progress=progress)
+            summary = reporter.write(study.name, refusals=refusals(outcomes), once=once, progress=progress)
         say(summary.verdict, style="bold")
         say(f"report: {summary.path}")
     return code

@@ -4,7 +4,7 @@ The verdict and the findings are computed here, in Python, and stand in the page
 are drawn by page/study/*.js from the numbers that embed.py puts in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,10 +17,11 @@ from analysis.data import open_database
 from analysis.page import document
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
-from analysis.study import embed, findings, opening, sections, words
+from analysis.study import embed, findings, missing, opening, sections, words
 from analysis.study.data import StudyData, check_name, read_study
 from analysis.study.words import Answer
 from results.project.progress import Progress
+from results.refusal import Refusal
 
 FOLDER = document.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "opening.js", "overview.js", "cell.js", "tables.js", "axes.js", "main.js")
@@ -43,8 +44,17 @@ class StudyReport:
     out: Path | str
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
-    def write(self, name: str | None = None, *, progress: Progress | None = None) -> StudySummary:
-        """Score all, report on one study (None: every measured run) and return what the page says. progress: of the scoring.
+    def write(
+        self,
+        name: str | None = None,
+        *,
+        refusals: Sequence[Refusal] = (),
+        once: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> StudySummary:
+        """Score all, report on one study (None: every measured run) and return what the page says.
+
+        refusals: what simulators did not give. once: those that took the first repeat of each cell only. progress: of the scoring.
 
         Raises results.database.DatabaseError when there is no database, AnalysisError when it lacks the study. The page is replaced when
         it is whole.
@@ -52,19 +62,21 @@ class StudyReport:
         with open_database(Path(self.database)) as connection:
             check_name(connection, Path(self.database), name)  # checked before scoring, which may take minutes
         refused = score(Path(self.database), self.bootstrap, progress)
-        return self.write_scored(name, refused=len(refused))
+        return self.write_scored(name, refused=len(refused), refusals=refusals, once=once)
 
-    def write_scored(self, name: str | None = None, *, refused: int = 0) -> StudySummary:
+    def write_scored(
+        self, name: str | None = None, *, refused: int = 0, refusals: Sequence[Refusal] = (), once: Sequence[str] = ()
+    ) -> StudySummary:
         """The same for a database that has been scored already. refused: how many simulated runs were refused."""
         database, out = Path(self.database), Path(self.out)
         with open_database(database) as connection:
             study = read_study(connection, database, name)
             data = embed.to_json(embed.payload(study, connection, out.parent))
-        document.write(out, _page(study, data, refused))
+        document.write(out, _page(study, data, refused, missing.as_html(refusals, once)))
         return StudySummary(verdict=str(opening.opening(study)), path=out)
 
 
-def _page(study: StudyData, data: str, refused: int) -> str:
+def _page(study: StudyData, data: str, refused: int, missing: str) -> str:
     first, verdict = opening.opening(study), words.verdict(study)
     return Template((FOLDER / "study.html").read_text()).substitute(
         head=document.head(f"{study.name or 'All runs'} · Plumbline", (FOLDER / "study.css").read_text()),
@@ -77,6 +89,7 @@ def _page(study: StudyData, data: str, refused: int) -> str:
         contents=sections.contents(),
         verdict=_answers(words.answers(study)) + f'<p class="note">{escape(words.RULE)}</p>',
         sections=sections.sections(),
+        missing=missing,
         findings=findings.as_html(study),
         footer=document.DEFINITIONS,
         data=data,

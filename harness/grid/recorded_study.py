@@ -3,8 +3,8 @@
 Its tasks import; the rest is a study's (harness/study.py): the store that goes on where it stopped, the jobs, the report.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
 from omegaconf import OmegaConf
@@ -27,6 +27,8 @@ class RecordedStudy:
     simulators: Sequence[str]
     tracks: Sequence[Track]
     simulation: Sequence[str]
+    own: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    once: Sequence[str] = ()
     start: float = 0.0  # no server starts
 
     def tasks(self, overrides: Sequence[str]) -> list[Task]:

@@ -24,7 +24,7 @@ from results.record import simulated_id
 from results.storage.place import Place, PlaceError
 from results.storage.store import remove_simulated
 
-Pending = dict[tuple[str, ...], list[str]]  # measured runs to the simulators that each of them lacks
+Pending = dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]]  # measured runs and settings to the simulators that lack them
 LOOK, AHEAD = 2.0, 64  # s between two looks at what the jobs have left, and how many jobs a look asks after: they end about in order
 
 
@@ -35,36 +35,43 @@ class SimulationJobs:
     simulators: Sequence[str]  # their names in conf/simulator
     tracks: Sequence[str]  # that are asked for
     overrides: Sequence[str]  # of conf/bench.yaml
+    own: Mapping[str, Sequence[str]]  # more of them for the jobs of one simulator, by its name
     runs: Place  # the folder of run folders
     retry: frozenset[str]  # 'unavailable' and 'simulated': jobs that ended so are done once more
     _failed: dict[str, str] = field(default_factory=dict)  # simulator to why its environment could not be had
     _keys: dict[str, str] = field(default_factory=dict)
 
-    def run(self, measured: Sequence[str]) -> None:
-        """Simulate what is not simulated yet. A failure stops no other job; `outcomes` has it, and the older run of its id is removed."""
+    def run(self, measured: Mapping[str, Sequence[str]]) -> None:
+        """Simulate what is not simulated yet. A failure stops no other job; `outcomes` has it, and the older run of its id is removed.
+
+        measured: the runs that each simulator is asked for. Those with settings of their own come last, one after another.
+        """
         lacking: dict[str, tuple[str, ...]] = {}
         for simulator in self.simulators:
-            runs = tuple(run_id for run_id in measured if not self._done(run_id, simulator))
+            runs = tuple(run_id for run_id in measured[simulator] if not self._done(run_id, simulator))
             if runs and self._environments(simulator):
                 lacking[simulator] = runs
             else:
                 self._forget(runs, simulator)
         together: Pending = defaultdict(list)
-        for simulator, runs in lacking.items():
-            together[runs].append(simulator)
-        for runs, simulators in together.items():
+        for simulator in sorted(lacking, key=lambda name: name in self.own):
+            together[lacking[simulator], tuple(self.own.get(simulator, ()))].append(simulator)
+        for (runs, own), simulators in together.items():
             say(f"simulate {', '.join(simulators)} on {len(runs)} measured runs", style="bold")
-            self._launch(runs, simulators)
+            self._launch(runs, simulators, own)
             for simulator in simulators:
                 self._forget(runs, simulator)
 
-    def outcomes(self, run_id: str) -> Mapping[str, Outcome]:
-        """What became of a measured run on each simulator. A job without an outcome is a failure."""
+    def outcomes(self, run_id: str, simulators: Sequence[str], *, ran: bool) -> Mapping[str, Outcome]:
+        """What became of a measured run on each of these simulators. ran: this call ran what was lacking, so that a job without an outcome
+        is a failure.
+        """
         found = {}
-        for simulator in self.simulators:
+        for simulator in simulators:
             outcome = simulate.read_outcome(self.runs, run_id, simulator, self._key(simulator))
             reason = self._failed.get(simulator, "its job left no result (see what it said above)")
-            found[simulator] = outcome or Outcome(failures={simulator: reason})
+            if outcome is not None or ran:
+                found[simulator] = outcome or Outcome(failures={simulator: reason})
         return found
 
     def _done(self, run_id: str, simulator: str) -> bool:
@@ -95,7 +102,7 @@ class SimulationJobs:
                 return False
         return True
 
-    def _launch(self, runs: Sequence[str], simulators: Sequence[str]) -> None:
+    def _launch(self, runs: Sequence[str], simulators: Sequence[str], own: Sequence[str]) -> None:
         """One Hydra multirun over runs and simulators."""
         hydra = HydraConfig.get()
         launcher = [o for o in hydra.overrides.hydra if o.startswith(("hydra/launcher=", "hydra.launcher.", "+hydra.launcher."))]
@@ -107,7 +114,7 @@ class SimulationJobs:
             )  # the launcher's own; refused by a cluster that runs already
         folders = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
         sweep = [f"engine.run={','.join(runs)}", f"simulator={','.join(f'[{s}]' for s in simulators)}"]
-        settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *launcher]
+        settings = ["engine=recorded", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *own, *launcher]
         jobs = [outcome_path(self.runs, run_id, [simulator]) for run_id, simulator in product(runs, simulators)]
         for left in jobs:  # so that what is read afterwards is of these jobs
             left.unlink(missing_ok=True)
@@ -120,7 +127,7 @@ class SimulationJobs:
                 raise
 
     def _settings(self, simulator: str) -> list[str]:
-        return [f"simulator=[{simulator}]", f"tracks=[{','.join(self.tracks)}]", *self.overrides]
+        return [f"simulator=[{simulator}]", f"tracks=[{','.join(self.tracks)}]", *self.overrides, *self.own.get(simulator, ())]
 
     def _key(self, simulator: str) -> str:
         if simulator not in self._keys:

@@ -10,6 +10,7 @@ from harness.engine import EngineError
 from harness.grid.plan import Task
 from harness.grid.study_store import Kept
 from harness.simulation import Outcome
+from results.refusal import Refusal, counted
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]  # measured run to simulator to what became of it
 
@@ -27,6 +28,15 @@ class StudyStatus:
     def valid_runs(self) -> list[str]:
         """Ids of the valid measured runs."""
         return [kept.run_id for point in self._points() if (kept := self.measured.get(point.key)) and kept.invalid_reason is None]
+
+    @property
+    def first_repeats(self) -> list[str]:
+        """Of the valid runs, the first of each cell."""
+        valid = [kept for point in self._points() if (kept := self.measured.get(point.key)) and kept.invalid_reason is None]
+        first: dict[str, str] = {}
+        for kept in sorted(valid, key=lambda kept: (kept.repeat, kept.run_id)):
+            first.setdefault(kept.cell, kept.run_id)
+        return [run_id for run_id in self.valid_runs if run_id in set(first.values())]
 
     def refuse_nothing_measured(self, where: str) -> None:
         """Raises EngineError when no cell has a measured run, valid or not, and none failed: there is nothing to show."""
@@ -49,8 +59,9 @@ class StudyStatus:
         wrong = [*self._invalid(), *self._failures(), *_failures_of(outcomes)]
         for line in wrong:
             say(line, style="bold red")
-        for line in _unavailable(outcomes):
-            say(line, style="yellow")
+        for one in refusals(outcomes):
+            if not one.failed:
+                say(f"not available: {one.system}:{one.track}, {one.runs} run{'' if one.runs == 1 else 's'}: {one.reason}", style="yellow")
         _, invalid, failed, left = self._count(self._points())
         if left:
             say(f"{left} points are left to measure; the same command goes on with them")
@@ -98,7 +109,12 @@ def _failures_of(outcomes: Outcomes) -> Iterator[str]:
                 yield f"FAILED: {run}, {name}: {reason}"
 
 
-def _unavailable(outcomes: Outcomes) -> list[str]:
-    """A line per simulator, track and reason."""
-    found = {name: reason for simulators in outcomes.values() for o in simulators.values() for name, reason in o.unavailable.items()}
-    return [f"not available: {name}: {reason}" for name, reason in found.items()]
+def refusals(outcomes: Outcomes) -> list[Refusal]:
+    """Every reason for which a simulation gave no run."""
+    return counted(
+        (run, name, reason, failed)
+        for run, simulators in outcomes.items()
+        for outcome in simulators.values()
+        for failed, reasons in ((False, outcome.unavailable), (True, outcome.failures))
+        for name, reason in reasons.items()
+    )

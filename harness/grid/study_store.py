@@ -22,10 +22,12 @@ POINT = re.compile(r".+-([0-9a-f]{12})")  # of a run's id
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A measured run of the study. invalid_reason: None when it is valid."""
+    """A measured run of the study."""
 
     run_id: str
-    invalid_reason: str | None
+    invalid_reason: str | None  # None: it is valid
+    cell: str  # the hash that it shares with its repeats
+    repeat: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,9 @@ class StudyStore:
             if self.again and not meta["valid"]:
                 continue
             if meta["kind"] == "measured" and (label.get("name"), label.get("point")) == (self.study, named[1]):
-                self._kept[named[1]] = Kept(run_id=folder.name, invalid_reason=meta["invalid_reason"])
+                self._kept[named[1]] = Kept(
+                    run_id=folder.name, invalid_reason=meta["invalid_reason"], cell=label["cell"], repeat=meta["repeat"]
+                )
 
     def runs_of(self, tasks: Iterable[Task]) -> Mapping[str, Kept]:
         """Task key to run, of the tasks that have one, valid or not."""
@@ -74,7 +78,7 @@ class StudyStore:
             label["copy_of"] = run.run_id
         labelled = dataclasses.replace(run, run_id=f"{run.run_id}-{task.key}", config={**run.config, "study": label})
         store(self.runs, labelled, profile, log)
-        self._kept[task.key] = Kept(run_id=labelled.run_id, invalid_reason=run.invalid_reason)
+        self._kept[task.key] = Kept(run_id=labelled.run_id, invalid_reason=run.invalid_reason, cell=label["cell"], repeat=run.repeat)
 
     def keep_operations(self, task: Task, operations: Operations) -> None:
         """See TaskStore. They go beside the runs too, where simulators look for them (in folders alone)."""

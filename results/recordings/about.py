@@ -18,6 +18,7 @@ TEXTS = ("version", "workload", "run_id", "invalid_reason", "load")
 NUMBERS = ("rate", "rho", "repeat", "seed", "block_size")
 KEYS = (*NEEDED, *TEXTS, *NUMBERS, "limits", "slo", "engine", "notes")
 PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel")
+ASKED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", *PARALLEL)
 OFF = {  # what notes say of an engine's settings that are off, by the setting
     "async_scheduling": r"asynchronous scheduling (is )?off|--no-async-scheduling|--async-scheduling[ =]false",
@@ -90,6 +91,11 @@ def _limits(where: str, said: Mapping[str, Any]) -> EngineLimits:
         if name not in COUNTS and not isinstance(value, bool):
             raise RecordingError(f"{where}: limits: {name} must be true or false, got {value!r}")
     return EngineLimits(**limits)
+
+
+def unknown_limits(limits: EngineLimits) -> tuple[str, ...]:
+    """The limits that simulators ask for and that were not recorded. Without them only tracks that need none can run."""
+    return tuple(name for name in ASKED if getattr(limits, name) is None)
 
 
 def _slo(where: str, said: Mapping[str, Any]) -> SLO:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from results.record import RequestRecord
-from results.recordings.about import NEEDED, Given, described, read_about
+from results.recordings.about import NEEDED, Given, described, read_about, unknown_limits
 from results.recordings.recording import Recording, RecordingError, check_order, object_rows, optional_number, sha256
 from workloads.rows import Row, integer, number, opened
 
@@ -46,6 +46,7 @@ def read_plain(requests: Path, given: Given) -> Recording:
     rows = list(object_rows(requests, required=REQUIRED, known=COLUMNS))
     has_sent = any("sent" in cells for _, cells in rows)
     block_size = integer(str(about), said, "block_size") if "block_size" in said else None
+    fields = described(str(about), said)
     return Recording(
         path=requests,
         requests=tuple(_requests(requests, rows, block_size, has_sent=has_sent)),
@@ -54,7 +55,8 @@ def read_plain(requests: Path, given: Given) -> Recording:
         files={file.name: sha256(file) for file in (requests, about)},
         assumed={} if has_sent else {"sent": "no such column: every request is taken to be sent at its arrival"},
         provenance={key: said[key] for key in ("notes", "load") if key in said},
-        **described(str(about), said),
+        not_recorded=unknown_limits(fields["limits"]),
+        **fields,
     )
 
 

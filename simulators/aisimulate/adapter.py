@@ -47,7 +47,7 @@ class AISimulate:
     decode_instances: int  # of topology pd
     devices: Mapping[str, Mapping[str, str]]  # name in conf/hardware to its own system and version of operation times
     nearest: Mapping[str, str]  # system and version for any other hardware
-    limit: float  # s of wall-clock time for a simulation
+    limit: float  # s of CPU time for a simulation
     environment: str = SYSTEM  # name under .envs/
 
     def __post_init__(self) -> None:

@@ -79,7 +79,7 @@ class DistServeSim:
     decode_instances: int  # of topology pd; it cannot share decodes out among more than one
     shipped_model: str  # its own profile that comes nearest, for the shipped and matched tracks
     shipped_tensor_parallel: int  # devices of that profile
-    limit: float  # s of wall-clock time for a simulation
+    limit: float  # s of CPU time for a simulation
     environment: str = NAME  # name under .envs/
 
     coverage: ClassVar[Coverage] = Coverage(

@@ -1,4 +1,4 @@
-"""A foreign program: its own environment, files in, files out, a wall-clock limit, its log, its exit code, what it used.
+"""A foreign program: its own environment, files in, files out, a limit of CPU time, its log, its exit code, what it used.
 
 `run_program` is the whole of it; the adapters check what came out with `check_rows`, and end in `foreign_run`. Linux only (pidfd_open,
 wait4).
@@ -17,7 +17,7 @@ from typing import Any
 
 from results.project.folder import ROOT
 from results.record import RequestRecord, Run, Track
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.simulator import Simulator, simulated_run
 
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -39,6 +39,8 @@ DETERMINISTIC = {  # one thread each, one hash seed, nothing of the user's own s
     "MPLBACKEND": "Agg",
 }
 MISSING_SHOWN = 5  # ids in an error message
+PATIENCE = 10  # s of wall-clock time for each s of CPU time of a limit: other work on the machine is not the program's fault
+TICKS = os.sysconf("SC_CLK_TCK")  # of CPU time in a second, as /proc counts
 LOOK_S = 0.1  # s between two looks at a program's memory
 
 
@@ -108,21 +110,23 @@ def run_program(
 ) -> Usage:
     """Run a program to its end with stdout and stderr in `log`; return what it used.
 
-    name: for messages. limit: wall-clock seconds, after which it is killed. env: its whole environment (default: `clean_environment()`).
+    name: for messages. limit: seconds of its CPU time, after which it is killed (or after `PATIENCE` times as many of wall-clock time).
+    env: its whole environment (default: `clean_environment()`).
     It gets a process group of its own, and whatever is left of that group is killed on every way out, Ctrl-C included.
-    Raises SimulatorError (one line: what happened, the log, its last line) when it cannot start, exits other than 0 or exceeds the limit.
+    Raises SimulatorError (one line: what happened, the log, its last line) when it cannot start or exits other than 0, and NotAvailable
+    when it exceeds the limit.
     """
     started = time.monotonic()
     child = _start(name, argv, cwd, log, clean_environment() if env is None else env)
     try:
-        ended, peak_memory = _wait(child.pid, started + limit)
+        ended, peak_memory = _wait(child.pid, limit)
     finally:
         # the leader is not reaped yet, so the number of its group cannot belong to anyone else
         os.killpg(child.pid, signal.SIGKILL)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     if not ended:
-        raise SimulatorError(f"{name}: stopped after its limit of {limit:g} s; {describe_log(log)}")
+        raise NotAvailable(f"{name}: took longer than its limit of {limit:g} s of CPU time (the simulator's setting `limit`)")
     if child.returncode != 0:
         raise SimulatorError(f"{name}: {_ending(child.returncode)}; {describe_log(log)}")
     return Usage(wall_s=time.monotonic() - started, cpu_s=usage.ru_utime + usage.ru_stime, peak_memory=peak_memory)
@@ -144,17 +148,24 @@ def _start(name: str, argv: Sequence[str | Path], cwd: Path, log: Path, env: Map
         raise SimulatorError(f"{name}: could not start {argv[0]}: {error.strerror or error} ({error.filename or cwd})") from error
 
 
-def _wait(pid: int, deadline: float) -> tuple[bool, int]:
-    """(whether the process ended before the deadline, its peak memory in bytes); it is left to be reaped."""
+def _wait(pid: int, limit: float) -> tuple[bool, int]:
+    """(whether the process ended within the limit, its peak memory in bytes); it is left to be reaped."""
     handle, peak_memory = os.pidfd_open(pid), 0
+    deadline = time.monotonic() + PATIENCE * limit
     try:
-        while (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0 and _cpu_time(pid) <= limit:
             peak_memory = max(peak_memory, _peak_memory(pid))
             if select.select([handle], [], [], min(left, LOOK_S))[0]:
                 return True, peak_memory
         return bool(select.select([handle], [], [], 0)[0]), peak_memory  # it may have ended in time, and we looked too late
     finally:
         os.close(handle)
+
+
+def _cpu_time(pid: int) -> float:
+    """User and system time of the process itself, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _peak_memory(pid: int) -> int:

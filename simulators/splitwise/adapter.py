@@ -66,7 +66,7 @@ class SplitwiseSim:
     shipped_model: str  # model of its own profile that comes nearest, for the shipped and matched tracks
     shipped_hardware: str  # hardware of that profile
     shipped_tensor_parallel: int  # devices of that profile
-    limit: float  # s of wall-clock time for a simulation
+    limit: float  # s of CPU time for a simulation
     environment: str = NAME  # name under .envs/
 
     def __post_init__(self) -> None:

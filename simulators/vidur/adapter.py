@@ -70,7 +70,7 @@ class Vidur:
     shipped_model: str  # of the profile that the shipped and matched tracks take, as git names it
     shipped_device: str  # of that profile
     shipped_network: str  # of that profile
-    limit: float  # s of wall-clock time for training and simulation
+    limit: float  # s of CPU time for training and simulation
     operations: Sequence[str] = ()  # folders of runs beside which times of single operations are looked for
     environment: str = "vidur"  # its environment under .envs/
 

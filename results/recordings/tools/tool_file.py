@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from results.record import RequestRecord
-from results.recordings.about import NEEDED, Given, described, read_about
+from results.recordings.about import NEEDED, Given, described, read_about, unknown_limits
 from results.recordings.recording import Recording, RecordingError, check_order, named_like, sha256
 from workloads.rows import Row
 
@@ -17,7 +17,6 @@ HOW = {
     "hardware": "--hardware NAME (of conf/hardware/)",
     "started_at": "--started-at 2026-04-25T18:47:18Z",
 }
-LIMITS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,6 @@ def recording_of(told: ToolFile, given: Given) -> Recording:
     if all(record.error is not None for _, record in pairs):
         said.setdefault("invalid_reason", "every request failed")
     fields = described(str(given.about or told.path), said)
-    not_recorded = [name for name in LIMITS if getattr(fields["limits"], name) is None]
     about = () if given.about is None else (given.about,)
     return Recording(
         path=told.path,
@@ -78,7 +76,7 @@ def recording_of(told: ToolFile, given: Given) -> Recording:
         workload={"name": str(said.get("workload") or told.path.stem)},
         files={file.name: sha256(file) for file in (told.path, *told.beside, *about)},
         assumed={name: why for name, why in {**told.assumed, **dict(_assumed(told))}.items() if name not in added},
-        not_recorded=(*(["version"] if fields["version"] is None else []), *not_recorded),
+        not_recorded=(*(["version"] if fields["version"] is None else []), *unknown_limits(fields["limits"])),
         provenance={"load": said.get("load", told.load), **told.notes, **dict(_token_times(told))},
         **fields,
     )

@@ -1,6 +1,7 @@
 """A study of recordings: every one that is here is imported once, repeats share a cell, a closed loop says so; what cannot be is told."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def stored(project: Path) -> list[Run]:
 def test_every_recording_that_is_here_is_imported_and_simulated_once(project: Path) -> None:
     done = study(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "not available: native:calibrated: " in done.stdout
+    assert "not available: native:calibrated, 3 runs: " in done.stdout, "one line, whatever run it was said of"
     runs = stored(project)
     measured = {run.config["recording"]["run"]: run for run in runs if run.kind == "measured"}
     assert sorted(measured) == sorted(name.partition("/")[2] for name in HERE)
@@ -81,10 +82,29 @@ def test_every_recording_that_is_here_is_imported_and_simulated_once(project: Pa
             "SELECT count(DISTINCT cell), count(noise) > 0 FROM fidelity JOIN runs ON run_id = simulated_run_id"
         ).fetchone()
     assert found == (2, True), "the spread of the two repeats is the noise floor"
-    assert (project / "results" / "study.html").is_file()
+    page = (project / "results" / "study.html").read_text()
+    assert "What simulators did not give" in page and "first repeat" not in page
 
     again = study(project, "do=[measure,simulate]")
     assert again.returncode == 0 and "task " not in again.stdout and len(stored(project)) == len(runs)
+
+
+def test_a_slow_simulator_takes_one_repeat_of_each_cell_with_settings_of_its_own(project: Path) -> None:
+    for folder in run_folders(project / "results" / "runs"):
+        if "--native-" in folder.name:
+            shutil.rmtree(folder)
+    only = [
+        "study.once=[native]",
+        "+study.own.native=['simulators.native.frontend_after=0.25']",
+        "study.tracks=[matched]",
+        "study.recordings=[h100*]",
+    ]
+    done = study(project, *only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    simulated = [run for run in stored(project) if run.kind == "simulated"]
+    assert [run.config["recording"]["run"] for run in simulated] == ["sweep_rate-agg_2rps-vanilla"]
+    assert simulated[0].config["simulator"]["settings"]["frontend_after"] == 0.25, "as configured for it alone"
+    assert "only the first repeat was given to Plumbline native" in (project / "results" / "study.html").read_text()
 
 
 def test_a_recording_that_cannot_be_imported_yet_is_left_out_with_the_reason(project: Path) -> None:

@@ -38,10 +38,10 @@ def fetched(toy: Entry, tmp_path: Path) -> Shelf:
 
 def test_the_catalogue_has_the_sources_that_it_promises() -> None:
     found = entries()
-    assert len({entry.origin.repository for entry in found}) == 5 and sum(entry.runs for entry in found) >= 250
-    assert len({entry.model for entry in found}) >= 8 and len({entry.hardware for entry in found}) >= 5
+    assert len({entry.origin.repository for entry in found}) == 6 and sum(entry.runs for entry in found) >= 250
+    assert len({entry.model for entry in found}) >= 8 and len({entry.hardware for entry in found}) >= 6
     assert all(entry.wrong and entry.about["system"] == "vllm" for entry in found)
-    assert len({entry.origin.paths[0] for entry in found}) == 5, "entries of one source fetch the same files: they share a folder"
+    assert len({entry.origin.paths[0] for entry in found}) == 6, "entries of one source fetch the same files: they share a folder"
 
 
 def test_a_fetched_run_has_the_times_that_its_source_says(fetched: Shelf, toy: Entry) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from results.project.folder import ROOT
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import check_finite, check_rows, clean_environment, interpreter, run_program
 from tests.patience import wait_until
 
@@ -60,9 +60,14 @@ def test_a_program_that_never_ends_is_stopped_with_all_its_children(tmp_path: Pa
         "print('still at it', flush=True)\n"
         "time.sleep(600)"
     )
-    with pytest.raises(SimulatorError, match=r"toy: stopped after its limit of 3 s; log .*, last line: still at it"):
-        run(tmp_path, code, limit=3)
+    with pytest.raises(NotAvailable, match=r"^toy: took longer than its limit of 0.5 s of CPU time"):
+        run(tmp_path, code, limit=0.5)  # ten times as much of wall-clock time: it only sleeps
     assert wait_until_gone(int((tmp_path / "child").read_text()))
+
+
+def test_one_that_computes_too_long_is_not_available(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match=r"^toy: took longer than its limit of 0.5 s of CPU time"):
+        run(tmp_path, "while True: pass", limit=0.5)
 
 
 def test_ctrl_c_ends_it_and_its_children(tmp_path: Path) -> None:
