@@ -14,6 +14,7 @@ from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.served import Frontend, Served
+from simulators.native.stages import Stages
 from workloads.columns import columns_of
 from workloads.trace import Request, Trace
 
@@ -46,16 +47,25 @@ def serve(
 
         served = serve_compiled(trace, limits, step_time, frontend, token_times=token_times)
     else:
-        served = _serve_readable(trace, limits, step_time, frontend, policy, token_times=token_times)
+        served = serve_readable(trace, limits, step_time, frontend, POLICIES[policy](limits), token_times=token_times)
     return dataclasses.replace(served, seconds=time.perf_counter() - begin)
 
 
-def _serve_readable(trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, token_times: bool) -> Served:
-    scheduler: Scheduler = POLICIES[policy](limits)
+def serve_readable(
+    trace: Trace,
+    limits: Limits,
+    step_time: StepTime,
+    frontend: Frontend,
+    scheduler: Scheduler,
+    *,
+    token_times: bool,
+) -> Served:
+    """See `serve`: by the readable engine, with a scheduler that keeps these limits."""
+    stages = Stages(count=limits.pipeline_parallel_size)
     queue = Queue(trace, limits, frontend)
     servers = ApiServers(frontend.station, queue.accepted)
     steps, end, peak = 0, 0.0, 0
-    for step in run(servers, scheduler, step_time, in_flight=limits.in_flight):
+    for step in run(servers, scheduler, step_time, in_flight=limits.in_flight, stages=stages):
         steps, end = steps + 1, step.end
         peak = max(peak, scheduler.cache.used_blocks)
     records = queue.records()
