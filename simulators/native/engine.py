@@ -46,9 +46,13 @@ class EngineModel:
         while len(self._under_way) < self.in_flight and self.scheduler.has_work():
             batch = self.scheduler.schedule()
             self._watch(batch, now)
-            start, end = self.stages.next_start(now), max(now, self.stages.last_end)
+            ready = self._ready(batch, now)
+            start, end = self.stages.next_start(ready), max(now, self.stages.last_end)
             if batch.sequences or batch.dummy:
-                end = self.stages.compute(now, self.slowdown * self.step_time.seconds(batch))
+                end = self.stages.compute(ready, self.slowdown * self.step_time.seconds(batch))
+                if self.stages.count > 1:
+                    for sequence in batch.samplers:
+                        sequence.known = end
                 for sequence, cached in batch.admitted:
                     if sequence.scheduled is None:
                         sequence.scheduled, sequence.cached = start, cached
@@ -67,6 +71,12 @@ class EngineModel:
         self.scheduler.finish(batch, self.awaited)
         self.awaited = None
         return batch
+
+    def _ready(self, batch: Batch, now: float) -> float:
+        """When the first stage has all that it needs for a batch decided at `now`: a decode's token comes from the last stage."""
+        if self.stages.count == 1:
+            return now
+        return max([now, *(sequence.known for sequence in batch.sequences)])
 
     def _watch(self, batch: Batch, now: float) -> None:
         self._fruitless = 0 if batch.samplers or batch.dummy else self._fruitless + 1

@@ -40,6 +40,7 @@ class Sequence:
 
     scheduled: float | None = None  # when the first step that it was part of began
     cached: int | None = None  # found in the prefix cache when it was first admitted
+    known: float = 0.0  # in a pipeline, when the last stage has made its newest token
     token_times: list[float] = field(default_factory=list)  # when each generated token was handed back, or was with the client
 
     server: int = 0  # the API server that it passes

@@ -79,7 +79,8 @@ def make_scheduler(folder: str, limits: dict[str, Any]) -> Scheduler:
     # its model runner of pipelines on GPUs, which has no CPU version: what the scheduler does for it depends on no more
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "1" if limits["pipeline_parallel_size"] > 1 else "0"
     kind = AsyncScheduler if scheduling.async_scheduling else Scheduler
-    return kind(config, kv_cache, StructuredOutputManager(config), block_size=block_size, log_stats=False)
+    common = max(group.kv_cache_spec.block_size for group in groups)  # a multiple of all of them
+    return kind(config, kv_cache, StructuredOutputManager(config), block_size=common, hash_block_size=block_size, log_stats=False)
 
 
 def kv_spec(group: dict[str, Any], limits: dict[str, Any]) -> KVCacheSpec:
@@ -150,7 +151,7 @@ def admitted(output: Any) -> list[list[int]]:
 
 
 def passed(free: list[float], now: float, seconds: float) -> float:
-    """When a batch that takes so long in all stages has passed the last of them."""
+    """When a batch that takes so long in all stages has passed the last of them, if the first can begin at `now`."""
     for stage, busy_until in enumerate(free):
         now = free[stage] = max(now, busy_until) + seconds / len(free)
     return now
@@ -164,6 +165,7 @@ def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
     model, drafts = Model([row["accepted"] for row in case["requests"]]), limits["num_speculative_tokens"]
     running: deque[tuple[float, Any, set[str]]] = deque()
     now = 0.0
+    known: dict[str, float] = {}  # s; when the last stage has made each request's newest token, which the first stage needs
     free = [0.0] * limits["pipeline_parallel_size"]  # s; when each stage has computed all that has entered it
     steps: list[dict[str, Any]] = []
     while (arriving or running or scheduler.has_requests()) and len(steps) < case["max_steps"]:
@@ -173,9 +175,12 @@ def drive(folder: str, case: dict[str, Any]) -> list[dict[str, Any]]:
             output = scheduler.schedule()
             tokens = output.total_num_scheduled_tokens
             end = max(now, free[-1])
+            chunks = {i for i in output.num_scheduled_tokens if scheduler.requests[i].is_prefill_chunk}
             if tokens:
-                end = passed(free, now, seconds["fixed"] + seconds["per_token"] * tokens)
-            running.append((end, output, {i for i in output.num_scheduled_tokens if scheduler.requests[i].is_prefill_chunk}))
+                ready = max([now, *(known.get(i, 0.0) for i in output.num_scheduled_tokens)]) if len(free) > 1 else now
+                end = passed(free, ready, seconds["fixed"] + seconds["per_token"] * tokens)
+                known.update(dict.fromkeys(set(output.num_scheduled_tokens) - chunks, end))
+            running.append((end, output, chunks))
             if tokens or output.preempted_req_ids:
                 steps.append(
                     {
