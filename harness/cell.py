@@ -27,6 +27,7 @@ from harness.monitor.telemetry import Telemetry
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
 from harness.probing.repeatability import unsteady
+from harness.probing.steady_state import LEAST, mean_in_flight, steady_window
 from harness.protocols import Workload
 from harness.replay.client import Client, Replay
 from harness.settings import Load, Paths
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # pandas takes long to import
 CPU = "cpu"  # conf/hardware of an engine that has no GPU
 WARMUP_SEED, CAPACITY_SEED = 1_000_003, 2_000_003  # offsets: what warms up or calibrates is never the workload that is scored
 RETRY_SEED = 3_000_017  # offset of the prompts of each further try: the cache of a server that cannot be emptied may hold those before
+UNSETTLED = FailedGate(f"the closed loop shows no steady state of {LEAST} requests or more: raise load.duration, or load.num_requests")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,12 @@ class Replayed:
     replay: Replay  # what came back
     telemetry: "pd.DataFrame"  # long form: time, name, value
     started: datetime  # when the run began, UTC
-    rate: float  # offered requests/s
+    rate: float | None  # offered requests/s; None: a closed loop offers none
     rho: float | None  # of the capacity, where known
     window: tuple[float, float]  # of the measurement, s since the trace's start
     failed: tuple[FailedGate, ...]  # gates that it did not pass
     core_wait: float | None = None  # share of the time for which others had the core that the engine needed; None: not known
+    in_flight: float | None = None  # requests in flight on average over the window of a closed loop; None: an open loop, or no window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Cell:
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
             if wrong is not None:
                 raise ValueError(wrong)
-        limit = self.model.config.get("max_position_embeddings")
+        limit = self.model.longest
         self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
     @contextmanager
@@ -111,7 +114,7 @@ class Cell:
                 endpoint,
                 self.client,
                 self.workload,
-                vocab_size=int(self.model.config["vocab_size"]),
+                vocab_size=self.model.vocab_size,
                 seed=self.seed + CAPACITY_SEED,
                 progress=progress,
             )
@@ -145,31 +148,49 @@ class Cell:
 
         started = datetime.now(UTC)
         rate, rho = self.load.offered(capacity["rate"] if capacity else None)
-        trace = self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
-        prompts = self._prompts(trace, self.seed + attempt * RETRY_SEED)
+        asked, loop = self._asked(endpoint, capacity), self.load.loop()
+        prompts = self._prompts(asked, self.seed + attempt * RETRY_SEED)
         gpus = self._gpus(endpoint)
         self.engine.reset_cache(endpoint)
         interval = self.telemetry_interval
-        with stage("replay", f"{len(trace)} requests in {trace.duration:.0f} s") as progress:
+        with stage("replay", self._in_words(asked)) as progress:
             with (
                 Telemetry(f"{endpoint.url}/metrics", interval, self.engine.sample) as telemetry,
                 gpu.Watch(gpus, interval) as watch,
                 Contention(endpoint.core_pids) as contention,
             ):
-                replay = self.client.replay(endpoint, trace, prompts, progress=progress)
+                release = loop.over(len(asked)) if loop else None
+                replay = self.client.replay(endpoint, asked, prompts, release=release, progress=progress)
             seen = pd.concat([telemetry.frame(replay.epoch), watch.frame(replay.epoch)], ignore_index=True)
-        window, wait = (0.0, trace.duration), contention.share
+        steady = steady_window(replay.records, loop.concurrency) if loop else None
+        window, wait = steady or (0.0, replay.trace.duration), contention.share
+        failed = self.gates.check(replay.trace, replay, window=window, cpus=1, expect_cold=True, core_wait=wait)
         return Replayed(
-            trace=trace,
+            trace=replay.trace,
             replay=replay,
             telemetry=seen,
             started=started,
             rate=rate,
             rho=rho,
             window=window,
-            failed=self.gates.check(trace, replay, window=window, cpus=1, expect_cold=True, core_wait=wait),
+            failed=failed if loop is None or steady else (*failed, UNSETTLED),
             core_wait=wait,
+            in_flight=mean_in_flight(replay.records, replay.ended, steady) if steady else None,
         )
+
+    def _asked(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None) -> Trace:
+        """The requests. Those of a closed loop have no arrivals, and are as many as it can come to at the most."""
+        known = capacity["rate"] if capacity else None
+        rate, _ = self.load.offered(known)
+        if rate is None:
+            return self._trace(math.inf, num_requests=self.load.most(known), seed=self.seed, endpoint=endpoint)
+        return self._trace(rate, num_requests=self.load.count(rate), seed=self.seed, endpoint=endpoint)
+
+    def _in_words(self, asked: Trace) -> str:
+        if self.load.concurrency is None:
+            return f"{len(asked)} requests in {asked.duration:.0f} s"
+        ends = f"{len(asked)} requests" if self.load.num_requests else f"{self.load.duration:.0f} s"
+        return f"{self.load.concurrency} in flight, {ends}"
 
     def run(
         self,
@@ -186,7 +207,8 @@ class Cell:
         import pandas as pd  # here: it takes long to import
 
         reason, more = invalid_reason(done.failed), f"-try{len(earlier) + 1}" if earlier else ""
-        load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}"
+        load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}" if done.rate else f"c{self.load.concurrency}"
+        loop = {} if done.in_flight is None else {"in_flight": done.in_flight}
         return Run(
             run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}{more}",
             kind="measured",
@@ -208,7 +230,7 @@ class Cell:
             invalid_reason=reason,
             window=done.window,
             config=self._config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
-            provenance={**facts, "core_wait": done.core_wait, **_repeatability(profile)},
+            provenance={**facts, "core_wait": done.core_wait, **loop, **_repeatability(profile)},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
 
@@ -229,7 +251,7 @@ class Cell:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
 
     def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
-        return token_ids(trace, vocab_size=int(self.model.config["vocab_size"]), seed=seed)
+        return token_ids(trace, vocab_size=self.model.vocab_size, seed=seed)
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:
@@ -245,7 +267,7 @@ class Cell:
             "model": dict(self.model.config),
             "hardware": dict(self.hardware),
             "workload": _asdict(self.workload),
-            "load": _asdict(self.load),
+            "load": {"_target_": _asdict(self.load)["_target_"], **self.load.as_asked()},
             "capacity": capacity,
             "client": _asdict(self.client),
             "gates": _asdict(self.gates),

@@ -12,6 +12,7 @@ PLACES = tuple(  # settings that say where an engine is found and computes, not 
     for engine in ("engine", "engine.prefill", "engine.decode")
     for name in ("environment", "python", "computes_on", "port", "env.PYTHONPATH")
 )
+LOOP = ("load.concurrency", "load.ramp")  # of a closed loop alone
 TOLD = ("engine.details", "engine.unknown")  # not settings: what an engine said of itself
 ASKED = ("workload", "load", "seed", "slo")  # what an engine is asked to serve: no part of its configuration
 
@@ -44,6 +45,7 @@ def settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: named(copy.deepcopy(meta["config"].get(name) or {})) for name in ("engine", "model", "workload", "load")}
     for name in (*PLACES, *TOLD):
         drop(config, name)
+    drop_open_loop(config)
     return {
         **dict(_flat(config)),
         "seed": meta["config"].get("seed"),
@@ -62,6 +64,13 @@ def drop(settings: dict[str, Any], name: str) -> None:
             return
         settings = inner
     settings.pop(last, None)
+
+
+def drop_open_loop(settings: dict[str, Any]) -> None:
+    """Remove what a closed loop alone has from the settings of an open one: it is the one that it was before there were closed loops."""
+    if (settings.get("load") or {}).get("concurrency") is None:
+        for name in LOOP:
+            drop(settings, name)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

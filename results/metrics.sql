@@ -12,6 +12,8 @@ FROM runs JOIN requests USING (run_id)
 GROUP BY run_id;
 
 -- One row per request. TTFT and E2E count from the intended arrival, so that a late client hides nothing ('coordinated omission').
+-- In a closed loop that is the moment at which the request's slot became free: when the last byte of the answer before it was read, or that
+-- request failed. dispatch_lag, TTFT and E2E have the same meaning there; offered_rate is then the engine's doing.
 -- tpot: NULL for one token. good: meets every limit of the run's SLO; NULL when that cannot be known (a limit on something unknown).
 CREATE VIEW request_metrics AS
 WITH latencies AS (

@@ -33,7 +33,7 @@ class RequestRecord:
     """What happened to one request. A failure is a record too: `error` says what went wrong. Times: s since the trace's start."""
 
     request_id: int  # as in the trace
-    arrival: float  # when the trace says that it arrives (the intended send time)
+    arrival: float  # when the trace says that it arrives (the intended send time); in a closed loop, when its slot became free
     sent: float | None = None  # when its first byte went to the socket (a simulator: its arrival there); None: never
     scheduled: float | None = None  # when the engine first scheduled it, where known
     first_token: float | None = None  # when the first chunk with content was read
@@ -105,7 +105,7 @@ class Run:
     valid: bool = True  # the gates' verdict
     invalid_reason: str | None = None  # why it is invalid; None: it is valid
     window: tuple[float, float] | None = None  # (start, end) of the measurement, s, by arrival, both ends included; None: the whole run
-    # JSON-able; keys engine, model (its config.json), hardware, workload, load, seed, and of a simulated run simulator
+    # JSON-able; keys engine, model (its config.json), hardware, workload, load (`loop`: closed), seed, and of a simulated run simulator
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where it was made and with which code; JSON-able
     telemetry: "pd.DataFrame | None" = None  # a server's metrics during the run in long form, columns time (s), name, value; None: none
@@ -125,6 +125,14 @@ class Run:
             )
         if self.valid == (self.invalid_reason is not None):
             raise ValueError(f"run {self.run_id}: invalid_reason belongs to an invalid run, and to no other")
+
+    @property
+    def concurrency(self) -> int | None:
+        """Requests that the run kept in flight, of a closed loop; its arrivals are the moments at which slots became free. None: an open
+        loop, or a closed one of unknown size.
+        """
+        load = self.config.get("load") or {}
+        return load.get("concurrency") if load.get("loop") == "closed" else None
 
     def trace_as_sent(self) -> Trace:
         """The requests that were really sent, at the times at which they were sent (what simulators replay), ids unchanged.

@@ -216,3 +216,20 @@ def _kill(bench: int, program: str) -> None:
     assert victims
     for victim in victims:
         victim.kill()
+
+
+def test_a_sweep_of_closed_loops_has_a_run_for_each_on_one_server(bench: Bench) -> None:
+    done = bench.run(*QUICK, "load.concurrency=[1,3]", "load.num_requests=60", "simulator=[native]", "tracks=[matched]")
+    assert done.returncode in (0, 2), done.stdout + done.stderr
+    assert done.stdout.count("start, and wait until it is ready") == 1 and "capacity " not in done.stdout
+    measured = [run for run in stored(bench) if run.kind == "measured"]
+    assert [run.concurrency for run in measured] == [1, 3]
+    for run in measured:
+        assert (run.rate, run.rho, run.config["load"]["loop"], len(run.trace)) == (None, None, "closed", 60)
+        if run.valid:
+            assert run.window is not None and run.provenance["in_flight"] <= run.config["load"]["concurrency"] + 1e-6
+            assert sum(run.window[0] <= r.arrival <= run.window[1] for r in run.trace) >= 20
+        else:  # the machine was too restless
+            assert str(run.invalid_reason).startswith("the closed loop shows no steady state")
+    rows = [line.split() for line in done.stdout.partition("\nsweep\n")[2].splitlines()]
+    assert [row[0] for row in rows if row and row[-1] in ("yes", "no")] == ["1", "3"]

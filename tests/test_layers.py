@@ -49,11 +49,12 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     },
     "simulators.native": {
         ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        "architecture": set(),
         "frontend": {"sequence"},
         "kv": {"sequence"},
         "scheduling": {"sequence", "kv"},
         "latency": {"sequence"},
-        "effects": {"sequence", "latency", "scheduling"},
+        "effects": {"architecture", "sequence", "latency", "scheduling"},
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},

@@ -31,8 +31,9 @@ import numpy.typing as npt
 from numba import njit
 from scipy import special
 
-from analysis.scoring.blocks import BLOCKS, HIDDEN, correlation_time, enough, error_series, hidden
+from analysis.scoring.blocks import BLOCKS, HIDDEN, enough, error_series, hidden
 from analysis.stats import QUANTILES, Bootstrap, Estimate, Values, describe, known
+from workloads.correlation import correlation_time
 
 Weights = npt.NDArray[np.uint16]
 BATCH = 4_000_000  # random numbers at a time

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.microbench.benchmarks import Benchmarks
 from results.cells import PLACES as ENGINE_PLACES
-from results.cells import drop
+from results.cells import drop, drop_open_loop
 from results.identity import class_name, digest
 
 Kind = Literal["profile", "capacity", "run", "recorded", "operations"]
@@ -147,14 +147,13 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
         yield Task(kind="profile", name=name, key=key, engine=engine, seconds=seconds, settings=settings, group=group.name)
         after = (key,)
     needs: tuple[str, ...] = ()
-    if load.rho is not None and load.capacity is None:
+    if _by_capacity(group, load):
         yield (capacity := _capacity(base, offered, after if base is group else ()))
         needs = (capacity.key,)
     of = {} if base is group else {"at": needs}  # the capacity that the load is a fraction of belongs to what is offered
-    named = f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
     yield Task(
         kind="run",
-        name=f"{group.name}-{workload}-{named}-{settings.repeat}",
+        name=f"{group.name}-{workload}-{_named(load)}-{settings.repeat}",
         key=_key(settings, RUN, "run", of),
         cell=_key(settings, RUN[:-1], "cell", of),
         engine=engine,
@@ -165,6 +164,23 @@ def _of_bench(group: Group, settings: DictConfig, base: Group, offered: DictConf
         needs=needs,
         after=after,
     )
+
+
+def _by_capacity(group: Group, load: DictConfig) -> bool:
+    """Whether a run's load needs a capacity that is not given. Raises ValueError for a sweep, which is a task for each."""
+    if load.concurrency is None:
+        return load.rho is not None and load.capacity is None
+    if not isinstance(load.concurrency, int):
+        raise ValueError(
+            f"campaign: group {group.name}: load.concurrency={load.concurrency} is several loads; give each a cell (load.concurrency=1,2,4)"
+        )
+    return load.num_requests is None and load.capacity is None
+
+
+def _named(load: DictConfig) -> str:
+    if load.concurrency is not None:
+        return f"c{load.concurrency}"
+    return f"rate{load.rate:g}" if load.rho is None else f"rho{load.rho:.2f}"
 
 
 def _capacity(group: Group, settings: DictConfig, after: tuple[str, ...]) -> Task:
@@ -204,6 +220,7 @@ def _key(settings: DictConfig, parts: Sequence[str], kind: str = "engine", more:
     whole: Any = OmegaConf.to_container(settings, resolve=True)
     for place in PLACES:
         drop(whole, place)
+    drop_open_loop(whole)
     whole["hardware"] = whole["hardware"]["name"]  # the rest is what simulators need to know of it
     return digest({"kind": kind, "settings": {part: whole[part] for part in parts}, **(more or {})})
 

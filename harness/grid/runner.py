@@ -161,7 +161,9 @@ class Runner:
         results = {other.key: other for other in self.tasks}
         capacity = next((self.store.capacity(results[key]) for key in task.needs), None)
         profile = next((self.store.profile(results[key]) for key in task.after if self.store.has(results[key])), None)
-        if task.at is not None and capacity is not None:  # another engine's: it gives a rate, and is not this one's capacity
+        if (
+            task.at is not None and capacity is not None and cell.load.concurrency is None
+        ):  # another engine's: it gives a rate, and is not this one's capacity
             cell = dataclasses.replace(cell, load=dataclasses.replace(cell.load, rho=None, rate=cell.load.offered(capacity["rate"])[0]))
             capacity = None
         replayed = cell.replay(endpoint, capacity)

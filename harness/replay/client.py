@@ -1,10 +1,12 @@
-"""The open-loop client: every request of a trace is sent at its arrival, whatever became of those before it.
+"""The client. Open loop: every request of a trace is sent at its arrival, whatever became of those before it. Where a Release says so, the
+end of one request makes another due (closed loops).
 
 Before the start: all deadlines, all request bytes, the connections. During the run: send, and stamp bytes as they come, with the garbage
 collector off. After it: `harness.replay.sse` reads the bytes. A failure of any kind is a record with an `error`; nothing is retried.
 """
 
 import contextlib
+import dataclasses
 import gc
 import os
 import ssl
@@ -19,9 +21,11 @@ from harness.engine import Endpoint, EngineError
 from harness.replay import sse
 from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.loop import run_in_loop
-from harness.replay.session import Session
+from harness.replay.released import ReleasedSession
+from harness.replay.session import Session, SessionSettings
 from results.project.progress import Progress
 from results.record import RequestRecord
+from workloads.release import Due, Release
 from workloads.trace import Request, Trace
 
 _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could hold the loop up for that long
@@ -31,11 +35,13 @@ _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could
 class Replay:
     """What came of one replay.
 
+    trace: what was asked: as given; where ends make requests due, those that became due, at the moment at which they did.
     records: one per request, in the trace's order. ended: when the last byte of each request's answer was read, whatever it said (s since
     second 0; None: no answer). started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from there to the last
     answer. cpu_s: CPU seconds of this process in that time.
     """
 
+    trace: Trace
     records: tuple[RequestRecord, ...]
     ended: tuple[float | None, ...]
     started_at: str
@@ -67,30 +73,36 @@ class Client:
         if not 0 <= self.spin <= 0.01:
             raise ValueError(f"client.spin must be between 0 and 0.01 s, got {self.spin}")
 
-    def replay(self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], *, progress: Progress | None = None) -> Replay:
+    def replay(
+        self,
+        endpoint: Endpoint,
+        trace: Trace,
+        prompts: Sequence[Sequence[int]],
+        *,
+        release: Release | None = None,
+        progress: Progress | None = None,
+    ) -> Replay:
         """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
 
+        release: what becomes due when, in the place of the trace's arrivals; None: an open loop.
         Raises ValueError when prompts and trace do not fit each other, EngineError for a URL or a key that is none. Ctrl-C passes through.
         """
         address, head = self._address(endpoint.url)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
-        session = Session(
-            address,
-            [request.arrival for request in trace],
-            exchanges,
-            request_timeout=self.request_timeout,
-            drain_timeout=self.drain_timeout,
-            connect_timeout=self.connect_timeout,
-            connections=self.connections,
-            keep_alive=self.keep_alive,
-            spin=self.spin,
-            progress=progress,
-        )
+        settings = SessionSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SessionSettings)})
+        session: Session
+        if release is None:
+            session = Session(address, [request.arrival for request in trace], exchanges, settings, progress=progress)
+        else:
+            session = released = ReleasedSession(address, release, exchanges, settings, progress=progress)
         with _quiet_interpreter():
             run_in_loop(session.run)
+            if release is not None:
+                trace, exchanges = _as_due(trace, exchanges, released.due)
             records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
             ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
         return Replay(
+            trace=trace,
             records=records,
             ended=ended,
             started_at=session.started_at,
@@ -134,6 +146,14 @@ class Client:
             }
         )
         return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def _as_due(trace: Trace, exchanges: Sequence[Exchange], due: Sequence[Due]) -> tuple[Trace, list[Exchange]]:
+    """The requests that became due, at those times, and their exchanges, in the order of the trace that they make."""
+    requests = trace.requests
+    moved = [(dataclasses.replace(requests[place], arrival=max(0.0, time)), exchanges[place]) for time, place in due]
+    moved.sort(key=lambda pair: (pair[0].arrival, pair[0].request_id))
+    return dataclasses.replace(trace, requests=tuple(request for request, _ in moved)), [exchange for _, exchange in moved]
 
 
 def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:

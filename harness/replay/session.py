@@ -6,6 +6,7 @@ import resource
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,11 +18,22 @@ _LEAD = 0.02  # s between the last preparation and second 0
 _TICK = 0.25  # s between looks at the limits; every second look reports progress
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """The Client's settings of these names."""
+
+    request_timeout: float
+    drain_timeout: float
+    connect_timeout: float
+    connections: int
+    keep_alive: float
+    spin: float
+
+
 class Session:
     """One replay under way: `exchanges[i]` is sent `arrivals[i]` seconds (ascending) after `epoch`, a time.monotonic() value.
 
-    The other parameters are the Client's settings of those names. After run(): started_at, epoch, wall_s, cpu_s as in a Replay; the
-    exchanges hold what came back.
+    After run(): started_at, epoch, wall_s, cpu_s as in a Replay; the exchanges hold what came back.
     """
 
     def __init__(
@@ -29,28 +41,23 @@ class Session:
         address: ServerAddress,
         arrivals: Sequence[float],
         exchanges: Sequence[Exchange],
+        settings: SessionSettings,
         *,
-        request_timeout: float,
-        drain_timeout: float,
-        connect_timeout: float,
-        connections: int,
-        keep_alive: float,
-        spin: float,
         progress: Progress | None,
     ) -> None:
         self._arrivals, self._exchanges, self._progress = arrivals, exchanges, progress
-        self._request_timeout, self._drain_timeout = request_timeout, drain_timeout
-        self._connections, self._spin = connections, spin
+        self._settings = settings
         self._pool = ConnectionPool(
             address,
-            reserve=min(connections, len(exchanges)),
-            keep_alive=keep_alive,
-            connect_timeout=connect_timeout,
+            reserve=min(settings.connections, len(exchanges)),
+            keep_alive=settings.keep_alive,
+            connect_timeout=settings.connect_timeout,
             settled=self._settled,
             refused=self._refused,
         )
         self._schedule: Schedule | None = None
-        self._oldest = 0  # index of the first exchange that may not be settled
+        self._last_arrival = arrivals[-1]
+        self._oldest = 0  # place, in the order of sending, of the first exchange that may not be settled
         self._done = 0
         self._ended = asyncio.Event()
         self._gone: str | None = None
@@ -63,11 +70,11 @@ class Session:
         _allow_open_files(len(self._exchanges) + 256)
         asyncio.get_running_loop().set_exception_handler(self._on_exception)
         try:
-            await self._pool.fill(min(len(self._exchanges), max(self._connections, self._burst())))
+            await self._pool.fill(min(len(self._exchanges), max(self._settings.connections, self._burst())))
             self.epoch = time.monotonic() + _LEAD
             self.started_at = datetime.now(UTC).isoformat()
             cpu = time.process_time()
-            self._schedule = Schedule(self._arrivals, self.epoch, self._spin, self._send)
+            self._schedule = Schedule(self._arrivals, self.epoch, self._settings.spin, self._send)
             if self._gone is None:
                 self._schedule.start()
                 await self._watch()
@@ -104,40 +111,49 @@ class Session:
         self._gone = reason
         if self._schedule is not None:
             self._schedule.stop()
-            for exchange in self._exchanges[self._schedule.position :]:
+            for exchange in self._not_sent():
                 self._pool.cancel(exchange, f"not sent: {reason}")
 
     async def _watch(self) -> None:
         """Until the end: enforce the limits, keep connections ready, report progress."""
-        drained = self._arrivals[-1] + self._drain_timeout
-        turn = 0
+        drain, turn = self._settings.drain_timeout, 0
         while not self._ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), _TICK)
             if self._broken is not None:
                 raise self._broken
             now = time.monotonic()
-            if now - self.epoch > drained:
+            if now - self.epoch > self._last_arrival + drain:
                 assert self._schedule is not None
                 self._schedule.run()  # this process may have stood still: what is due is sent before the limit ends the replay
-                self._cancel_all(f"not finished {self._drain_timeout:g} s after the last arrival (client.drain_timeout)")
-            self._time_out(now - self._request_timeout)
+                self._cancel_all(f"not finished {drain:g} s after the last arrival (client.drain_timeout)")
+            self._time_out(now - self._settings.request_timeout)
             self._pool.top_up()
             turn += 1
             if self._progress and turn % 2 == 0:
                 self._progress(self._done, len(self._exchanges))
 
     def _time_out(self, limit: float) -> None:
-        assert self._schedule is not None
-        while self._oldest < self._schedule.position and self._exchanges[self._oldest].settled:
-            self._oldest += 1
-        for exchange in self._exchanges[self._oldest : self._schedule.position]:
+        under_way = self._sent_in_order()
+        settled = next((place for place, exchange in enumerate(under_way) if not exchange.settled), len(under_way))
+        self._oldest += settled
+        for exchange in under_way[settled:]:
             if not exchange.settled and exchange.sent is not None and exchange.sent < limit:
-                self._pool.cancel(exchange, f"timed out after {self._request_timeout:g} s (client.request_timeout)")
+                self._pool.cancel(exchange, f"timed out after {self._settings.request_timeout:g} s (client.request_timeout)")
 
     def _cancel_all(self, reason: str) -> None:
-        for exchange in self._exchanges[self._oldest :]:
+        for exchange in (*self._sent_in_order(), *self._not_sent()):
             self._pool.cancel(exchange, reason)
+
+    def _sent_in_order(self) -> Sequence[Exchange]:
+        """Those that were sent, in order, but for some that are settled."""
+        assert self._schedule is not None
+        return self._exchanges[self._oldest : self._schedule.position]
+
+    def _not_sent(self) -> Sequence[Exchange]:
+        """Those that are still to be sent."""
+        assert self._schedule is not None
+        return self._exchanges[self._schedule.position :]
 
 
 def _allow_open_files(count: int) -> None:

@@ -18,6 +18,10 @@ TEXTS = ("version", "workload", "run_id", "invalid_reason", "load")
 NUMBERS = ("rate", "rho", "repeat", "seed", "block_size")
 KEYS = (*NEEDED, *TEXTS, *NUMBERS, "limits", "slo", "engine", "notes")
 COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel")
+OFF = {  # what notes say of an engine's settings that are off, by the setting
+    "async_scheduling": r"asynchronous scheduling (is )?off|--no-async-scheduling|--async-scheduling[ =]false",
+    "nccl_p2p": r"NCCL peer-to-peer is off|NCCL_P2P_DISABLE=1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +97,8 @@ def _slo(where: str, said: Mapping[str, Any]) -> SLO:
 
 
 def _told_in_notes(notes: str) -> dict[str, Any]:
-    """Settings of an engine that are said in words. Published recordings say this one nowhere else, and it moves a TTFT by a fifth."""
-    off = re.search(r"asynchronous scheduling (is )?off|--no-async-scheduling|--async-scheduling[ =]false", notes, re.IGNORECASE)
-    return {"async_scheduling": False} if off else {}
+    """Settings of an engine that are said in words. Published recordings say these nowhere else, and they move a TTFT by a fifth."""
+    return {name: False for name, words in OFF.items() if re.search(words, notes, re.IGNORECASE)}
 
 
 def _mapping(where: str, said: Mapping[str, Any], key: str) -> dict[str, Any]:

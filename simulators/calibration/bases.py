@@ -10,10 +10,9 @@ import numpy.typing as npt
 from results.profile import Profile
 from results.record import Run
 from simulators.calibration.points import StepSeconds
-from simulators.native.latency.efficiency import Efficiency
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_law import StepLaw
+from simulators.native.predictor import Predictor
+from simulators.native.resolve import limits_of, vllm_version
 from simulators.native.sequence import Batch, prefill_pairs
 
 Floats = npt.NDArray[np.float64]
@@ -38,17 +37,28 @@ class Base(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RooflineBase:
-    """The roofline of simulators/native: from config.json and the hardware's numbers alone."""
+    """The roofline of simulators/native: from config.json and the hardware's numbers alone, the host's share of a step included.
 
-    efficiency: Efficiency
+    native: whose efficiencies of the device's architecture, and whose host, are taken.
+    """
+
+    native: Predictor
 
     source: ClassVar[str] = "roofline"
     spread: ClassVar[float] = 0.3
 
     def seconds(self, measured: Run) -> StepSeconds:
         """See Base."""
-        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-        return seconds_of(Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel).law)
+        config = measured.config
+        limits = limits_of(measured.limits, config, f"run {measured.run_id}", vllm=vllm_version(measured))
+        step_time = self.native.computed(
+            config["model"],
+            config["hardware"],
+            limits,
+            tensor_parallel=measured.limits.tensor_parallel,
+            engine=config.get("engine") or {},
+        )
+        return seconds_of(step_time.law)
 
     def bends(self, measured: Run) -> Sequence[int]:
         """See Base: where memory gives way to arithmetic is not known beforehand."""

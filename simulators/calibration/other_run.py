@@ -15,7 +15,7 @@ from results.storage.store import read_run
 from simulators.calibration.bases import Base, decode_parts
 from simulators.calibration.points import compose
 from simulators.calibration.targets import Targets
-from simulators.calibration.whole_fit import Stretching, WholeFit
+from simulators.calibration.whole_fit import TILE, Stretching, WholeFit
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.adapter import sent_as
 from simulators.native.frontend.settings import StationSettings
@@ -89,6 +89,7 @@ class OtherRun:
             source=f"{self.base.source}, fitted to the other run {self.run}",
             provenance={"base": self.base.source},
             bends=self.base.bends(run),
+            jumps=[TILE],
         )
         return Stretching(base=composed, parts=decode_parts(composed, seconds, alone=1))
 

@@ -43,14 +43,18 @@ class Point:
     held_out: bool = False
 
 
-def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None, bends: Iterable[int] = ()) -> Iterator[Point]:
+def points(
+    *, tokens: int, sequences: int, longest: int, kv_tokens: int | None, bends: Iterable[int] = (), jumps: Iterable[int] = ()
+) -> Iterator[Point]:
     """Steps of at most `tokens` tokens and `sequences` sequences, each of at most `longest` tokens, all in `kv_tokens` of KV cache.
 
-    bends: numbers of tokens; prompts of each, with nothing cached, are added.
+    bends: numbers of tokens; prompts of each, with nothing cached, are added. jumps: numbers of sequences; decodes of one more are added.
     """
     room = float("inf") if kv_tokens is None else kv_tokens
     prompts = {n: False for n in (*PROMPTS, tokens) if n <= tokens} | {n: True for n in HELD_OUT_PROMPTS if n < tokens}
-    batches = {b: False for b in (*BATCHES, sequences) if b <= sequences} | {b: True for b in HELD_OUT_BATCHES if b < sequences}
+    batches = {b: False for b in sorted({*BATCHES, *(b + 1 for b in jumps), sequences}) if b <= sequences} | {
+        b: True for b in HELD_OUT_BATCHES if b < sequences
+    }
     for n, held_out in prompts.items():
         for cached in CACHED:
             if cached == 0 or cached + n <= longest:
@@ -70,12 +74,19 @@ def points(*, tokens: int, sequences: int, longest: int, kv_tokens: int | None, 
 
 
 def compose(
-    measured: Run, seconds: StepSeconds, *, profile_id: str, source: str, provenance: Mapping[str, Any], bends: Sequence[int] = ()
+    measured: Run,
+    seconds: StepSeconds,
+    *,
+    profile_id: str,
+    source: str,
+    provenance: Mapping[str, Any],
+    bends: Sequence[int] = (),
+    jumps: Sequence[int] = (),
 ) -> Profile:
     """The profile of `seconds` over the steps that the run's engine can make.
 
     bends: tokens of a step between which `seconds` is smooth, where that is known (the sizes that a table has); our own simulator then
-    fits a piece to each stretch (simulators/native/latency/measured.py).
+    fits a piece to each stretch (simulators/native/latency/measured.py). jumps: sequences of a decode step beyond which `seconds` may jump.
 
     Steps that a table does not reach are left out, and counted in the provenance with the first reason; simulators then count the
     steps for which they go beyond what a profile has. Raises NotAvailable when the run does not say its engine's limits.
@@ -83,7 +94,7 @@ def compose(
     sequences, tokens = known_limits("calibration", measured, ("max_num_seqs", "max_num_batched_tokens"))
     longest = max(r.input_tokens + r.output_tokens for r in measured.trace)
     rows, outside = [], []
-    for point in points(tokens=tokens, sequences=sequences, longest=longest, kv_tokens=measured.limits.kv_tokens, bends=bends):
+    for point in points(tokens=tokens, sequences=sequences, longest=longest, kv_tokens=measured.limits.kv_tokens, bends=bends, jumps=jumps):
         try:
             time = seconds(new=point.new_tokens, cached=point.prefill_context, batch=point.batch, context=point.context)
         except OutsideTables as error:

@@ -1,7 +1,11 @@
-"""Six numbers fitted to a whole run: our own simulator serves its requests until their TTFT and TPOT come out as measured.
+"""Seven numbers fitted to a whole run: our own simulator serves its requests until their TTFT and TPOT come out as measured.
 
     a step    = decode * (what the base says of its decodes) + prompt * (what prompts add to it there) + step + sequence * sequences
+                + one_tile * (a decode of one sequence in the base), if it has no more than TILE tokens
     a request = frontend + prompt_token * prompt tokens outside the steps, on an idle server
+
+A matrix product of up to TILE rows takes other kernels than a larger one: tensor cores multiply fragments of 16 rows (PTX ISA,
+mma.m16n8k16). On an A40 a step of 17 sequences is 6 % shorter than one of 16 (docs/findings/other-run.md).
 
 The API servers' queue comes on top (simulators/native/frontend): its costs are our own simulator's settings, which are not fitted.
 
@@ -60,11 +64,13 @@ class Guess:
 GUESSES: Mapping[str, Guess] = {
     "decode": Guess(value=1.0, spread=0.3, low=0.1, high=10.0),  # factor; its spread is the base's own, as that of the next
     "prompt": Guess(value=1.0, spread=0.3, low=0.1, high=10.0),  # factor
+    "one_tile": Guess(value=0.0, spread=0.05, low=-0.3, high=0.3),  # of the s of a step of one decode, more or less
     "step": Guess(value=0.0, spread=2e-3, low=-0.02, high=0.1),  # s a step, beside what the base has
     "sequence": Guess(value=2e-5, spread=1e-5, low=0.0, high=1e-3),  # s: Python's work on each sequence of a step, its output included
     "frontend": Guess(value=1e-2, spread=1e-2, low=0.0, high=1.0),  # s a request
     "prompt_token": Guess(value=5e-6, spread=5e-6, low=0.0, high=1e-3),  # s: tokenisers take some 2e5 tokens/s
 }
+TILE = 16  # rows of a tensor core's fragment
 FACTORS = ("decode", "prompt")
 ACROSS = 1e-4  # s: the spread of `sequence` where devices share the work: an all-reduce costs each token what no data sheet has
 SERVED = 1000  # requests of all simulations together that judge a set of numbers
@@ -83,7 +89,10 @@ class Stretching:
         samples = self.base.samples
         added = (samples["time"] - self.parts).clip(lower=0.0)
         host = numbers["step"] + numbers["sequence"] * (samples["batch"] + (samples["new_tokens"] > 0))
-        steps = samples.assign(time=(numbers["decode"] * self.parts + numbers["prompt"] * added + host).clip(lower=0.0))
+        decodes = numbers["decode"] * self.parts + numbers["one_tile"] * self.parts.min() * (
+            samples["new_tokens"] + samples["batch"] <= TILE
+        )
+        steps = samples.assign(time=(decodes + numbers["prompt"] * added + host).clip(lower=0.0))
         idle = numbers["frontend"] + numbers["prompt_token"]  # a prompt of one token, as `frontend` samples are
         fixed = pd.DataFrame([("frontend", 0, 0, 0, 0.0, idle, 0, False)], columns=list(SAMPLE_COLUMNS))
         provenance = {**self.base.provenance, "frontend_per_prompt_token": numbers["prompt_token"]}

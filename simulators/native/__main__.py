@@ -1,7 +1,8 @@
 """Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare] KEY=VALUE ...`.
 
 predict (the default): serve a trace on simulated engines and print its latencies
-capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e
+capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e; it simulates as
+  long as it takes to know it to `precision`
 compare: the same for every combination of the settings that are lists, and the Pareto front as a plot (out=FOLDER)
 
   ./plumbline plan model=llama_3_1_8b hardware=h200 rate=8
@@ -13,18 +14,23 @@ Every setting, with its meaning, unit and default, is in conf/native.yaml. `pyth
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from results.live import RUN_ID, live
+from results.project.parallel import in_order
 from results.record_table import RecordTable
 from results.summary import tables
 from simulators.errors import SimulatorError
 from simulators.native.planning import settings
+from simulators.native.planning.attainment import CONFIDENCE
+from simulators.native.planning.compare import SHOWN, Candidate, candidate, front, none_will_do
+from simulators.native.planning.judge import Judge
 from simulators.native.scheduling.policies import POLICIES
 from workloads.trace import TraceError
 
@@ -77,47 +83,62 @@ def predict(words: Sequence[str], console: Console) -> None:
 def capacity(words: Sequence[str], console: Console) -> None:
     """The highest rate within the SLO, and the latencies there."""
     cfg = settings.settings(words)
-    trace_at, deployment, slo = settings.trace_at(cfg), settings.deployment(cfg), settings.slo(cfg)
-    highest = deployment.capacity(trace_at, slo, cfg.attainment)
-    if highest.rate == 0:
-        console.print(f"at no rate do {cfg.attainment:.0%} of the requests meet the limits, not even one at a time")
+    judge = settings.judge(cfg)
+    found = judge.capacity()
+    if found is None:
+        console.print(none_will_do(cfg.attainment))
         return
     console.print(
-        f"{cfg.attainment:.0%} of the requests meet the limits up to {highest.rate:.3g} requests/s on {deployment.devices} "
-        f"device(s), no longer at {highest.failing:.3g} ({highest.tries} simulations)"
+        f"{cfg.attainment:.0%} of the requests meet the limits up to {found.rate:.3g} requests/s on {judge.devices} device(s), "
+        f"{CONFIDENCE:.0%} interval {found.low:.3g} to {found.high:.3g} ({found.simulations} simulations, the longest of "
+        f"{found.requests:,} requests)"
     )
-    found = deployment.metrics(trace_at(highest.rate), slo)
+    if not found.settled:
+        console.print(f"The interval is wider than precision={cfg.precision:g} asks; give more requests.")
+    metrics = judge.metrics(found.rate, found.requests)
     table = Table("at that rate (ms)", "mean", "p50", "p90", "p95", "p99")
     for metric in ("ttft", "tpot", "e2e"):
-        table.add_row(metric, *(_milliseconds(found[metric, stat]) for stat in ("mean", "p50", "p90", "p95", "p99")))
+        table.add_row(metric, *(_milliseconds(metrics[metric, stat]) for stat in ("mean", "p50", "p90", "p95", "p99")))
     console.print(table)
 
 
 def compare(words: Sequence[str], console: Console) -> None:
     """Every combination, a row each; the best first, the Pareto front marked and drawn."""
-    from simulators.native.planning import compare as sweep  # here: it imports Plotly, which the other commands need not wait for
-
-    found = []
-    for chosen, cfg in settings.swept(words):
-        label = ", ".join(f"{key}={value}" for key, value in chosen.items()) or "as set"
-        try:
-            settings.check(cfg)
-            deployment = settings.deployment(cfg)
-            found.append(sweep.candidate(label, deployment, settings.trace_at(cfg), settings.slo(cfg), cfg.attainment))
-        except (SimulatorError, ValueError) as error:
-            if not chosen:
-                raise
-            found.append(sweep.Candidate(label=label, devices=1, why_not=str(error).removeprefix("native: ")))
-    best = sweep.front(found)
-    table = Table("settings", "devices", "requests/s", "a device", *(f"{metric} {stat} (ms)" for metric, stat in sweep.SHOWN), "front")
-    for one in sorted(found, key=lambda c: -c.rate_per_device):
-        latencies = [_milliseconds((one.latencies or {}).get(key)) for key in sweep.SHOWN]
-        mark = "*" if one in best else (one.why_not or "")
-        table.add_row(one.label, str(one.devices), f"{one.rate:.3g}", f"{one.rate_per_device:.3g}", *latencies, mark)
-    console.print(table)
+    swept = list(settings.swept(words))
+    prepared = [_prepared(chosen, cfg) for chosen, cfg in swept]
+    judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
+    found = [one for _, one in judged]
+    if found[0].why_not and len(found) == 1:
+        raise ValueError(found[0].why_not)
+    console.print(_compared(found))
+    cfg = swept[0][1]
     if cfg.out:
-        path = sweep.plot(found, settings.slo(cfg), cfg.attainment, Path(cfg.out) / "compare.html")
-        console.print(f"plot: {path}")
+        from simulators.native.planning.front_plot import plot  # here: it imports Plotly, which the other commands need not wait for
+
+        console.print(f"plot: {plot(found, settings.slo(cfg), cfg.attainment, Path(cfg.out) / 'compare.html')}")
+
+
+def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] | Candidate:
+    """One combination of settings, ready to be judged, or why it cannot be had."""
+    label = ", ".join(f"{key}={value}" for key, value in chosen.items()) or "as set"
+    try:
+        settings.check(cfg)
+        return label, settings.judge(cfg)
+    except (SimulatorError, ValueError) as error:
+        return Candidate(label=label, devices=None, why_not=str(error).removeprefix("native: "))
+
+
+def _compared(found: Sequence[Candidate]) -> Table:
+    best = front(found)
+    table = Table(
+        "settings", "devices", "requests/s", "interval", "a device", *(f"{metric} {stat} (ms)" for metric, stat in SHOWN), "front"
+    )
+    for one in sorted(found, key=lambda c: -(c.rate_per_device or 0.0)):
+        latencies = [_milliseconds((one.latencies or {}).get(key)) for key in SHOWN]
+        known = one.capacity
+        rates = (f"{known.rate:.3g}", f"{known.low:.3g} to {known.high:.3g}", f"{one.rate_per_device:.3g}") if known else ("-", "-", "-")
+        table.add_row(one.label, str(one.devices or "-"), *rates, *latencies, "*" if one in best else (one.why_not or ""))
+    return table
 
 
 COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare}

@@ -20,6 +20,7 @@ from simulators.native.frontend.station import Station
 from simulators.native.latency.drafting import Drafting
 from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
 from simulators.native.latency.host import Host
+from simulators.native.latency.host_path import HostPath
 from simulators.native.latency.measured import residual_lines
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
@@ -47,6 +48,7 @@ class Predictor:
     frontend_after: float  # of the front end's cost that these do not explain, the share that comes after a step
     roofline: Efficiency  # of computed step times
     architectures: Mapping[str, Mapping[str, Any]]  # what differs of it by the device's architecture
+    host_path: HostPath  # between devices, where the engine's environment turns peer-to-peer off
     host: Host  # its share of a step, beside a device with such an architecture
     shipped: Defaults  # limits of an engine of which only the model and the device are known
     pipeline_parallel_size: int = 1  # stages of an engine
@@ -87,9 +89,7 @@ class Predictor:
         if profile is not None:
             step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
-            shape, device = Shape.from_config(model), Device.from_hardware(hardware)
-            host = self.host_beside(hardware, overlapped=limits.in_flight > 1, engine=engine)
-            step_time = Roofline(shape, device, self.efficiency(hardware), tensor_parallel=tensor_parallel, host=host)
+            step_time = self.computed(model, hardware, limits, tensor_parallel=tensor_parallel, engine=engine)
         limits = self.decoding(limits, policy)
         if limits.speculation.num_speculative_tokens:
             drafting = limits.speculation.draft_step * limits.speculation.num_speculative_tokens
@@ -116,6 +116,14 @@ class Predictor:
             raise NotAvailable("native: speculation in a pipeline is not modelled; set num_speculative_tokens or pipeline_parallel_size")
         in_flight = limits.in_flight if stages == 1 else stages + limits.asynchronous
         return dataclasses.replace(limits, speculation=self.speculation, pipeline_parallel_size=stages, in_flight=in_flight)
+
+    def computed(
+        self, model: Mapping[str, Any], hardware: Mapping[str, Any], limits: Limits, *, tensor_parallel: int, engine: Mapping[str, Any]
+    ) -> Roofline:
+        """Step times from the sizes of model and hardware. engine: its part of a run's configuration."""
+        host = self.host_beside(hardware, overlapped=limits.in_flight > 1, engine=engine)
+        device, efficiency = self.host_path.taken(Device.from_hardware(hardware), self.efficiency(hardware), engine)
+        return Roofline(Shape.from_config(model), device, efficiency, tensor_parallel=tensor_parallel, host=host)
 
     def frontend_with(self, station: Station | None, profile: Profile | None) -> Frontend:
         """The front end: the station, and where the profile has the cost on an idle server, that cost (`Frontend.with_idle_cost`)."""

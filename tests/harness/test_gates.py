@@ -31,6 +31,7 @@ def good(request: Request, **changes: object) -> RequestRecord:
 
 def replay_of(trace: Trace, change: Callable[[Request], dict[str, object]] = lambda _: {}, *, cpu_s: float = 1.0) -> Replay:
     return Replay(
+        trace=trace,
         records=tuple(good(r, **change(r)) for r in trace),
         ended=tuple(r.arrival + 0.4 for r in trace),
         started_at="2026-01-01T00:00:00+00:00",

@@ -22,7 +22,6 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.latency.roofline import Device, Roofline
 from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_time import StepTime
-from simulators.native.planning.highest_rate import highest_rate
 from simulators.native.predictor import Predictor
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.served import Frontend, Served
@@ -104,8 +103,21 @@ SHAREGPT = Workload(  # Kwon et al., SOSP 2023, figure 11: mean 161 tokens in, 3
 
 
 def capacity(workload: Workload, serve_at: Callable[[Trace], Served], holds: Callable[[Sequence[RequestRecord]], bool]) -> float:
-    """Requests/s up to which it holds, within 4 %."""
-    return highest_rate(lambda rate: holds(serve_at(workload.trace(rate)).records), tolerance=0.04).rate
+    """Requests/s up to which it holds, within 4 %, by bisection in ratios; 0: at none."""
+
+    def held(rate: float) -> bool:
+        return holds(serve_at(workload.trace(rate)).records)
+
+    rate = 1.0
+    while held(rate):
+        rate *= 2
+    low, high = rate / 2, rate
+    while low > 1e-9 and not held(low):
+        low, high = low / 2, low
+    while high > 1.04 * low:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if held(middle) else (low, middle)
+    return low if low > 1e-9 else 0.0
 
 
 def ttft(records: Sequence[RequestRecord]) -> NDArray[np.float64]:

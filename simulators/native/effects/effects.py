@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulators.errors import SimulatorError
+from simulators.native.architecture.formats import WEIGHTS
 from simulators.native.effects.attended import Attended
-from simulators.native.effects.formats import KV, WEIGHTS
+from simulators.native.effects.formats import KV
 from simulators.native.effects.kernels import GENERATION, SHARES
 from simulators.native.effects.reuse import Reuse, reusable_shares
 from simulators.native.effects.traffic import HostTraffic
@@ -22,7 +23,7 @@ from workloads.trace import Trace
 class Effects:
     """All off by default. Sources are beside the numbers, in the modules of this folder."""
 
-    weights: str | None = None  # their format in fewer bits (formats.py)
+    weights: str | None = None  # their format in fewer bits (simulators/native/architecture/formats.py)
     kv: str | None = None  # the KV cache's format in fewer bits (formats.py)
     attention: str | None = None  # a generation of attention kernels (kernels.py)
     window: int | None = None  # tokens of the latest context that are kept; alone: sliding-window attention
@@ -69,7 +70,7 @@ class Effects:
         arithmetic = WEIGHTS[self.weights].arithmetic if self.weights else "16 bit"
         if arithmetic == "16 bit":
             return device
-        peak = device.fp8_flops if arithmetic == "fp8" else device.int8_flops
+        peak = device.peak(arithmetic)
         if peak is None:
             raise SimulatorError(f"native: {device.name} has no {arithmetic} arithmetic, which effects.weights={self.weights} needs")
         return dataclasses.replace(device, gemm_flops=peak)

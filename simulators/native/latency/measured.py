@@ -82,12 +82,14 @@ class MeasuredStepTime(ProfiledStepTime):
         }
 
     def _law(self) -> StepLaw:
-        """The fitted coefficients as a law; the pieces of g from the last to the first."""
+        """The fitted coefficients as a law; the pieces of g from the last to the first. They hold `fixed`: g falls, a law's device does not
+        go below 0.
+        """
         fixed, *rest = (float(c) for c in self._coefficients)
         slopes, starts = rest[: len(self._knots)], [0.0, *self._knots[:-1]]
         return StepLaw(
-            linear=row(fixed, **dict(zip(FEATURES[1:], rest[len(self._knots) :], strict=True))),
-            pieces=tuple((start, self._g(start), slope) for start, slope in zip(starts, slopes, strict=True))[::-1],
+            linear=row(**dict(zip(FEATURES[1:], rest[len(self._knots) :], strict=True))),
+            pieces=tuple((start, fixed + self._g(start), slope) for start, slope in zip(starts, slopes, strict=True))[::-1],
         )
 
     def _design(self, work: Array) -> Array:

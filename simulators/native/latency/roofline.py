@@ -47,6 +47,7 @@ class Device:
     link_bandwidth: float | None  # bytes/s of its link to the other devices; None: it has none
     fp8_flops: float | None = None  # FLOP/s of matrix products in FP8; None: it has no such units
     int8_flops: float | None = None  # FLOP/s of matrix products in INT8; None: it has no such units
+    fp4_flops: float | None = None  # FLOP/s of matrix products in FP4; None: it has no such units
     gemm_flops: float | None = None  # FLOP/s of the model's own matrix products; None: those of 16 bit
     host_memory: float | None = None  # bytes of the host's memory for this device
     host_bandwidth: float | None = None  # bytes/s of one direction of its link to the host
@@ -68,9 +69,14 @@ class Device:
             link_bandwidth=None if link is None else 0.5e9 * link,  # conf/hardware counts both directions together
             fp8_flops=_scaled(hardware.get("fp8_tflops"), 1e12),
             int8_flops=_scaled(hardware.get("int8_tops"), 1e12),
+            fp4_flops=_scaled(hardware.get("fp4_tflops"), 1e12),
             host_memory=_scaled(hardware.get("host_memory_gb"), 1e9),
             host_bandwidth=_scaled(hardware.get("host_link_gb_s"), 0.5e9),
         )
+
+    def peak(self, arithmetic: str) -> float | None:
+        """FLOP/s of matrix products in this arithmetic (of a WeightFormat); None: it has no such units."""
+        return {"16 bit": self.flops, "fp8": self.fp8_flops, "int8": self.int8_flops, "fp4": self.fp4_flops}[arithmetic]
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

@@ -1,80 +1,58 @@
 """Compares settings of engines: the highest rate that each sustains within an SLO, and which of them no other beats."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import plotly.graph_objects as go
-
-from results.record import SLO
-from simulators.native.planning.deployment import Deployment
-from workloads.trace import Trace
+from simulators.errors import SimulatorError
+from simulators.native.planning.capacity import SustainedRate
+from simulators.native.planning.judge import Judge
 
 SHOWN = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p50"), ("tpot", "p99"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """label: what distinguishes it. rate: requests/s that it sustains; latencies (s): at that rate, None where it sustains none.
+    """One combination of settings."""
 
-    why_not: why it cannot be had at all.
-    """
-
-    label: str
-    devices: int
-    rate: float = 0.0
-    latencies: Mapping[tuple[str, str], float | None] | None = None
-    why_not: str | None = None
+    label: str  # what distinguishes it
+    devices: int | None  # of all its engines; None: not known, its settings are wrong
+    capacity: SustainedRate | None = None  # what it sustains; None: no rate
+    latencies: Mapping[tuple[str, str], float | None] | None = None  # s, by (metric, stat), at that rate
+    why_not: str | None = None  # there is no capacity
 
     @property
-    def rate_per_device(self) -> float:
+    def rate_per_device(self) -> float | None:
         """Requests/s a device."""
-        return self.rate / self.devices
+        return self.capacity.rate / self.devices if self.capacity and self.devices else None
 
 
-def candidate(label: str, deployment: Deployment, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Candidate:
-    """The rate that this deployment sustains, and its latencies there. Raises SimulatorError and ValueError."""
-    highest = deployment.capacity(trace_at, slo, attainment)
-    if highest.rate == 0:
-        return Candidate(label=label, devices=deployment.devices)
-    found = deployment.metrics(trace_at(highest.rate), slo)
-    return Candidate(label=label, devices=deployment.devices, rate=highest.rate, latencies={key: found[key] for key in SHOWN})
+def candidate(label: str, judge: Judge) -> Candidate:
+    """The rate that a deployment sustains, and its latencies there."""
+    try:
+        capacity = judge.capacity()
+    except (SimulatorError, ValueError) as error:
+        return Candidate(label=label, devices=judge.devices, why_not=str(error).removeprefix("native: "))
+    if capacity is None:
+        return Candidate(label=label, devices=judge.devices, why_not=none_will_do(judge.wanted))
+    found = judge.metrics(capacity.rate, capacity.requests)
+    return Candidate(label=label, devices=judge.devices, capacity=capacity, latencies={key: found[key] for key in SHOWN})
+
+
+def none_will_do(attainment: float) -> str:
+    """The answer when there is no capacity."""
+    return f"at no rate do {attainment:.0%} of the requests meet the limits, not even one at a time"
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The Pareto front: those that no other one beats in both requests/s a device (more) and median TPOT (less), by rate."""
-    known = [(c, tpot) for c in candidates if c.latencies and (tpot := c.latencies["tpot", "p50"]) is not None]
-    best = [
-        (c, tpot)
-        for c, tpot in known
-        if not any(
-            other.rate_per_device >= c.rate_per_device and least <= tpot and (other.rate_per_device, least) != (c.rate_per_device, tpot)
-            for other, least in known
-        )
+    known = [
+        (c, rate, tpot)
+        for c in candidates
+        if (rate := c.rate_per_device) and c.latencies and (tpot := c.latencies["tpot", "p50"]) is not None
     ]
-    return [c for c, _ in sorted(best, key=lambda pair: pair[0].rate_per_device)]
-
-
-def plot(candidates: Sequence[Candidate], slo: SLO, attainment: float, path: Path) -> Path:
-    """Write the front as an HTML page of its own; returns its path."""
-    figure = go.Figure()
-    shown = [c for c in candidates if c.latencies]
-    for name, some, mode in (("settings", shown, "markers"), ("Pareto front", front(shown), "lines")):
-        figure.add_scatter(
-            x=[1e3 * (c.latencies or {}).get(("tpot", "p50"), 0.0) for c in some],  # type: ignore[operator]
-            y=[c.rate_per_device for c in some],
-            text=[c.label for c in some],
-            name=name,
-            mode=mode,
-            hovertemplate="%{text}<br>TPOT p50 %{x:.1f} ms<br>%{y:.2f} requests/s a device<extra></extra>",
-        )
-    limits = ", ".join(f"{key.upper()} {value:g} s" for key, value in (("ttft", slo.ttft), ("tpot", slo.tpot), ("e2e", slo.e2e)) if value)
-    figure.update_layout(
-        title=f"Highest rate at which {attainment:.0%} of the requests meet {limits}",
-        xaxis_title="median TPOT at that rate (ms)",
-        yaxis_title="requests/s a device",
-        template="plotly_white",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(path, include_plotlyjs=True)
-    return path
+    best = [
+        (c, rate)
+        for c, rate, tpot in known
+        if not any(more >= rate and least <= tpot and (more, least) != (rate, tpot) for _, more, least in known)
+    ]
+    return [c for c, _ in sorted(best, key=lambda pair: pair[1])]

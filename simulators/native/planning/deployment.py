@@ -1,7 +1,7 @@
 """Deployment: engines of a model on some hardware, none of which need exist, and what a planner asks of them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,10 @@ from simulators.native.latency.shape import Shape
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
-from simulators.native.planning.highest_rate import Highest, highest_rate
 from simulators.native.predictor import Prediction, Predictor, longest_request
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
-
-LASTS = 10.0  # a trace must last so many times the mean E2E for a capacity to be found
 
 Metrics = dict[tuple[str, str | None], float | None]
 
@@ -95,30 +92,6 @@ class Deployment:
     def metrics(self, trace: Trace, slo: SLO) -> Metrics:
         """(metric, stat) to value, as the database defines them."""
         return live_metrics(table(self.serve(trace, token_times=False).served.records), slo=slo)
-
-    def capacity(self, trace_at: Callable[[float], Trace], slo: SLO, attainment: float) -> Highest:
-        """The highest rate, requests/s, at which this share of the requests meets the SLO, within 2 %. trace_at: the requests at a rate.
-
-        Raises ValueError for an SLO without a limit, and for a trace that ends before a queue can build up: one that lasts less than LASTS
-        times what its requests take on average.
-        """
-        if slo == SLO():
-            raise ValueError("capacity: the SLO has no limit, so any rate meets it; give slo.ttft, slo.tpot or slo.e2e")
-
-        def meets(rate: float) -> bool:
-            trace = trace_at(rate)
-            found = self.metrics(trace, slo)
-            share, took = found["slo_attainment", None], found["e2e", "mean"]
-            if share is None or took is None or share < attainment:
-                return False
-            if trace.duration < LASTS * took:
-                raise ValueError(
-                    f"capacity: {len(trace)} requests at {rate:.3g}/s last {trace.duration:.3g} s, and one takes {took:.3g} s: too short "
-                    f"for a queue to build up; give a trace of {LASTS:g} times that, or a workload and a longer duration"
-                )
-            return True
-
-        return highest_rate(meets)
 
     def _sizes(self) -> tuple[Shape, Device]:
         return self.effects.shape(Shape.from_config(self.model)), self.effects.device(Device.from_hardware(self.hardware))

@@ -119,9 +119,8 @@ class Settings:
     workload: Name  # of conf/workload, without a trace
     rate: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None  # offered
     requests: Count | None  # the first so many; None: all
-    duration: Seconds  # of arrivals at each rate that is tried
     seed: Seed  # of the workload
-    model: Name  # of conf/model
+    model: Name  # of conf/model, or the path of a config.json
     hardware: Name  # of conf/hardware
     tensor_parallel: Count  # devices of an engine
     policy: Name  # a scheduler
@@ -134,6 +133,7 @@ class Settings:
     arrangement: ArrangementSettings  # of several engines
     slo: SloSettings  # of a good request
     attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # share of requests that must meet the SLO
+    precision: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # of a capacity: its interval to either side
     out: File | None  # folder to keep the run or the plot in
 
 

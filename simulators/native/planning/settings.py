@@ -1,7 +1,8 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.host import Host
+from simulators.native.latency.host_path import HostPath
+from simulators.native.planning.capacity import MOST, NEXT
 from simulators.native.planning.deployment import Deployment, at_rate
+from simulators.native.planning.judge import Judge, TraceAt
 from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
 from simulators.native.resolve import Defaults
@@ -30,7 +34,6 @@ from workloads.files import read_csv, read_parquet
 from workloads.trace import Trace
 
 PATHS = ("trace", "profile", "out")  # settings that are paths
-FEWEST = 200  # requests of a trace that a capacity is judged by
 
 
 def settings(words: Sequence[str]) -> DictConfig:
@@ -140,23 +143,29 @@ def trace(cfg: DictConfig) -> Trace:
     path = Path(cfg.trace)
     found = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     if cfg.requests is not None:
-        found = Trace(name=found.name, requests=found.requests[: cfg.requests], block_size=found.block_size)
+        found = _first(found, cfg.requests)
     return found if cfg.rate is None else at_rate(found, cfg.rate)
 
 
-def trace_at(cfg: DictConfig) -> Callable[[float], Trace]:
-    """The requests at any rate: a file's with other gaps, or as many of a workload's as arrive in cfg.duration (cfg.requests at least)."""
+def judge(cfg: DictConfig) -> Judge:
+    """What finds the capacity of the engines that the settings describe. Raises ValueError, TraceError and SimulatorError."""
+    trace_at, most = _trace_at(cfg)
+    lengths = (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
+    return Judge(deployment(cfg), trace_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
+
+
+def _trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
+    """So many requests at a rate: a file's first ones with other gaps, or a workload's. And the most that it can give."""
     if cfg.trace is not None:
         whole = trace(cfg)
-        return lambda rate: at_rate(whole, rate)
+        return (lambda rate, requests: at_rate(_first(whole, requests), rate)), len(whole)
     workload = _workload(cfg)
 
-    def drawn(rate: float) -> Trace:
-        count = max(cfg.requests or 1, round(rate * cfg.duration), FEWEST)
-        made: Trace = workload.trace(rate=rate, num_requests=count, seed=cfg.seed, max_model_len=cfg.max_model_len)
+    def drawn(rate: float, requests: int) -> Trace:
+        made: Trace = workload.trace(rate=rate, num_requests=requests, seed=cfg.seed, max_model_len=cfg.max_model_len)
         return made
 
-    return drawn
+    return drawn, cfg.requests or MOST
 
 
 def slo(cfg: DictConfig) -> SLO:
@@ -175,11 +184,23 @@ def choice(group: str, name: str) -> dict[str, Any]:
 
 
 def model(name: str) -> dict[str, Any]:
-    """The shape of a model of conf/model, as its config.json has it. Raises ValueError."""
+    """The config.json of a model of conf/model, or that of a path. Raises ValueError."""
+    if name.endswith(".json"):
+        return _config_json(given(name))
     config = choice("model", name).get("config")
     if not isinstance(config, dict):
         raise ValueError(f"conf/model/{name}.yaml: it has no `config`; put the values of the model's config.json under that name")
     return config
+
+
+def _config_json(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model={path}: {error}; give a name of conf/model, or a Hugging Face config.json") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"model={path}: it holds no JSON object; give a Hugging Face config.json")
+    return found
 
 
 def choices(group: str) -> list[str]:
@@ -195,6 +216,10 @@ def _file(group: str, name: str) -> Path:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"{group}={name}: unknown; {hint}known: {', '.join(known)}")
     return path
+
+
+def _first(trace: Trace, requests: int) -> Trace:
+    return Trace(name=trace.name, requests=trace.requests[:requests], block_size=trace.block_size)
 
 
 def _workload(cfg: DictConfig) -> Any:
@@ -223,10 +248,11 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement, speculation: Speculation) -> Predictor:
     values = choice("simulator", "native")
-    wanted = ("frontend", "frontend_after", "roofline", "architectures", "host", "shipped")
+    built = ("frontend", "roofline", "host_path", "host", "shipped")
+    wanted = (*built, "frontend_after", "architectures")
     if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "host", "shipped")}
+    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in built}
     return Predictor(
         policy=policy,
         arrangement=arrangement,
@@ -234,6 +260,7 @@ def _native(policy: str, arrangement: Arrangement, speculation: Speculation) -> 
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         architectures=values["architectures"],
+        host_path=HostPath(**parts["host_path"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
         speculation=speculation,

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.scoring.blocks import BLOCKS, correlation_time, enough, error_series, time_at
+from analysis.scoring.blocks import BLOCKS, enough, error_series
 from analysis.scoring.resampling import Resamples, ValuePool
 from analysis.stats import QUANTILES, STATS, Bootstrap, Estimate, Values, describe, relative_errors
+from workloads.correlation import correlation_time, time_at
 
 BOOTSTRAP = Bootstrap(resamples=1000, seed=7)
 

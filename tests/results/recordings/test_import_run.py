@@ -150,17 +150,17 @@ def test_a_file_beside_its_sidecar_and_a_sidecar_elsewhere(tmp_path: Path) -> No
         ("built from main, asynchronous scheduling off; times are the server's own", {}, {"async_scheduling": False}),
         ("vllm serve --async-scheduling False", {"dtype": "auto"}, {"async_scheduling": False, "dtype": "auto"}),
         ("asynchronous scheduling off", {"async_scheduling": True}, {"async_scheduling": True}),
+        ("NCCL peer-to-peer is off for TP 2 and 4", {}, {"nccl_p2p": False}),
+        ("NCCL_P2P_DISABLE=1, asynchronous scheduling off", {}, {"nccl_p2p": False, "async_scheduling": False}),
         ("nothing of the kind", {}, {}),
     ],
 )
-def test_what_notes_say_of_asynchronous_scheduling_is_heard(
-    tmp_path: Path, notes: str, engine: dict[str, object], heard: dict[str, object]
-) -> None:
+def test_what_notes_say_of_the_engine_is_heard(tmp_path: Path, notes: str, engine: dict[str, object], heard: dict[str, object]) -> None:
     folder = plain(tmp_path / "mine")
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**about, "notes": notes, "engine": engine}))
     told = import_run(folder, Options()).config["engine"]
-    assert {name: told[name] for name in ("async_scheduling", "dtype") if name in told} == heard
+    assert {name: told[name] for name in ("async_scheduling", "nccl_p2p", "dtype") if name in told} == heard
 
 
 def test_without_a_column_sent_all_are_sent_at_their_arrival_and_it_says_so(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from results.record import EngineLimits, Run
 from results.storage.run_tables import StoreError
 from results.storage.store import write_run
 from simulators.errors import NotAvailable, SimulatorError
-from tests.simulators.calibration.made_runs import latencies, other_run, run_of
+from simulators.native.latency.measured import MeasuredStepTime
+from simulators.native.resolve import limits_of
+from tests.simulators.calibration.made_runs import HARDWARE, TRUTH, latencies, other_run, run_of
+from tests.simulators.native.latency.test_step_time import batch
 from tests.simulators.native.test_native import native
 
 
@@ -40,6 +43,29 @@ def test_it_predicts_three_times_the_load_of_the_run_that_it_was_fitted_to(root:
     assert told["fitted_to"]["run_id"] == "calm"
     assert told["fitted_to"]["load_of_the_scored"] == pytest.approx(3.0, rel=0.2)
     assert told["fitted_to_requests"] == len(busy.records) == 150
+
+
+def test_the_roofline_that_is_scaled_is_that_of_the_gpus_kind(calm: Run) -> None:
+    """And what it says is what our own simulator computes, the host's share included."""
+    a40, unknown = (
+        dataclasses.replace(calm, config={**calm.config, "hardware": {**HARDWARE, "name": name}, "engine": {"async_scheduling": False}})
+        for name in ("a40", "no-such")
+    )
+    of_kind, general = (other_run("calm", Path()).base.seconds(run)(batch=8, context=100) for run in (a40, unknown))
+    limits = limits_of(a40.limits, a40.config, "a40")
+    own = native().computed(a40.config["model"], a40.config["hardware"], limits, tensor_parallel=1, engine={"async_scheduling": False})
+    assert of_kind == own.seconds(batch(*[(1, 100)] * 8)) != general
+
+
+def test_a_step_of_one_tile_has_a_time_of_its_own(calm: Run) -> None:
+    """Seventeen sequences may take less than sixteen, and the law that is fitted keeps that."""
+    stretching = other_run("calm", Path()).stretching(calm)
+    even, higher = (MeasuredStepTime(stretching.at({**TRUTH, "one_tile": share})) for share in (0.0, 0.3))
+    one, tile, more = (batch(*[(1, 100)] * n) for n in (1, 16, 17))
+    added = 0.3 * stretching.parts.min()
+    assert higher.seconds(one) - even.seconds(one) == pytest.approx(added, rel=0.05)
+    assert higher.seconds(tile) - even.seconds(tile) == pytest.approx(added, rel=0.05)
+    assert higher.seconds(more) == pytest.approx(even.seconds(more), rel=0.01)
 
 
 def test_the_same_runs_give_the_same_profile(root: Path) -> None:

@@ -18,8 +18,9 @@ from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.adapter import Native
 from simulators.native.frontend.station import Station
 from simulators.native.latency.shape import Shape
+from simulators.native.planning.capacity import SustainedRate
 from simulators.native.planning.compare import Candidate, front
-from simulators.native.planning.settings import deployment, settings, slo, trace, trace_at
+from simulators.native.planning.settings import judge, settings, trace
 from simulators.native.resolve import limits_of
 from simulators.native.serve import COMPILED_FROM
 from tests.runs import LIMITS, make_run, make_trace
@@ -322,35 +323,44 @@ def test_a_profile_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_capacity_on_the_command_line() -> None:
-    """Between what it says holds and what it says does not, the database's own SLO attainment crosses the share."""
-    words = ("model=tiny", "hardware=cpu", "limits.max_num_seqs=4", "workload=fixed", "duration=20")
+    """The database's own SLO attainment of other requests is above the share below its interval, and below it above."""
+    words = ("model=tiny", "hardware=cpu", "limits.max_num_seqs=4", "workload=fixed")
     done = cli("capacity", *words)
     assert done.returncode == 0, done.stderr
-    told = re.search(r"up to ([\d.e+]+) requests/s on 1 device\(s\), no longer at ([\d.e+]+)", done.stdout)
+    told = re.search(r"up to ([\d.e+]+) requests/s on 1 device\(s\), 95% interval ([\d.e+]+) to ([\d.e+]+)", done.stdout)
     assert told, done.stdout
-    holds, fails = map(float, told.groups())
-    assert 0 < holds < fails <= 1.03 * holds
-    cfg = settings([*words])
-    kept, lost = (deployment(cfg).metrics(trace_at(cfg)(rate), slo(cfg))["slo_attainment", None] for rate in (0.98 * holds, 1.02 * fails))
+    rate, low, high = map(float, told.groups())
+    assert 0 < 0.9 * rate < low <= rate <= high < 1.1 * rate
+    other = judge(settings([*words, "seed=1"]))
+    kept, lost = (other.metrics(at, 20_000)["slo_attainment", None] for at in (0.97 * low, 1.03 * high))
     assert kept is not None and lost is not None and kept >= 0.9 > lost
 
 
 def test_settings_against_each_other(tmp_path: Path) -> None:
-    swept = "effects.kv=[null,fp8,int2]"
-    done = cli("compare", "model=tiny", "hardware=cpu", "workload=fixed", "limits.max_num_seqs=4", "duration=20", swept, f"out={tmp_path}")
+    """One that cannot be, one that no rate satisfies and two that sustain a rate: each has its devices, and none has a rate of 0."""
+    swept = ("effects.kv=[null,fp8,int2]", "slo.ttft=[1.0,1e-9]")
+    common = ("model=llama_3_1_8b", "hardware=h200", "tensor_parallel=2", "limits.max_num_seqs=16")
+    done = cli("compare", *common, *swept, "requests=400", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert all(done.stdout.count(f"effects.kv={kv} ") == 1 for kv in ("null", "fp8", "int2"))
-    assert done.stdout.count("effects.kv must be one of") == 1 and "*" in done.stdout
+    assert all(done.stdout.count(f"effects.kv={kv},") == 2 for kv in ("null", "fp8", "int2"))
+    assert done.stdout.count("effects.kv must be one of") == 2 and done.stdout.count("at no rate do 90%") == 2 and "*" in done.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in done.stdout.splitlines() if "slo.ttft" in line]
+    assert [devices for _, devices, _ in rows] == ["2"] * 4 + ["-"] * 2
+    assert sum(rate not in ("0", "-") for _, _, rate in rows) == 2
     assert "plotly" in (tmp_path / "compare.html").read_text()
+
+
+def sustained(rate: float) -> SustainedRate:
+    return SustainedRate(rate=rate, low=rate, high=rate, requests=1, simulations=1, settled=True)
 
 
 def test_the_front_is_what_nothing_beats() -> None:
     made = [
-        Candidate(label=f"{rate}, {tpot}", devices=1, rate=rate, latencies={("tpot", "p50"): tpot})
+        Candidate(label=f"{rate}, {tpot}", devices=1, capacity=sustained(rate), latencies={("tpot", "p50"): tpot})
         for rate, tpot in ((1, 0.1), (2, 0.2), (3, 0.4), (2, 0.3), (0.5, 0.1), (3, 0.5))
     ]
     assert [c.label for c in front(made)] == ["1, 0.1", "2, 0.2", "3, 0.4"]
-    double = Candidate(label="two devices", devices=2, rate=3.9, latencies={("tpot", "p50"): 0.2})
+    double = Candidate(label="two devices", devices=2, capacity=sustained(3.9), latencies={("tpot", "p50"): 0.2})
     assert double not in front([*made, double])
 
 

@@ -196,7 +196,7 @@ def test_kernels_have_published_shares_only() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": "int3"}, "effects.weights must be one of fp8, smoothquant_int8, awq_int4, got 'int3'"),
+        ({"weights": "int3"}, "effects.weights must be one of fp8, smoothquant_int8, awq_int4, mxfp4, nvfp4, got 'int3'"),
         ({"window": 0}, "effects.window must be >= 1 token, got 0"),
         ({"window": 10, "heavy_hitters": 10}, "exclude each other"),
         ({"fetched": 1.5}, r"effects.fetched must be in \[0, 1\], got 1.5"),

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from simulators.errors import SimulatorError
 from simulators.native.latency.efficiency import ARCHITECTURES, Efficiency, architecture_of, efficiency_of
 from simulators.native.latency.host import Host, runs_eagerly
+from simulators.native.latency.host_path import P2P, HostPath
 from simulators.native.latency.roofline import TOKENS, Device, Roofline
 from simulators.native.latency.shape import Shape
 from tests.simulators.native.latency.test_step_time import LLAMA_8B, PEAK, batch
@@ -129,3 +130,22 @@ def test_refused(changes: dict[str, Any], message: str) -> None:
         dataclasses.replace(PEAK, **changes)
     with pytest.raises(ValueError, match=r"host.step must be >= 0 s, got -1"):
         dataclasses.replace(HOST, step=-1.0)
+
+
+def test_without_peer_to_peer_an_all_reduce_takes_the_link_to_the_host() -> None:
+    path = HostPath(link=0.25, all_reduce=2e-5)
+    device = dataclasses.replace(H100, link_bandwidth=4e11, host_bandwidth=4e10)
+    assert path.taken(device, PEAK, {}) == path.taken(device, PEAK, {P2P: True}) == (device, PEAK)
+    there, share = path.taken(device, PEAK, {P2P: False})
+    assert there.link_bandwidth == 4e10 and (share.link, share.all_reduce) == (0.25, 2e-5)
+    peer, through = (Roofline(SHAPE, d, e, tensor_parallel=2).seconds(batch((512, 0))) for d, e in ((device, PEAK), (there, share)))
+    crossing = 512 * SHAPE.hidden * SHAPE.dtype_bytes
+    assert through - peer == pytest.approx(2 * SHAPE.layers * (2e-5 + crossing / 1e10 - crossing / 4e11), rel=1e-6)
+    with pytest.raises(SimulatorError, match="hardware h100 has no host_link_gb_s; add it to conf/hardware"):
+        path.taken(dataclasses.replace(H100, host_bandwidth=None), PEAK, {P2P: False})
+
+
+@pytest.mark.parametrize(("link", "all_reduce", "said"), [(0.0, 0.0, "link must be in"), (0.5, -1.0, "all_reduce must be >= 0")])
+def test_a_path_through_the_host_that_cannot_be_is_refused(link: float, all_reduce: float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        HostPath(link=link, all_reduce=all_reduce)

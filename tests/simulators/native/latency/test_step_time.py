@@ -167,6 +167,16 @@ def test_batches_with_costs_of_their_own() -> None:
         assert model.seconds(batch(*[(1, 300)] * b)) == pytest.approx(expected, rel=0.03)
 
 
+def test_more_rows_may_be_faster_than_one() -> None:
+    """Then g falls below 0, and the law, whose device takes no negative time, has to follow the samples nevertheless."""
+    made = profile()
+    alone = np.where((made.samples["batch"] == 1) & (made.samples["kind"] == "decode"), 0.003, 0.0)
+    model = MeasuredStepTime(dataclasses.replace(made, samples=made.samples.assign(time=made.samples["time"] + alone)))
+    assert model.describe()["g_slopes_s_per_token"][0] < 0
+    for b in (1, 2, 4, 8, 16):
+        assert model.seconds(batch(*[(1, 300)] * b)) == pytest.approx(truth(0, 0, b, 300) + (0.003 if b == 1 else 0), rel=0.03)
+
+
 def test_a_decode_beside_a_prompts_chunk_costs_what_the_profile_says() -> None:
     """Alone a token of context costs as ever; in a step with a chunk more, in steps that were not profiled too."""
     plain, dear = MeasuredStepTime(profile()), MeasuredStepTime(profile(beside=BESIDE))

@@ -114,7 +114,7 @@ def test_words_that_are_none(words: list[str], message: str, capsys: pytest.Capt
 
 
 def test_a_value_out_of_range_in_a_sweep_is_a_row_and_beside_it_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["compare", *NEEDED, "workload=fixed", "duration=5", "limits.max_num_seqs=[0,-1]"])
+    main(["compare", *NEEDED, "workload=fixed", "limits.max_num_seqs=[0,-1]"])
     assert capsys.readouterr().out.count("limits.max_num_seqs must be a whole number >= 1") == 2
     assert "no value: model" in said(["compare", "hardware=cpu", "limits.max_num_seqs=[1,2]"], capsys)
     assert said(["compare", *NEEDED, "rate=abc", "limits.max_num_seqs=[1,2]"], capsys).startswith("plumbline: rate must be")

@@ -1,4 +1,5 @@
-"""Differential: vllm_v1 takes the same decisions as vLLM's own Scheduler, step by step, on random cases.
+"""Differential: vllm_v1 takes the same decisions as vLLM's own Scheduler, step by step, on random cases: plain ones, with speculation, in
+a pipeline, and with several kinds of layers.
 
 The e2e test drives the real class in the engine's environment. The other one compares with digests of what it answered (vLLM 0.32.0), so
 that a change of ours shows without that environment. New digests: `python -m tests.simulators.native.scheduling.test_against_vllm`.
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from results.project.folder import ROOT
-from tests.simulators.native.cases import Case, for_vllm, our_steps, random_case, speculative_case
+from tests.simulators.native.cases import Case, for_vllm, grouped_case, our_steps, pipelined_case, random_case, speculative_case
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 DRIVER = Path(__file__).with_name("drive_vllm.py")
@@ -48,7 +49,21 @@ SPECULATIVE = Cases(
     driven=range(0, 300, 5),
     least={"steps": 6000, "preemptions": 80, "cached": 5000},
 )
-ALL = {"plain": PLAIN, "speculative": SPECULATIVE}
+PIPELINED = Cases(
+    make=pipelined_case,
+    digests=Path(__file__).with_name("vllm_0.32.0_pipelined_steps.json"),
+    seeds=range(60),
+    driven=range(0, 60, 3),
+    least={"steps": 5000, "preemptions": 15, "cached": 3000},
+)
+GROUPED = Cases(
+    make=grouped_case,
+    digests=Path(__file__).with_name("vllm_0.32.0_grouped_steps.json"),
+    seeds=range(36),
+    driven=range(0, 36, 3),
+    least={"steps": 3000, "preemptions": 8, "cached": 1500},
+)
+ALL = {"plain": PLAIN, "speculative": SPECULATIVE, "pipelined": PIPELINED, "grouped": GROUPED}
 KINDS = pytest.mark.parametrize("cases", ALL.values(), ids=ALL)
 
 

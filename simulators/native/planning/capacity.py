@@ -1,0 +1,139 @@
+"""The capacity: the highest rate at which a share of the requests meets the SLO, from simulations as long as the answer needs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulators.native.planning.attainment import Attainment
+
+FIRST, NEXT = 300, 2_000  # requests of the simulations that find where to look, and of the first that count
+MOST = 128_000  # requests of the longest simulation
+LASTS = 10.0  # times what a request takes on average: so long must a simulation be for a queue to build up
+NEAR = 2.0  # times the precision: rates so near to each other have a straight line between them
+ALONE = 0.02  # requests in flight of a server that serves one at a time
+LONGER = 8.0  # times the simulation before, at most
+FASTEST = 2.0**40  # requests/s
+FARTHEST = 16.0  # ratio of a rate that is tried to the one before
+
+AttainmentAt = Callable[[float, int], Attainment]  # of a rate (requests/s) and a number of requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SustainedRate:
+    """Rates in requests/s."""
+
+    rate: float  # at which the share is the one that was asked for
+    low: float  # of its interval (attainment.CONFIDENCE); 0: not sure that any rate will do
+    high: float  # of its interval
+    requests: int  # of the longest simulation
+    simulations: int  # that were made
+    settled: bool  # whether the interval is as narrow as was asked
+
+
+def find_sustained_rate(at: AttainmentAt, wanted: float, *, precision: float, fewest: int = NEXT, most: int = MOST) -> SustainedRate | None:
+    """Simulate ever longer, until the interval reaches at most `precision` (a share of the rate) to either side. None: no rate will do.
+
+    at: taken to fall with the rate. wanted: the share that must meet the SLO. fewest, most: requests of a simulation that counts.
+    Raises ValueError when the share does not fall below what is wanted at any rate, and when the longest simulation is too short for a
+    queue to build up.
+    """
+    level = _Level(at, wanted, min(FIRST, most), near=1.1)
+    guess = level.crossing(0, 1.0, step=2.0)
+    if guess is None:
+        return None
+    requests, simulations, step = min(fewest, most), level.simulations, 1 + NEAR * precision
+    while True:
+        level = _Level(at, wanted, requests, near=step)
+        found = level.capacity(guess)
+        simulations += level.simulations
+        if found is None:
+            return None
+        rate, low, high = found
+        near = level.near(rate)
+        wide = max(rate - low, high - rate) / (precision * rate)
+        trusted = near.apart and near.requests >= LASTS * near.in_flight and low / step <= guess <= high * step
+        if (trusted and wide <= 1) or requests == most:
+            if near.requests < LASTS * near.in_flight:
+                raise ValueError(_too_short(rate, near))
+            return SustainedRate(rate=rate, low=low, high=high, requests=requests, simulations=simulations, settled=trusted and wide <= 1)
+        guess = rate
+        requests = min(round(requests * min(LONGER, max(2.0, wide**2))), most)  # an interval narrows with the root of the requests
+
+
+class _Level:
+    """Simulations of one length: what is known of each rate that was tried."""
+
+    def __init__(self, at: AttainmentAt, wanted: float, requests: int, *, near: float) -> None:
+        """near: ratio of two rates between which a straight line is drawn."""
+        self._at, self._wanted, self._requests, self._near = at, wanted, requests, near
+        self._known: dict[float, Attainment] = {}
+
+    @property
+    def simulations(self) -> int:
+        return len(self._known)
+
+    def near(self, rate: float) -> Attainment:
+        """What is known of the rate next to this one."""
+        return self._known[min(self._known, key=lambda known: abs(math.log(known / rate)))]
+
+    def capacity(self, guess: float) -> tuple[float, float, float] | None:
+        """The rate, and its interval. guess: where to begin."""
+        rate = self.crossing(0, guess, step=self._near)
+        if rate is None:
+            return None
+        low, high = self.crossing(-1, guess, step=self._near), self.crossing(1, guess, step=self._near)
+        assert high is not None  # it is above `rate`
+        return rate, min(low or 0.0, rate), max(high, rate)
+
+    def crossing(self, errors: int, start: float, *, step: float) -> float | None:
+        """The rate at which the share plus so many errors is what is wanted, from two tried ones that are near to each other.
+
+        None: it is less at every rate. start: tried first, then others in steps that grow from this ratio.
+        """
+        self._over(start, errors)
+        while True:
+            low = max((rate for rate in self._known if self._over(rate, errors) >= 0), default=None)
+            high = min((rate for rate in self._known if self._over(rate, errors) < 0 and rate > (low or 0.0)), default=None)
+            if low is not None and high is not None:
+                if high <= low * self._near * (1 + 1e-9):
+                    return self._between(low, high, errors)
+                self._over(self._between(low, high, errors, inside=0.2), errors)
+                continue
+            if low is None and self._known[min(self._known)].in_flight < ALONE:
+                return None
+            if low is not None and low > FASTEST:
+                raise ValueError(_never_fails(low, self._known[low]))
+            self._over(low * step if low is not None else min(self._known) / step, errors)
+            step = min(step * step, FARTHEST)
+
+    def _over(self, rate: float, errors: int) -> float:
+        """How far the share plus so many errors is above what is wanted, in logits, which the rate's logarithm moves nearly evenly."""
+        if rate not in self._known:
+            self._known[rate] = self._at(rate, self._requests)
+        known = self._known[rate]
+        return self._logit(known.share + errors * known.error) - self._logit(self._wanted)
+
+    def _logit(self, share: float) -> float:
+        least = 0.5 / self._requests
+        inside = min(1 - least, max(least, share))
+        return math.log(inside / (1 - inside))
+
+    def _between(self, low: float, high: float, errors: int, *, inside: float = 0.0) -> float:
+        """Where the straight line between the two crosses, so far inside at least (a share of the way between them)."""
+        over, under = self._over(low, errors), -self._over(high, errors)
+        weight = min(1 - inside, max(inside, over / (over + under)))
+        return float(low * (high / low) ** weight)
+
+
+def _never_fails(rate: float, known: Attainment) -> str:
+    if known.requests < LASTS * known.in_flight:
+        return _too_short(rate, known)
+    return f"it still holds at {rate:g} requests/s: nothing in it depends on the rate"
+
+
+def _too_short(rate: float, near: Attainment) -> str:
+    lasts, takes = near.requests / rate, near.in_flight / rate
+    return (
+        f"capacity: {near.requests} requests at {rate:.3g}/s last {lasts:.3g} s, and one takes {takes:.3g} s: too short for a queue "
+        f"to build up; give a trace of {LASTS:g} times that, or a workload"
+    )

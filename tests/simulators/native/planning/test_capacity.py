@@ -1,0 +1,88 @@
+"""The search for a capacity, on shares that fall by a known law: the rate at which they cross is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from simulators.native.planning.attainment import Attainment
+from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
+
+WANTED = 0.9
+
+
+class Server:
+    """Its share is `WANTED` at `limit`. noise: standard deviation there of a share from 1,000 requests; seeded."""
+
+    def __init__(self, limit: float, *, noise: float = 0.0, seed: int = 0, steep: float = 12.0, best: float = 1.0) -> None:
+        self.limit, self.noise, self.steep, self.best = limit, noise, steep, best
+        self.rng = np.random.default_rng(seed)
+        self.asked: list[tuple[float, int]] = []
+        self._off: dict[int, float] = {}
+
+    def __call__(self, rate: float, requests: int) -> Attainment:
+        self.asked.append((rate, requests))
+        share = self.best / (1 + (rate / self.limit) ** self.steep * (1 / WANTED - 1))
+        scale = self.noise * (1000 / requests) ** 0.5 * (share * (1 - share) / WANTED / (1 - WANTED)) ** 0.5
+        off = self._off.setdefault(requests, float(self.rng.normal())) * scale
+        in_flight = min(rate / self.limit, 30.0)
+        noisy = min(1.0, max(0.0, share + off))
+        return Attainment(share=noisy, error=1.96 * scale, apart=True, in_flight=in_flight, requests=requests)
+
+
+def found(server: Server, *, precision: float = 0.02, fewest: int = 1000, most: int = 100_000) -> SustainedRate | None:
+    return find_sustained_rate(server, WANTED, precision=precision, fewest=fewest, most=most)
+
+
+@pytest.mark.parametrize("limit", [0.0013, 0.99, 1.0, 7.0, 40_960.5])
+def test_the_rate_is_where_the_share_is_the_one_asked_for(limit: float) -> None:
+    server = Server(limit)
+    capacity = found(server)
+    assert capacity and capacity.settled
+    assert capacity.rate == pytest.approx(limit, rel=0.01) and capacity.low <= capacity.rate <= capacity.high
+    assert capacity.simulations == len(server.asked) == len(set(server.asked)) <= 30
+
+
+def test_it_simulates_longer_until_the_interval_is_as_narrow_as_asked() -> None:
+    wide, narrow = (found(Server(7.0, noise=0.02), precision=precision) for precision in (0.05, 0.005))
+    assert wide and narrow and wide.settled and narrow.settled
+    assert narrow.requests > 4 * wide.requests
+    for capacity, precision in ((wide, 0.05), (narrow, 0.005)):
+        assert max(capacity.high - capacity.rate, capacity.rate - capacity.low) <= precision * capacity.rate
+
+
+def test_the_interval_holds_the_rate_as_often_as_it_says() -> None:
+    """In 95 of 100 cases; fewer than 90 of 200 happen once in a thousand times."""
+    capacities = [found(Server(7.0, noise=0.05, seed=seed), precision=0.02) for seed in range(200)]
+    assert sum(c is not None and c.low <= 7.0 <= c.high for c in capacities) >= 180
+
+
+def test_the_longest_simulation_is_the_last_and_says_that_it_did_not_do() -> None:
+    capacity = found(Server(7.0, noise=0.2), precision=0.001, most=5_000)
+    assert capacity and not capacity.settled and capacity.requests == 5_000
+    assert capacity.low < capacity.high
+
+
+def test_no_rate_will_do_when_one_at_a_time_is_too_many() -> None:
+    assert found(Server(7.0, best=0.8)) is None
+
+
+def test_what_always_holds_is_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing in it depends on the rate"):
+        found(Server(math.inf))
+
+
+def test_a_trace_too_short_for_a_queue_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"capacity: 5 requests at .*/s last .* s, and one takes .* s: too short for a queue to build up"):
+        found(Server(7.0), fewest=5, most=5)
+
+
+def test_neighbours_that_are_alike_widen_the_interval_and_are_noticed() -> None:
+    rng = np.random.default_rng(3)
+    apart = rng.random(4000) < 0.9
+    alike = np.repeat(rng.random(40) < 0.8, 100)
+    of_apart, of_alike = (Attainment.of(good, in_flight=1.0) for good in (apart, alike))
+    assert of_apart.apart and not of_alike.apart
+    assert of_apart.error < 0.025 < 0.1 < of_alike.error
+    counted = apart[800:]
+    assert of_apart.share == pytest.approx(counted.mean())
