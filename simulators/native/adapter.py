@@ -38,14 +38,14 @@ class Native(Predictor):
         preemption="yes",
         context_dependent_decode="yes",
         tensor_parallel="partly",
-        pipeline_parallel="no",
+        pipeline_parallel="partly",
         disaggregation="yes",
         frontend_cost="yes",
         token_times="yes",
         gqa="yes",
         experts="no",
         expert_parallel="no",
-        data_parallel="no",
+        data_parallel="partly",
         latent_attention="no",
         windows="partly",
         quantisation="partly",
@@ -53,7 +53,8 @@ class Native(Predictor):
         notes="tensor parallelism: in the roofline, or as profiled. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve. "
-        "windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
+        "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. data parallelism: arrangement.kind=data_parallel, "
+        "vLLM's lock-step. windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
     )
 
     @property
