@@ -53,8 +53,8 @@ class Native(Predictor):
         notes="tensor parallelism: in the roofline, or as profiled. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve. "
-        "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. data parallelism: arrangement.kind=data_parallel, "
-        "vLLM's lock-step. windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
+        "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. "
+        "data parallelism: arrangement.kind=data_parallel, vLLM's lock-step. windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
     )
 
     @property
