@@ -54,7 +54,8 @@ class Native(Predictor):
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve. "
         "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. "
-        "data parallelism: arrangement.kind=data_parallel, vLLM's lock-step. windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
+        "data parallelism: arrangement.kind=data_parallel, vLLM's lock-step. "
+        "windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
     )
 
     @property
