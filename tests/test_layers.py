@@ -72,7 +72,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "effects": {"architecture", "sequence", "latency", "scheduling"},
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
-        "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
+        "cluster": {"sequence", "stages", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
         "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {

@@ -22,6 +22,11 @@ NAME = re.compile(rf"(?<![\w./-])(?:{'|'.join((*PACKAGES, 'tests'))})(?:\.[A-Za-
 # files of other projects that this one's docstrings and comments name
 ELSEWHERE = {
     "vidur/profiling/utils/__init__.py",
+    "vllm/config/vllm.py",
+    "vllm/v1/core/kv_cache_utils.py",
+    "vllm/v1/engine/coordinator.py",
+    "vllm/v1/engine/core.py",
+    "vllm/v1/engine/core_client.py",
     "etalon/metrics/metric_utils.py",
     "aiconfigurator_core/sdk/models/llama.py",
     "sarathi/core/scheduler/sarathi_scheduler.py",

@@ -88,9 +88,17 @@ class AISimulate:
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
             gqa="yes",
+            experts="partly",
+            expert_parallel="partly",
+            data_parallel="partly",
+            latent_attention="partly",
+            windows="partly",
+            quantisation="partly",
+            speculation="partly",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context "
             "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a "
-            "setting, not used here; "
+            "setting, not used here; experts, latent_attention, windows, quantisation: in the shipped operation times of models that it "
+            "knows, not in the calibrated track's; expert_parallel, data_parallel, speculation: as settings, not used here; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 

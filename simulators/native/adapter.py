@@ -11,7 +11,7 @@ from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled, release_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of, parallelism_of, vllm_version
+from simulators.native.resolve import limits_of, parallelism_of, told, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run, waits
 
@@ -48,10 +48,20 @@ class Native(Predictor):
         token_times="yes",
         gqa="yes",
         closed_loop="yes",
-        notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas do not wait for each other. pipeline: a step "
-        "passes all stages before the next begins. front-end: API servers as queues; a delay, "
+        experts="yes",
+        expert_parallel="partly",
+        data_parallel="partly",
+        latent_attention="yes",
+        windows="partly",
+        quantisation="yes",
+        speculation="yes",
+        notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas wait for each other with "
+        "arrangement.kind=data_parallel only. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
-        "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
+        "disaggregation: as arranged, e.g. arrangement.kind=distserve. "
+        "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. "
+        "data parallelism: arrangement.kind=data_parallel, vLLM's lock-step. "
+        "windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
     )
 
     @property
@@ -82,6 +92,7 @@ class Native(Predictor):
             limits = self.default_limits(model, hardware, parallel=parallel, max_model_len=longest)
         else:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
+        self._check_speculation(measured)
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
         native = dataclasses.replace(self, policy=self.policy_for(measured.system))
@@ -112,6 +123,16 @@ class Native(Predictor):
             config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
             provenance=provenance(),
         )
+
+    def _check_speculation(self, measured: Run) -> None:
+        """Raises NotAvailable when the engine verified drafts and nothing says how many were accepted."""
+        account = told(measured.config, "vllm_config", "speculative_config") or told(measured.config, "server_info")
+        drafts = account.get("num_speculative_tokens") or account.get("speculative_num_steps")
+        if drafts and not self.speculation.num_speculative_tokens:
+            raise NotAvailable(
+                f"native: the engine of run {measured.run_id} verified {drafts} draft tokens a step; say so, and how many were accepted: "
+                f"simulators.native.speculation.num_speculative_tokens={drafts} simulators.native.speculation.acceptance_rate=..."
+            )
 
     def step_times(self, measured: Run, profile: Profile | None, track: Track, limits: Limits) -> tuple[Profile | None, dict[str, Any]]:
         """The profile that the track takes (None: it computes step times from sizes), and what the run's own steps say about it, JSON-able.

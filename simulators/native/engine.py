@@ -12,6 +12,7 @@ from simulators.native.frontend.station import Station
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Scheduler
 from simulators.native.sequence import Batch, Sequence
+from simulators.native.stages import Stages
 
 LIVELOCK = 100_000  # steps in which nobody gets a token: far more than the chunks of any prompt
 
@@ -34,10 +35,10 @@ class EngineModel:
     in_flight: int = 1  # steps scheduled before the first of them must have ended, as of `run`
     slowdown: float = 1.0  # factor on its steps; 1: none
     where: str = ""  # which of several engines it is, for an error
+    stages: Stages = field(default_factory=Stages)  # the device, or the devices that compute a step's layers in turn
     awaited: float | None = None  # s; when the oldest step under way ends; None: none is under way
     # steps that are scheduled and have not ended, each with its end, s
     _under_way: deque[tuple[Batch, float]] = field(default_factory=deque)
-    _device_free: float = 0.0  # s; when the device has computed all of them
     _fruitless: int = 0  # steps in a row that give no sequence a token
 
     def begin(self, now: float) -> Iterator[Step]:
@@ -45,15 +46,19 @@ class EngineModel:
         while len(self._under_way) < self.in_flight and self.scheduler.has_work():
             batch = self.scheduler.schedule()
             self._watch(batch, now)
-            start = end = max(now, self._device_free)
-            if batch.sequences:
-                self._device_free = end = start + self.slowdown * self.step_time.seconds(batch)
+            ready = self._ready(batch, now)
+            start, end = self.stages.next_start(ready), max(now, self.stages.last_end)
+            if batch.sequences or batch.dummy:
+                end = self.stages.compute(ready, self.slowdown * self.step_time.seconds(batch))
+                if self.stages.count > 1:
+                    for sequence in batch.samplers:
+                        sequence.known = end
                 for sequence, cached in batch.admitted:
                     if sequence.scheduled is None:
                         sequence.scheduled, sequence.cached = start, cached
             if batch.sequences or batch.preempted:
-                yield Step(batch, now, start, self._device_free)
-            elif not self._under_way:
+                yield Step(batch, now, start, self.stages.last_end)
+            elif not self._under_way and not batch.dummy:
                 self.scheduler.finish(batch, now)
                 break  # nothing can be computed now
             self._under_way.append((batch, end))
@@ -67,23 +72,37 @@ class EngineModel:
         self.awaited = None
         return batch
 
+    def _ready(self, batch: Batch, now: float) -> float:
+        """When the first stage has all that it needs for a batch decided at `now`: a decode's token comes from the last stage."""
+        if self.stages.count == 1:
+            return now
+        return max([now, *(sequence.known for sequence in batch.sequences)])
+
     def _watch(self, batch: Batch, now: float) -> None:
-        self._fruitless = 0 if batch.samplers else self._fruitless + 1
+        self._fruitless = 0 if batch.samplers or batch.dummy else self._fruitless + 1
         if self._fruitless > LIVELOCK:
             raise SimulatorError(f"native: at {now:.3f} s requests{self.where} go on preempting each other; give the KV cache more blocks")
 
 
-def run(arriving: Iterable[Sequence] | ApiServers, scheduler: Scheduler, step_time: StepTime, *, in_flight: int = 1) -> Iterator[Step]:
+def run(
+    arriving: Iterable[Sequence] | ApiServers,
+    scheduler: Scheduler,
+    step_time: StepTime,
+    *,
+    in_flight: int = 1,
+    stages: Stages | None = None,
+) -> Iterator[Step]:
     """Serve the sequences, yielding each step that computes or preempts something, in the order of scheduling.
 
     arriving: the API servers through which they come, or the sequences themselves, in order of arrival.
 
     in_flight: steps scheduled before the first of them must have ended. 1: schedule, run, hand back, and again. 2: the next step is
     scheduled while one runs, so the device never waits for the scheduler, and a request that arrives meanwhile begins one step later.
+    stages: of a pipeline, none of which has computed anything; None: one device.
     Sequences get their times while this runs: exhaust it. Raises SimulatorError when unfinished sequences make no progress (some limits let
     requests preempt each other for ever, in vLLM too).
     """
-    engine = EngineModel(scheduler=scheduler, step_time=step_time, in_flight=in_flight)
+    engine = EngineModel(scheduler=scheduler, step_time=step_time, in_flight=in_flight, stages=stages or Stages())
     servers = arriving if isinstance(arriving, ApiServers) else ApiServers(Station(), arriving)
     now = 0.0
     while True:

@@ -6,18 +6,20 @@ Read `predict`; `serve.py` has the simulation itself. `adapter.py` runs it in th
 import dataclasses
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
 from results.profile import Profile
 from results.record_table import RecordTable
+from simulators.errors import NotAvailable
 from simulators.native.architecture.reader import decoder_of
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.frontend.station import Station
 from simulators.native.latency.device import Device
+from simulators.native.latency.drafting import Drafting
 from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
 from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
@@ -30,6 +32,7 @@ from simulators.native.latency.step_time import StepTime
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.speculation import Speculation
 from simulators.native.served import NO_STATION, Frontend, Served
 from workloads.columns import columns_of
 from workloads.release import Release
@@ -53,10 +56,14 @@ class Predictor:
     routing: Routing  # of tokens to experts
     host: Host  # its share of a step, beside a device with such an architecture
     shipped: Defaults  # limits of an engine of which only the model and the device are known
+    pipeline_parallel_size: int = 1  # stages of an engine
+    speculation: Speculation = field(default_factory=Speculation)  # draft tokens, and how many of them are accepted
 
     def __post_init__(self) -> None:
         if self.policy not in (AUTO, *POLICIES):
             raise ValueError(f"simulator native: policy must be {AUTO} or one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if self.pipeline_parallel_size < 1:
+            raise ValueError(f"simulator native: pipeline_parallel_size must be >= 1, got {self.pipeline_parallel_size}")
         if not 0 <= self.frontend_after <= 1:
             raise ValueError(f"simulator native: frontend_after must be in [0, 1], got {self.frontend_after}")
 
@@ -89,6 +96,10 @@ class Predictor:
             step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
             step_time = self.computed(model, hardware, limits, parallel=parallel, engine=engine)
+        limits = self.decoding(limits, policy)
+        if limits.speculation.num_speculative_tokens:
+            drafting = limits.speculation.draft_step * limits.speculation.num_speculative_tokens
+            step_time = Drafting(step_time, seconds_per_step=drafting)
         served = (
             self.arrangement.of_replicas(parallel.data)
             .on(hardware, parallel.tensor * parallel.pipeline)
@@ -103,6 +114,19 @@ class Predictor:
             )
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
+
+    def decoding(self, limits: Limits, policy: str) -> Limits:
+        """The limits with the drafts and the stages that are set. Raises NotAvailable for a policy that has none."""
+        drafts, stages = self.speculation.num_speculative_tokens, self.pipeline_parallel_size
+        if policy != "vllm_v1" and (drafts or stages > 1):
+            raise NotAvailable(
+                f"native: the policy {policy} has no {'speculation' if drafts else 'pipeline'}; leave "
+                f"{'speculation.num_speculative_tokens' if drafts else 'pipeline_parallel_size'} out, or take vllm_v1"
+            )
+        if drafts and stages > 1:
+            raise NotAvailable("native: speculation in a pipeline is not modelled; set num_speculative_tokens or pipeline_parallel_size")
+        in_flight = limits.in_flight if stages == 1 else stages + limits.asynchronous
+        return dataclasses.replace(limits, speculation=self.speculation, pipeline_parallel_size=stages, in_flight=in_flight)
 
     def computed(
         self, model: Mapping[str, Any], hardware: Mapping[str, Any], limits: Limits, *, parallel: Parallelism, engine: Mapping[str, Any]

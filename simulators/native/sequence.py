@@ -24,6 +24,7 @@ class Sequence:
     total: int = 0  # known so far, prompt and generated
     computed: int = 0  # of these and the promised ones, those whose KV is in the cache or in a step under way
     promised: int = 0  # that steps under way will generate
+    under_way: int = 0  # that steps under way compute
     end: int = 0  # total when it is complete
     blocks: list[int] = field(default_factory=list)  # its KV blocks
     room: int = 0  # that its blocks hold
@@ -31,12 +32,17 @@ class Sequence:
     next_name: int = 0  # computed at which the next block may be entered
     running: bool = False  # whether it has been admitted, and is neither preempted nor complete
     last: Batch | None = None  # the step that it was last part of
+    prefilling: bool = False  # whether that step left known tokens to be computed
+    eligible: int = 0  # number of the first step that may decode its next token
+    drafts: int = 0  # draft tokens that wait to be verified
+    verified: int = 0  # verifications of drafts so far
     preemptions: int = 0  # how often it was preempted
     received: int = 0  # known ones whose KV comes from another engine, so that its first step here needs not compute them
     held: bool = False  # its blocks stay when it is complete, until somebody has fetched them
 
     scheduled: float | None = None  # when the first step that it was part of began
     cached: int | None = None  # found in the prefix cache when it was first admitted
+    known: float = 0.0  # in a pipeline, when the last stage has made its newest token
     token_times: list[float] = field(default_factory=list)  # when each generated token was handed back, or was with the client
 
     server: int = 0  # the API server that it passes
@@ -64,6 +70,8 @@ class Batch:
     sequences: list[Sequence] = field(default_factory=list)  # who is scheduled, in the scheduler's order
     tokens: list[int] = field(default_factory=list)  # new ones of each of these
     samplers: list[Sequence] = field(default_factory=list)  # those that generate a token when the step ends
+    places: list[int] = field(default_factory=list)  # speculation: of each of these, places computed behind its known tokens
+    drafts: list[int] = field(default_factory=list)  # and how many of them hold a draft; the others are padding
     # those that left the waiting queue, with the tokens found in the prefix cache
     admitted: list[tuple[Sequence, int]] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)  # those that had to give way, in their order
@@ -72,13 +80,15 @@ class Batch:
     prefill_pairs: float = 0.0  # query-key pairs of their causal attention
     decodes: int = 0  # sequences that compute one token on top of a context
     decode_context: int = 0  # sum of those contexts, the new token left out
+    draft_tokens: int = 0  # computed behind the known tokens, to be verified; their queries share one read of the context with a decode's
     swapped: int = 0  # tokens whose KV goes to or comes from host memory
+    dummy: bool = False  # whether it takes a step's time though no sequence computes in it
     done: bool = False  # whether it has ended
 
     @property
     def new_tokens(self) -> int:
         """All tokens computed in this step."""
-        return self.prefill_tokens + self.decodes
+        return self.prefill_tokens + self.decodes + self.draft_tokens
 
     @property
     def mixed_context(self) -> int:

@@ -16,6 +16,7 @@ from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits, Scheduler
 from simulators.native.sequence import Sequence
 from simulators.native.served import Frontend, Served
+from simulators.native.stages import Stages
 from workloads.columns import columns_of
 from workloads.release import Due, Release, Slots
 from workloads.trace import Request, Trace
@@ -53,7 +54,8 @@ def serve(
         slots = release if isinstance(release, Slots) else None
         served = serve_compiled(trace, limits, step_time, frontend, slots=slots, token_times=token_times)
     else:
-        served = _serve_readable(trace, limits, step_time, frontend, policy, release=release, token_times=token_times)
+        scheduler = POLICIES[policy](limits)
+        served = serve_readable(trace, limits, step_time, frontend, scheduler, release=release, token_times=token_times)
     return dataclasses.replace(served, seconds=time.perf_counter() - begin)
 
 
@@ -66,14 +68,22 @@ def _unlike_slots(release: Release, trace: Trace, limits: Limits) -> str | None:
     return None if limits.refusal(longest) is None else "closed loops with requests that are turned away"
 
 
-def _serve_readable(
-    trace: Trace, limits: Limits, step_time: StepTime, frontend: Frontend, policy: str, *, release: Release | None, token_times: bool
+def serve_readable(
+    trace: Trace,
+    limits: Limits,
+    step_time: StepTime,
+    frontend: Frontend,
+    scheduler: Scheduler,
+    *,
+    release: Release | None = None,
+    token_times: bool,
 ) -> Served:
-    scheduler: Scheduler = POLICIES[policy](limits)
+    """See `serve`: by the readable engine, with a scheduler that keeps these limits."""
+    stages = Stages(count=limits.pipeline_parallel_size)
     queue = Queue(trace, limits, frontend, release)
     servers = ApiServers(frontend.station, queue.accepted, None if release is None else queue.released)
     steps, end, peak = 0, 0.0, 0
-    for step in run(servers, scheduler, step_time, in_flight=limits.in_flight):
+    for step in run(servers, scheduler, step_time, in_flight=limits.in_flight, stages=stages):
         steps, end = steps + 1, step.end
         peak = max(peak, scheduler.cache.used_blocks)
     records = queue.records()

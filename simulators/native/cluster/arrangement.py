@@ -4,13 +4,14 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from simulators.errors import NotAvailable
 from simulators.native.cluster.apart import ObliviousRouter, serve_apart
 from simulators.native.cluster.instance import Instance
 from simulators.native.cluster.link import Link
 from simulators.native.cluster.llumnix import Llumnix
+from simulators.native.cluster.lockstep import LockStep, Longest
 from simulators.native.cluster.loop import Cluster
 from simulators.native.cluster.placement import Placement
 from simulators.native.cluster.pools import Disaggregated, Splitwise
@@ -19,19 +20,21 @@ from simulators.native.engine import EngineModel
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits
-from simulators.native.serve import Queue, serve
+from simulators.native.serve import Queue, serve, serve_readable
 from simulators.native.served import Frontend, Served
+from simulators.native.stages import Stages
 from workloads.release import Release
 from workloads.trace import Trace
 
-Kind = Literal["replicas", "distserve", "splitwise", "llumnix"]
+Kind = Literal["replicas", "distserve", "splitwise", "llumnix", "data_parallel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
     """kind: 'replicas' behind a `router`; 'distserve': `prefill` of the instances compute prompts, the others decode; 'splitwise': the same
-    with a mixed pool between them; 'llumnix': live migration. instances: engines, all with the same limits. link_gb_s: 1e9 bytes/s of one
-    direction of the link between two of them, where KV travels (None: see `on`); link_latency: s a transfer. seed: of the router 'random'.
+    with a mixed pool between them; 'llumnix': live migration; 'data_parallel': engines that share experts, in lock-step (lockstep.py), as
+    vLLM's data_parallel_size makes them of a mixture. instances: engines, all with the same limits. link_gb_s: 1e9 bytes/s of one direction
+    of the link between two of them, where KV travels (None: see `on`); link_latency: s a transfer. seed: of the router 'random'.
     """
 
     kind: Kind = "replicas"
@@ -43,8 +46,8 @@ class Arrangement:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("replicas", "distserve", "splitwise", "llumnix"):
-            raise ValueError(f"arrangement.kind must be replicas, distserve, splitwise or llumnix, got {self.kind!r}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"arrangement.kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         if self.instances < 1:
             raise ValueError(f"arrangement.instances must be >= 1, got {self.instances}")
         if self.router not in ROUTERS:
@@ -73,7 +76,7 @@ class Arrangement:
         """The same on this hardware (conf/hardware): a link that is not given is one direction of its interconnect, of each device of an
         engine. Raises NotAvailable where KV travels and there is none.
         """
-        if self.kind == "replicas" or self.link_gb_s is not None:
+        if self.kind in ("replicas", "data_parallel") or self.link_gb_s is not None:
             return self
         both_ways = hardware.get("interconnect_gb_s")
         if not both_ways:
@@ -105,6 +108,10 @@ class Arrangement:
         assert release is None, "closed loops and sessions are of one engine"
         begin = time.perf_counter()
         self._check(policy, limits)
+        if self.kind == "data_parallel":
+            ranks = LockStep(limits, data_parallel_size=self.instances)
+            served = serve_readable(trace, limits, Longest(step_time), frontend, ranks, token_times=token_times)
+            return dataclasses.replace(served, seconds=time.perf_counter() - begin)
         placement = self._placement()
         if isinstance(placement, ObliviousRouter):
             served = serve_apart(
@@ -131,7 +138,13 @@ class Arrangement:
     def cluster(self, limits: Limits, step_time: StepTime, *, policy: str = "vllm_v1", kv_bytes_per_token: float = 0.0) -> Cluster:
         """The engines, idle."""
         engines = [
-            EngineModel(scheduler=POLICIES[policy](limits), step_time=step_time, in_flight=limits.in_flight, where=f" of instance {i}")
+            EngineModel(
+                scheduler=POLICIES[policy](limits),
+                step_time=step_time,
+                in_flight=limits.in_flight,
+                stages=Stages(count=limits.pipeline_parallel_size),
+                where=f" of instance {i}",
+            )
             for i in range(self.instances)
         ]
         instances = [Instance(index=i, engine=engine) for i, engine in enumerate(engines)]
@@ -151,8 +164,12 @@ class Arrangement:
         return Random(self.seed) if self.router == "random" else ROUTERS[self.router]()
 
     def _check(self, policy: str, limits: Limits) -> None:
+        if self.kind == "data_parallel" and policy != "vllm_v1":
+            raise NotAvailable(f"native: arrangement data_parallel is vLLM's, so its policy must be vllm_v1; got {policy}")
         if self.kind != "replicas" and policy != "vllm_v1":
             raise NotAvailable(f"native: arrangement {self.kind} hands KV over, which only the policy vllm_v1 can take on; got {policy}")
+        if self.kind not in ("replicas", "data_parallel") and limits.kv_groups:
+            raise NotAvailable(f"native: arrangement {self.kind} hands over the KV of one group of layers; leave kv_groups out")
         if self.kind == "llumnix" and limits.in_flight != 1:
             raise NotAvailable(
                 f"native: arrangement llumnix stops a request between two steps: in_flight must be 1, got {limits.in_flight}"

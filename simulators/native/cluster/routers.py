@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.native import sequence
+from simulators.native.cluster.balancer import LoadBalancer, ReportedLoad
 from simulators.native.cluster.instance import Instance
 from simulators.native.cluster.placement import NoMigration, Place, Placement
 
@@ -75,6 +76,26 @@ class PrefixAware(NoMigration):
         return Place(instances[loads.index(min(loads))])
 
 
+class Balanced(NoMigration):
+    """As vLLM's front end spreads requests over data-parallel engines that share no experts (balancer.py)."""
+
+    def __init__(self) -> None:
+        self._balancer: LoadBalancer | None = None
+
+    def place(self, arrived: sequence.Sequence, instances: Sequence[Instance]) -> Place:
+        """See Placement."""
+        self._balancer = self._balancer or LoadBalancer(len(instances))
+        if self._balancer.due(arrived.arrival):
+            self._balancer.report(arrived.arrival, [_load(instance) for instance in instances])
+        return Place(instances[self._balancer.choose([len(instance.sequences) for instance in instances])])
+
+
+def _load(instance: Instance) -> ReportedLoad:
+    running = sum(s.running for s in instance.sequences.values())
+    cache = instance.scheduler.cache
+    return ReportedLoad(len(instance.sequences) - running, running, cache.used_blocks / cache.blocks)
+
+
 def least(instances: Sequence[Instance]) -> Instance:
     """The instance with the fewest outstanding tokens; of equal ones the first."""
     return min(instances, key=lambda instance: (instance.outstanding_tokens, instance.index))
@@ -85,4 +106,5 @@ ROUTERS: Mapping[str, Callable[[], Placement]] = {
     "round_robin": RoundRobin,
     "least_outstanding": LeastOutstanding,
     "prefix_aware": PrefixAware,
+    "balanced": Balanced,
 }

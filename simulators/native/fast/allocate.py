@@ -55,7 +55,8 @@ def new_engine(
     station.
     """
     slots = max(1, min(limits.max_num_seqs, len(sequences)))
-    longest = int(sequences["end"].max(initial=0)) + limits.in_flight
+    longest = int(sequences["end"].max(initial=0)) + limits.in_flight + limits.beyond
+    most = 1 + limits.speculation.num_speculative_tokens  # tokens that a step brings a sequence
     clock = np.zeros(1, CLOCK)
     known = len(sequences) if looped is None else len(looped.first)
     clock["known"], clock["slots"] = known, slots
@@ -77,6 +78,9 @@ def new_engine(
         pool=_pool(limits.kv_blocks),
         batches=np.zeros(limits.in_flight, BATCH),
         samplers=np.zeros((limits.in_flight, slots), np.int64),
+        places=np.zeros((limits.in_flight, slots), np.int32),
+        drafts=np.zeros((limits.in_flight, slots), np.int32),
+        accepted=_accepted(sequences, limits),
         scheduled=np.zeros(slots, np.int64),
         tokens=np.zeros(slots, np.int64),
         linear=np.array(law.linear),
@@ -87,13 +91,18 @@ def new_engine(
         reach=np.array([int(law.reach or 0)]),
         ends=np.zeros((LOGGED + limits.in_flight, 1 + station.servers)),  # steps under way when it was emptied come on top
         works=no_work(LOGGED),
-        runs=np.zeros(LOGGED + 2 * slots, RUN),
+        runs=np.zeros(LOGGED + 2 * most * slots, RUN),
     )
 
 
-def new_sequences(arrival: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Array:
-    """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending."""
+def new_sequences(
+    arrival: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64], index: NDArray[np.int64] | None = None
+) -> Array:
+    """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending. index: the place of each
+    in the trace; None: they are in its order.
+    """
     made = np.zeros(len(arrival), SEQUENCE)
+    made["index"] = np.arange(len(arrival)) if index is None else index
     made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
     made["due"] = -np.inf
     for name in ("reached", "scheduled"):
@@ -112,6 +121,15 @@ def _order(sequences: Array, first: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.concatenate([by_arrival, np.arange(number, len(sequences))])
 
 
+def _accepted(sequences: Array, limits: Limits) -> Array:
+    """What each sequence's verifications accept, as many as it has output tokens; each sequence is told where its own begin."""
+    if not limits.speculation.num_speculative_tokens:
+        return np.zeros(0, np.int16)
+    count = sequences["end"].astype(np.int64) - sequences["total"]
+    sequences["verified"] = np.cumsum(count) - count
+    return limits.speculation.table(sequences["index"], count)
+
+
 def _servers(sequences: Array, order: NDArray[np.int64], servers: int) -> Array:
     """Idle servers; each sequence is told which of them it passes, as far as that is known."""
     sequences["server"][order] = np.arange(len(sequences)) % servers
@@ -124,8 +142,9 @@ def _servers(sequences: Array, order: NDArray[np.int64], servers: int) -> Array:
 def _limits(limits: Limits) -> Array:
     made = np.zeros(1, LIMITS)
     for name in LIMITS.names or ():
-        if hasattr(limits, name):
-            made[name] = getattr(limits, name)
+        for told in (limits, limits.speculation):
+            if hasattr(told, name):
+                made[name] = getattr(told, name)
     made["watermark"] = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block
     made["livelock"] = readable.LIVELOCK
     return made

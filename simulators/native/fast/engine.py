@@ -52,13 +52,14 @@ def _make(digest: int) -> Callable[[EngineArrays, float], int]:
         """
         _ = digest
         clock, limits = e.clock[0], e.limits[0]
-        room = len(e.runs) - 2 * len(e.running)  # a step ends two runs of each sampler at most
+        # a token ends two runs of each sampler at most
+        room = len(e.runs) - 2 * (1 + limits.num_speculative_tokens) * len(e.running)
         while clock.now < until:
             if clock.logged == len(e.works) or clock.runs > room:
                 return FULL
             _take_arrived(e)
             under_way = clock.steps - clock.finished
-            if under_way < limits.in_flight and clock.running + clock.waiting > 0:
+            if under_way < limits.in_flight and clock.running + clock.waiting + clock.completed > 0:
                 _schedule(e)
                 if clock.fruitless > limits.livelock:
                     return LIVELOCK

@@ -33,12 +33,12 @@ def find_prefix(e: EngineArrays, index: int) -> int:
                 break
             e.blocks[slot, found] = block
             found += 1
-    return found
+    return found - 1 if found and e.limits[0].drops_last_hit else found
 
 
 @compiled
-def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int) -> bool:
-    """Give a waiting sequence the next free slot, the prefix found for it, and room for `tokens` more.
+def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int, ahead: int) -> bool:
+    """Give a waiting sequence the next free slot, the prefix found for it, and room for `tokens` more and `ahead` behind them.
 
     False, and nothing done, when there are too few blocks: `spare` must stay free afterwards.
     """
@@ -48,7 +48,9 @@ def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int) -> 
     free = e.pool.level[0].free - spare
     for place in range(prefix):  # a found block leaves the free queue too
         free -= e.pool.blocks[e.blocks[slot, place]].references == 0
-    least = max(context + tokens, s.total) if e.limits[0].reserve_full_prompt else context + tokens
+    least = context + tokens + ahead
+    if e.limits[0].reserve_full_prompt:
+        least = max(least, s.total)
     if -(-least // block_size) - prefix > free:
         return False
     clock.slots -= 1
@@ -56,20 +58,22 @@ def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int) -> 
     for place in range(prefix):
         block_pool.hold(e.pool, e.blocks[slot, place])
     s.held = prefix
-    _take(e, index, context + tokens)
+    _take(e, index, context + tokens + ahead)
     _set_named(e, index, prefix)
-    remember(e, index, context + tokens)
+    remember(e, index, min(context + tokens, s.total))
     return True
 
 
 @compiled
-def extend(e: EngineArrays, index: int, after: int) -> bool:
-    """Make room for a running sequence's first `after` tokens; False, and nothing done, when there are too few free blocks."""
+def extend(e: EngineArrays, index: int, after: int, ahead: int) -> bool:
+    """Make room for a running sequence's first `after` tokens and `ahead` more; False, and nothing done, when there are too few free
+    blocks.
+    """
     s = e.sequences[index]
-    if after > s.room:
-        if -(-after // e.limits[0].block_size) - s.held > e.pool.level[0].free:
+    if after + ahead > s.room:
+        if -(-(after + ahead) // e.limits[0].block_size) - s.held > e.pool.level[0].free:
             return False
-        _take(e, index, after)
+        _take(e, index, after + ahead)
     remember(e, index, min(after, s.total))
     return True
 

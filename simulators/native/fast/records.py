@@ -20,6 +20,7 @@ SEQUENCE = np.dtype(
         ("due", np.float64),  # -inf: it was known beforehand, or is not due yet
         ("reached", np.float64),  # NaN: not yet
         ("scheduled", np.float64),  # NaN: not yet
+        ("index", np.int64),  # its place in the trace
         ("shared", np.int64),  # where its shared keys begin in Engine.shared_keys
         ("last", np.int64),  # number of the step it was last part of
         ("run_start", np.int64),
@@ -37,6 +38,9 @@ SEQUENCE = np.dtype(
         ("cached", np.int32),  # NONE: not yet admitted
         ("preemptions", np.int32),
         ("server", np.int32),
+        ("prefilling", np.int32),  # 1: its last step left known tokens to be computed
+        ("drafts", np.int32),
+        ("verified", np.int64),  # place in Engine.accepted of its next verification
     ],
     align=True,
 )
@@ -76,6 +80,10 @@ LIMITS = np.dtype(
         ("watermark", np.int32),  # blocks
         ("in_flight", np.int32),
         ("livelock", np.int32),
+        ("max_model_len", np.int32),
+        ("num_speculative_tokens", np.int32),
+        ("num_lookahead_tokens", np.int32),
+        ("drops_last_hit", np.bool_),
         ("chunked_prefill", np.bool_),
         ("prefix_caching", np.bool_),
         ("reserve_full_prompt", np.bool_),
@@ -103,6 +111,7 @@ CLOCK = np.dtype(
         ("head", np.int64),
         ("running", np.int64),
         ("slots", np.int64),  # free ones: free_slots[:slots]
+        ("completed", np.int64),  # 1: a sequence has become complete since the last step was scheduled
         ("peak", np.int64),
         ("logged", np.int64),
         ("told", np.int64),
@@ -141,6 +150,9 @@ class EngineArrays(NamedTuple):
     pool: BlockArrays  # the KV cache's blocks
     batches: Array  # BATCH: steps under way
     samplers: Array  # int64 (row of batches, place): sequences that get a token
+    places: Array  # int32, alike: places computed behind the known tokens of each of them
+    drafts: Array  # int32, alike: how many of these hold a draft
+    accepted: Array  # int16: drafts that each verification accepts, of one sequence after the other
     scheduled: Array  # int64: sequences of the step being made
     tokens: Array  # int64: new tokens of each of those
     linear: Array  # float64: of the StepLaw

@@ -37,7 +37,7 @@ def serve_compiled(
     # places of the requests that are served, in the order in which they are ready, or due
     order = np.argsort(reached, kind="stable") if slots is None else np.arange(len(trace))
     order = order[[place not in refusals for place in order.tolist()]] if refusals else order
-    sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order])
+    sequences = new_sequences(reached[order], asked.input_tokens[order], asked.output_tokens[order], order)
     keys = _give_keys(sequences, trace, limits, order) if trace.block_size and limits.prefix_caching else np.empty(0, np.int64)
     finished = simulate(sequences, keys, limits, step_time, frontend.station, looped=looped)
     if slots is not None:

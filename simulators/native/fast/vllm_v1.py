@@ -32,6 +32,7 @@ def schedule(e: EngineArrays, start: float) -> tuple[int, int]:
     Its samplers and their number are in the ring of steps under way, at the step's number.
     """
     clock, limits = e.clock[0], e.limits[0]
+    clock.completed = 0
     alone = clock.running + clock.waiting <= 1  # then a long prefill keeps nobody waiting
     longest = limits.long_prefill_token_threshold if limits.long_prefill_token_threshold and not alone else NO_LIMIT
     count, budget, preempted = _schedule_running(e, limits.max_num_batched_tokens, longest)
@@ -44,7 +45,7 @@ def schedule(e: EngineArrays, start: float) -> tuple[int, int]:
 @compiled
 def finish(e: EngineArrays, step: int) -> None:
     """The step has ended: its samplers have one more token each."""
-    sequences, samplers = e.sequences, e.samplers
+    sequences, samplers, limits = e.sequences, e.samplers, e.limits[0]
     row = step % len(samplers)
     completed = False
     for place in range(e.batches[row].samplers):
@@ -52,17 +53,25 @@ def finish(e: EngineArrays, step: int) -> None:
         s = sequences[index]
         if s.total == s.end:
             continue  # with more than two steps under way one is scheduled too many, and its token dropped
-        s.total += 1
+        accepted = 0
+        if e.drafts[row, place]:
+            accepted = min(e.accepted[s.verified], e.drafts[row, place])
+            s.verified += 1
+        new, rejected = min(1 + accepted, s.end - s.total), e.places[row, place] - accepted
+        s.total += new
         e.servers[s.server].tokens += 1
-        if step == s.run_start + s.run_length:
-            s.run_length += 1
-        else:
-            _begin_run(e, index, step)
+        for _ in range(new):
+            if step == s.run_start + s.run_length:
+                s.run_length += 1
+            else:
+                _begin_run(e, index, step)
         complete = s.total == s.end
         if s.slot != NONE:
-            s.promised -= 1
+            s.promised -= new + rejected
+            s.computed -= rejected
+            s.drafts = limits.num_speculative_tokens
             known = s.computed - s.promised
-            if known >= s.next_name:
+            if limits.in_flight > 1 and known >= s.next_name:
                 kv_cache.remember(e, index, known)
             if complete:
                 kv_cache.release(e, index, False)
@@ -73,6 +82,7 @@ def finish(e: EngineArrays, step: int) -> None:
             _log_run(e, index)
             e.completed[e.loop[0].completed] = index
             e.loop[0].completed += 1
+            e.clock[0].completed = 1
     if completed:
         kept = 0
         for place in range(e.clock[0].running):
@@ -85,7 +95,7 @@ def finish(e: EngineArrays, step: int) -> None:
 @compiled
 def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, int, int]:
     """Continue running sequences, in order; when blocks run out, preempt the newest. Returns sequences, budget left, preempted."""
-    clock, running, sequences = e.clock[0], e.running, e.sequences
+    clock, limits, running, sequences = e.clock[0], e.limits[0], e.running, e.sequences
     scheduled, tokens_of = e.scheduled, e.tokens
     count = preempted = index = 0
     while index < clock.running and budget > 0:
@@ -94,11 +104,15 @@ def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, 
         if s.promised and s.computed + 2 - s.promised >= s.end:
             index += 1  # its last token is under way
             continue
-        tokens = s.total + s.promised - s.computed
+        tokens = s.total + s.promised + s.drafts - s.computed
         if tokens != 1:
-            tokens = min(tokens, longest, budget)
+            tokens = min(tokens, longest, budget, limits.max_model_len - 1 - s.computed)
+            if tokens <= 0:  # its drafts have reached max_model_len
+                index += 1
+                continue
         after = s.computed + tokens
-        while (after > s.room or after >= s.next_name) and not kv_cache.extend(e, sequence, after):
+        ahead = min(limits.num_lookahead_tokens, limits.max_model_len - after)
+        while (after + ahead > s.room or after >= s.next_name) and not kv_cache.extend(e, sequence, after, ahead):
             clock.running -= 1
             victim = running[clock.running]
             _preempt(e, victim)
@@ -116,6 +130,10 @@ def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, 
 def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, start: float) -> int:
     """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks. Returns the step's sequences."""
     clock, limits = e.clock[0], e.limits[0]
+    beside, uniform = count > 0, limits.num_speculative_tokens > 0
+    if uniform:
+        for place in range(count):
+            uniform = uniform and not e.sequences[e.scheduled[place]].prefilling
     skipped = 0
     while skipped < clock.waiting and budget > 0 and clock.running < limits.max_num_seqs:
         sequence = e.waiting[(clock.head + skipped) % len(e.waiting)]
@@ -125,11 +143,17 @@ def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, st
             continue
         prefix = kv_cache.find_prefix(e, sequence)
         cached = prefix * limits.block_size
-        tokens = min(s.total - cached, longest)
+        tokens = s.total - cached
+        if uniform and tokens == 1 and (beside or cached) and cached + limits.num_speculative_tokens + 2 <= limits.max_model_len:
+            tokens += limits.num_speculative_tokens
+            if tokens > budget:
+                break
+        tokens = min(tokens, longest)
         if tokens > budget and not limits.chunked_prefill:
             break
         tokens = min(tokens, budget)
-        if not kv_cache.admit(e, sequence, prefix, tokens, limits.watermark if clock.running else 0):
+        ahead = min(limits.num_lookahead_tokens, limits.max_model_len - cached - tokens)
+        if not kv_cache.admit(e, sequence, prefix, tokens, limits.watermark if clock.running else 0, ahead):
             break
         _pop(e, skipped)
         e.running[clock.running] = sequence
@@ -147,9 +171,9 @@ def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, st
 def _commit(e: EngineArrays, count: int) -> None:
     """Count the scheduled tokens as computed, promise the tokens that they generate, and sum up the step's work."""
     sequences, scheduled, tokens_of, samplers, work = e.sequences, e.scheduled, e.tokens, e.samplers, e.works[e.clock[0].logged]
-    step = e.clock[0].steps
+    limits, step = e.limits[0], e.clock[0].steps
     row = step % len(samplers)
-    sampling = decodes = decode_context = prefill_tokens = prefill_context = window_context = window_prefill = 0
+    sampling = decodes = decode_context = prefill_tokens = prefill_context = draft_tokens = window_context = window_prefill = 0
     prefill_pairs = window_pairs = 0.0
     most = e.reach[0] - 1  # see latency/windows.py; negative: there are no windows
     for place in range(count):
@@ -158,10 +182,16 @@ def _commit(e: EngineArrays, count: int) -> None:
         context = s.computed
         s.computed = context + tokens
         s.last = step
-        if s.computed >= s.total + s.promised:
-            s.promised += 1
+        places = s.computed - s.total - s.promised
+        s.prefilling = 1 if places < 0 else 0
+        if places >= 0:
+            s.promised += 1 + places
             samplers[row, sampling] = sequence
+            e.places[row, sampling], e.drafts[row, sampling] = places, min(places, s.drafts)
             sampling += 1
+            draft_tokens += places
+            tokens -= places
+        s.drafts = limits.num_speculative_tokens if places >= 0 and limits.in_flight > 1 else 0
         if tokens == 1 and context:  # see Batch.count
             decodes += 1
             decode_context += context
@@ -175,7 +205,7 @@ def _commit(e: EngineArrays, count: int) -> None:
                 window_prefill += min(context, most)
                 window_pairs += _windowed_pairs(tokens, context, most)
     e.batches[row].samplers = sampling
-    work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
+    work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes + draft_tokens, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
     work[MIXED_CONTEXT], work[MIXED_DECODES] = (decode_context, decodes) if prefill_tokens else (0, 0)
@@ -189,7 +219,7 @@ def _preempt(e: EngineArrays, victim: int) -> None:
     """Take its blocks; it waits again, first in the queue, and its tokens are to be computed anew."""
     s = e.sequences[victim]
     kv_cache.release(e, victim, True)
-    s.computed = s.promised = 0
+    s.computed = s.promised = s.drafts = 0
     s.preemptions += 1
     clock = e.clock[0]
     clock.head = (clock.head - 1) % len(e.waiting)

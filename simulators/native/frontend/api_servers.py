@@ -57,11 +57,12 @@ class ApiServers:
             self._serve(server, ready)
             sent = self._work(server, ready, self._station.step + self._station.token * len(mine))
             for sequence in mine:
-                sequence.token_times[-1] = sent
+                new = len(sequence.token_times) - sequence.streamed
+                sequence.token_times[sequence.streamed :] = [sent] * new
                 sequence.last_held = sent - end
                 if not sequence.streamed:
                     sequence.first_held = sequence.last_held
-                sequence.streamed += 1
+                sequence.streamed += new
         if self._released is not None:
             for ended in sorted((s for s in streamed if s.total == s.end), key=lambda s: s.token_times[-1]):
                 for following in self._released(ended):

@@ -18,7 +18,7 @@ class Station:
     request: float = 0.0  # s a request: HTTP, chat template, checks, and its end
     prompt_token: float = 0.0  # s a token of the prompt: reading it, tokenising
     step: float = 0.0  # s a step that brings tokens: the message from the engine, statistics
-    token: float = 0.0  # s a streamed token: detokenising, JSON, sending
+    token: float = 0.0  # s a streamed token, or the tokens of one verification together: detokenising, JSON, sending
     hand_over: float = 0.0  # s between the processes, one way; nobody is busy meanwhile
     servers: int = 1  # API servers; request i goes to number i modulo servers
 

@@ -10,14 +10,29 @@ class KVCache:
     """num_blocks blocks of block_size tokens; with prefix_caching full blocks can be found again by what they hold.
 
     A block is entered in the prefix cache as soon as the step that fills it is scheduled, so that a request admitted in the same step
-    finds it (the device computes in order). kept_tokens: see Limits; places of older tokens are written over.
+    finds it (the device computes in order). kept_tokens: see Limits; places of older tokens are written over. drops_last_hit: see
+    Speculation.
     """
 
-    def __init__(self, *, num_blocks: int, block_size: int, prefix_caching: bool, kept_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        prefix_caching: bool,
+        kept_tokens: int | None = None,
+        drops_last_hit: bool = False,
+    ) -> None:
         self.block_size = block_size
         self.prefix_caching = prefix_caching
+        self._drops_last_hit = drops_last_hit
         self.pool = BlockPool(num_blocks)
         self._most = sys.maxsize if kept_tokens is None else -(-kept_tokens // block_size) + 1  # blocks of a sequence
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that it has."""
+        return self.pool.size
 
     @property
     def used_blocks(self) -> int:
@@ -37,38 +52,41 @@ class KVCache:
                 if block is None:
                     break
                 found.append(block)
-        return found
+        return found[:-1] if self._drops_last_hit else found
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens of the sequence's beginning that the prefix cache holds, never all."""
         return len(self.find_prefix(sequence)) * self.block_size
 
-    def admit(self, sequence: Sequence, prefix: list[int], tokens: int, *, spare: int, whole: bool) -> bool:
+    def admit(self, sequence: Sequence, prefix: list[int], tokens: int, *, spare: int, whole: bool, ahead: int = 0) -> bool:
         """Give a waiting sequence the blocks of its prefix and room for `tokens` more; False, and nothing done, when there are too few.
 
-        spare: blocks that must stay free afterwards. whole: admit it only when all its known tokens would fit.
+        spare: blocks that must stay free afterwards. whole: admit it only when all its known tokens would fit. ahead: places behind
+        those tokens for which there must be room, too.
         """
         context = len(prefix) * self.block_size
         free = self.pool.free - spare - sum(map(self.pool.is_free, prefix))  # a found block leaves the free queue too
-        needed = self.blocks_for(max(context + tokens, sequence.total if whole else 0)) - len(prefix)
+        needed = self.blocks_for(max(context + tokens + ahead, sequence.total if whole else 0)) - len(prefix)
         if needed > free:
             return False
         self.pool.hold(prefix)
-        new = self.blocks_for(context + tokens) - len(prefix)
+        new = self.blocks_for(context + tokens + ahead) - len(prefix)
         sequence.blocks = prefix + self.pool.take(new)
         self._set_room(sequence)
         self._set_named(sequence, len(prefix))
-        self.remember(sequence, context + tokens)
+        self.remember(sequence, min(context + tokens, sequence.total))
         return True
 
-    def extend(self, sequence: Sequence, tokens: int) -> bool:
-        """Make room for `tokens` more of a running sequence; False, and nothing done, when there are too few free blocks.
+    def extend(self, sequence: Sequence, tokens: int, *, ahead: int = 0) -> bool:
+        """Make room for `tokens` more of a running sequence, and `ahead` behind them; False, and nothing done, when there are too few free
+        blocks.
 
-        There is nothing to do while computed + tokens is within `room` and below `next_name`: callers may save the call.
+        There is nothing to do while computed + tokens + ahead is within `room` and computed + tokens below `next_name`: callers may save
+        the call.
         """
         after = sequence.computed + tokens
-        if after > sequence.room:
-            needed = self.blocks_for(after) - len(sequence.blocks)
+        if after + ahead > sequence.room:
+            needed = self.blocks_for(after + ahead) - len(sequence.blocks)
             if needed > self.pool.free:
                 return False
             sequence.blocks += self.pool.take(needed)

@@ -47,6 +47,11 @@ class RadixCache:
         self._leaves: set[Node] = set()  # nodes that can be evicted now
 
     @property
+    def blocks(self) -> int:
+        """Pages that it has."""
+        return self.pages
+
+    @property
     def used_blocks(self) -> int:
         """Pages that requests hold, in the tree or outside it."""
         return self.pages - self.free - self.evictable

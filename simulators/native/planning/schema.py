@@ -62,6 +62,17 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationSettings:
+    """`speculation`: fields of Speculation."""
+
+    num_speculative_tokens: Annotated[int, Within(low=0, unit="tokens")]  # drafts that a decode verifies
+    method: Name  # the drafter
+    acceptance_rate: Share | None  # chance that a draft is accepted when all before it are
+    draft_step: Annotated[float, Within(low=0, unit="s")]  # of the drafter for one position
+    seed: Seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EffectSettings:
     """`effects`: fields of Effects."""
 
@@ -117,6 +128,7 @@ class Settings:
     token_times: bool  # whether records have them
     profile: File | None  # a folder with an engine's step times
     limits: LimitSettings  # of the engine, where they are not the default
+    speculation: SpeculationSettings  # draft tokens
     effects: EffectSettings  # of what changes the model or its KV cache
     arrangement: ArrangementSettings  # of several engines
     slo: SloSettings  # of a good request

@@ -30,6 +30,7 @@ from simulators.native.planning.schema import wrong
 from simulators.native.predictor import Predictor
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
+from simulators.native.scheduling.speculation import Speculation
 from workloads.files import read_csv, read_parquet
 from workloads.trace import Trace
 
@@ -120,7 +121,11 @@ def deployment(cfg: DictConfig) -> Deployment:
     if cfg.arrangement.kind == "llumnix" and limits["in_flight"] is None:
         limits["in_flight"] = 1  # a request can leave only between two steps
     return Deployment(
-        native=_native(cfg.policy, Arrangement(**OmegaConf.to_container(cfg.arrangement))),  # type: ignore[arg-type]
+        native=_native(
+            cfg.policy,
+            Arrangement(**OmegaConf.to_container(cfg.arrangement)),  # type: ignore[arg-type]
+            Speculation(**OmegaConf.to_container(cfg.speculation)),  # type: ignore[arg-type]
+        ),
         model=model(cfg.model),
         hardware=choice("hardware", cfg.hardware),
         tensor_parallel=cfg.tensor_parallel,
@@ -242,7 +247,7 @@ def _workload(cfg: DictConfig) -> Any:
         raise ValueError(f"workload={cfg.workload}: {error.__cause__ or error}") from error
 
 
-def _native(policy: str, arrangement: Arrangement) -> Predictor:
+def _native(policy: str, arrangement: Arrangement, speculation: Speculation) -> Predictor:
     values = choice("simulator", "native")
     built = ("frontend", "roofline", "routing", "host_path", "host", "shipped")
     wanted = (*built, "frontend_after", "architectures")
@@ -260,6 +265,7 @@ def _native(policy: str, arrangement: Arrangement) -> Predictor:
         routing=Routing(**parts["routing"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
+        speculation=speculation,
     )
 
 

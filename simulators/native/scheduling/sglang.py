@@ -29,6 +29,8 @@ class SglangScheduler:
     def __init__(self, limits: Limits) -> None:
         if limits.kept_tokens is not None:
             raise ValueError(f"the policy sglang keeps all of a context: kept_tokens must be left out, got {limits.kept_tokens}")
+        if limits.speculation.num_speculative_tokens or limits.kv_groups:
+            raise ValueError("this policy decodes single tokens, with one KV cache: num_speculative_tokens must be 0, and kv_groups empty")
         self.limits, self.options = limits, limits.sglang
         self.cache = RadixCache(pages=limits.kv_blocks, page_size=limits.block_size, enabled=limits.prefix_caching)
         self.memory = Memory(self.cache, limits.max_num_seqs)

@@ -18,6 +18,8 @@ class Synchronous:
     def __init__(self, limits: Limits) -> None:
         if limits.in_flight != 1:
             raise ValueError(f"this policy decides a step when the one before has ended: in_flight must be 1, got {limits.in_flight}")
+        if limits.speculation.num_speculative_tokens or limits.kv_groups:
+            raise ValueError("this policy decodes single tokens, with one KV cache: num_speculative_tokens must be 0, and kv_groups empty")
         self.limits = limits
         self.cache = KVCache(
             num_blocks=limits.kv_blocks, block_size=limits.block_size, prefix_caching=False, kept_tokens=limits.kept_tokens

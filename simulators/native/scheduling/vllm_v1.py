@@ -5,12 +5,19 @@ Behaviour, not code: every step is compared with vLLM's own Scheduler class in t
 There is no prefill and no decode phase: a request has so many known tokens, and each step computes some of those that are not computed yet.
 Under asynchronous scheduling (Limits.in_flight = 2) a step is scheduled while one is under way: the token that it
 will generate is promised, and later steps can be scheduled before it is known.
+
+With speculation a decode computes drafts behind the newest token. They count as computed, and promised, until the step ends; what is
+rejected is taken back then, and its places are written over. Its blocks stay with the sequence.
+
+Of a pipeline several steps are under way, and a decode is in one of them only: it waits until that has ended or, under asynchronous
+scheduling, for as many steps as there are stages. Chunks of a prompt may follow each other in consecutive steps.
 """
 
 import sys
 
+from simulators.native.kv.grouped_cache import GroupedCache
 from simulators.native.kv.kv_cache import KVCache
-from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.scheduler import Limits, PagedCache
 from simulators.native.scheduling.waiting import ByPriority, FirstComeFirstServed, Waiting
 from simulators.native.sequence import Batch, Sequence
 
@@ -20,27 +27,28 @@ class VllmV1:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.cache = KVCache(
-            num_blocks=limits.kv_blocks,
-            block_size=limits.block_size,
-            prefix_caching=limits.prefix_caching,
-            kept_tokens=limits.kept_tokens,
-        )
+        self.cache = _cache(limits)
         self.waiting: Waiting = ByPriority() if limits.policy == "priority" else FirstComeFirstServed()
         self.running: list[Sequence] = []
         self._watermark = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block
+        self._drafts, self._lookahead = limits.speculation.num_speculative_tokens, limits.speculation.num_lookahead_tokens
+        self._asynchronous, self._stages = limits.asynchronous, limits.pipeline_parallel_size
+        self._step = 0  # steps scheduled so far
+        self._completed = False  # whether a sequence has become complete since the last step was scheduled
 
     def add(self, sequence: Sequence) -> None:
         """See Scheduler."""
         self.waiting.push(sequence)
 
     def has_work(self) -> bool:
-        """See Scheduler."""
-        return bool(self.running) or len(self.waiting) > 0
+        """See Scheduler. vLLM tells its workers of complete requests in the next step, be it an empty one."""
+        return bool(self.running) or len(self.waiting) > 0 or self._completed
 
     def schedule(self) -> Batch:
         """See Scheduler."""
         batch = Batch()
+        self._completed = False
+        self._step += 1
         alone = len(self.running) + len(self.waiting) <= 1  # then a long prefill keeps nobody waiting
         longest = sys.maxsize if alone else self.limits.long_prefill_token_threshold or sys.maxsize
         budget = self._schedule_running(batch, self.limits.max_num_batched_tokens, longest)
@@ -53,16 +61,22 @@ class VllmV1:
         """See Scheduler."""
         batch.done = True
         completed = False
-        for sequence in batch.samplers:
+        for sequence, tokens in zip(batch.sequences, batch.tokens, strict=True):
+            sequence.under_way -= tokens
+        for place, sequence in enumerate(batch.samplers):
             if sequence.total == sequence.end:
                 continue  # with more than two steps under way one step too many is scheduled, and its token is dropped
-            sequence.total += 1
-            sequence.token_times.append(now)
+            accepted = self._accepted(sequence, batch.drafts[place])
+            new, rejected = min(1 + accepted, sequence.end - sequence.total), batch.places[place] - accepted
+            sequence.total += new
+            sequence.token_times += [now] * new
             complete = sequence.total == sequence.end
             if sequence.running:
-                sequence.promised -= 1
+                sequence.promised -= (new + rejected) * self._asynchronous
+                sequence.computed -= rejected
+                sequence.drafts = self._drafts
                 known = sequence.computed - sequence.promised
-                if known >= sequence.next_name:
+                if self._asynchronous and known >= sequence.next_name:
                     self.cache.remember(sequence, known)
                 if complete:
                     if not sequence.held:
@@ -71,32 +85,49 @@ class VllmV1:
                     completed = True
             elif complete:  # preempted while its last token was under way
                 self.waiting.remove(sequence)
+            self._completed |= complete
         if completed:
             self.running = [s for s in self.running if s.running]
 
     def withdraw(self, sequence: Sequence) -> bool:
         """See Scheduler."""
-        if not sequence.running or sequence.promised:
+        if not sequence.running or (sequence.last is not None and not sequence.last.done):
             return False
         self.running.remove(sequence)
         self.cache.release(sequence)
         sequence.running = False
+        sequence.drafts = 0
         return True
+
+    def _accepted(self, sequence: Sequence, drafts: int) -> int:
+        """How many of the sequence's drafts a step accepted."""
+        if not drafts:
+            return 0
+        accepted: int = self.limits.speculation.accepted(sequence.index, sequence.verified)
+        sequence.verified += 1
+        return min(accepted, drafts)
 
     def _schedule_running(self, batch: Batch, budget: int, longest: int) -> int:
         """Continue running sequences, in order; when blocks run out, preempt. Returns the budget that is left."""
-        running, extend = self.running, self.cache.extend
+        running, extend, most = self.running, self.cache.extend, self.limits.max_model_len
         index = 0
         while index < len(running) and budget > 0:
             sequence = running[index]
             if sequence.promised and sequence.computed + 2 - sequence.promised >= sequence.end:
                 index += 1  # its last token is under way
                 continue
-            tokens = sequence.total + sequence.promised - sequence.computed
+            if self._step < sequence.eligible:
+                index += 1  # in a stage of the pipeline
+                continue
+            tokens = sequence.total + sequence.promised + sequence.drafts - sequence.computed
             if tokens != 1:
-                tokens = min(tokens, longest, budget)
+                tokens = min(tokens, longest, budget, most - 1 - sequence.computed)
+                if tokens <= 0:  # all its tokens are under way, or its drafts have reached max_model_len
+                    index += 1
+                    continue
             after = sequence.computed + tokens
-            while (after > sequence.room or after >= sequence.next_name) and not extend(sequence, tokens):
+            ahead = min(self._lookahead, most - after)
+            while (after + ahead > sequence.room or after >= sequence.next_name) and not extend(sequence, tokens, ahead=ahead):
                 victim = self._victim()
                 place = running.index(victim)
                 if place < index:  # by priority the victim may be one that this step already has
@@ -116,6 +147,8 @@ class VllmV1:
     def _schedule_waiting(self, batch: Batch, budget: int, longest: int) -> None:
         """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks."""
         cache, limits = self.cache, self.limits
+        beside = bool(batch.sequences)
+        uniform = self._drafts > 0 and not any(s.prefilling for s in batch.sequences)
         skipped = []
         while len(self.waiting) and budget > 0 and len(self.running) < limits.max_num_seqs:
             sequence = self.waiting.peek()
@@ -125,12 +158,18 @@ class VllmV1:
             prefix = cache.find_prefix(sequence)
             cached = len(prefix) * limits.block_size
             known = max(cached, sequence.received)
-            tokens = min(sequence.total - known, longest)
+            tokens = sequence.total - known
+            if uniform and tokens == 1 and (beside or known) and known + self._drafts + 2 <= limits.max_model_len:
+                tokens += self._drafts  # as long as the other decodes, so that a CUDA graph fits; there are no drafts yet
+                if tokens > budget:
+                    break
+            tokens = min(tokens, longest)
             if tokens > budget and not limits.chunked_prefill:
                 break
             tokens = min(tokens, budget)
             spare = self._watermark if self.running else 0
-            if not cache.admit(sequence, prefix, known - cached + tokens, spare=spare, whole=limits.reserve_full_prompt):
+            ahead = min(self._lookahead, limits.max_model_len - known - tokens)
+            if not cache.admit(sequence, prefix, known - cached + tokens, spare=spare, whole=limits.reserve_full_prompt, ahead=ahead):
                 break
             self.running.append(self.waiting.pop())
             sequence.running = True
@@ -148,10 +187,20 @@ class VllmV1:
         for sequence, tokens in zip(batch.sequences, batch.tokens, strict=True):
             context = sequence.computed
             sequence.computed = after = context + tokens
+            sequence.under_way += tokens
             sequence.last = batch
-            if after >= sequence.total + sequence.promised:
-                sequence.promised += 1
+            places = after - sequence.total - sequence.promised
+            sequence.prefilling = places < 0
+            if places >= 0:
+                if self._asynchronous:
+                    sequence.promised += 1 + places
+                    sequence.eligible = self._step + self._stages
                 samplers.append(sequence)
+                batch.places.append(places)
+                batch.drafts.append(min(places, sequence.drafts))
+                batch.draft_tokens += places
+                tokens -= places
+            sequence.drafts = self._drafts if places >= 0 and self._asynchronous else 0
             batch.count(tokens, context)
 
     def _victim(self) -> Sequence:
@@ -174,6 +223,26 @@ class VllmV1:
         victim.running = False
         victim.computed = 0
         victim.promised = 0
+        victim.drafts = 0
         victim.received = 0
         victim.preemptions += 1
         self.waiting.put_back(victim)
+
+
+def _cache(limits: Limits) -> PagedCache:
+    """The KV memory that the limits describe, empty."""
+    if limits.kv_groups:
+        return GroupedCache(
+            limits.kv_groups,
+            num_blocks=limits.kv_blocks,
+            block_size=limits.block_size,
+            prefix_caching=limits.prefix_caching,
+            most_tokens=limits.most_under_way,
+        )
+    return KVCache(
+        num_blocks=limits.kv_blocks,
+        block_size=limits.block_size,
+        prefix_caching=limits.prefix_caching,
+        kept_tokens=limits.kept_tokens,
+        drops_last_hit=limits.speculation.drops_last_hit,
+    )

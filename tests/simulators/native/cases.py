@@ -1,5 +1,6 @@
 """Random cases for the differential test: traces and limits, small ones, in which much happens: sharing, pressure, preemption."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.native.engine import run
+from simulators.native.kv.groups import KVGroup
 from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.latency.step_law import StepLaw, row
 from simulators.native.scheduling.scheduler import Limits
+from simulators.native.scheduling.speculation import Speculation
 from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.sequence import Batch
+from simulators.native.stages import Stages
 from workloads.prompts import token_ids
 from workloads.trace import Request, Trace
 
@@ -80,6 +84,50 @@ def random_case(seed: int) -> Case:
     return Case(trace=trace, limits=limits, priorities=priorities, step_time=step_time)
 
 
+def speculative_case(seed: int) -> Case:
+    """The random case of this seed, with speculation: a few drafts or many, by each drafter, accepted never, sometimes and always."""
+    case = random_case(seed)
+    rng = np.random.default_rng([seed, 607])
+    tokens = int(rng.integers(1, 6))
+    rates = np.sort(rng.choice([0.0, 1.0, *rng.random(3)], tokens))[::-1].tolist()
+    stated: dict[str, Any] = {"synthetic_acceptance_rates": tuple(rates)}
+    if rng.random() < 0.3:
+        stated = {"accepted_lengths": tuple(rng.integers(0, tokens + 1, 7).tolist())}
+    speculation = Speculation(num_speculative_tokens=tokens, method="ngram" if rng.random() < 0.4 else "eagle", seed=seed, **stated)
+    threshold = case.limits.long_prefill_token_threshold  # vLLM's scheduler fails where a decode with its drafts is above it
+    limits = dataclasses.replace(
+        case.limits,
+        speculation=speculation,
+        long_prefill_token_threshold=max(threshold, tokens + 1) if threshold else 0,
+    )
+    return dataclasses.replace(case, limits=limits)
+
+
+def pipelined_case(seed: int) -> Case:
+    """The random case of this seed, on two to four stages, with as many steps in flight, or one more: asynchronous scheduling."""
+    case = random_case(seed)
+    rng = np.random.default_rng([seed, 608])
+    stages = int(rng.integers(2, 5))
+    limits = dataclasses.replace(case.limits, pipeline_parallel_size=stages, in_flight=stages + int(rng.integers(0, 2)))
+    return dataclasses.replace(case, limits=limits)
+
+
+def grouped_case(seed: int) -> Case:
+    """The random case of this seed, on a model with several kinds of layers: attention to all, to windows, states (without shared
+    prefixes). Few blocks in some.
+    """
+    case = random_case(seed)
+    rng = np.random.default_rng([seed, 609])
+    limits = dataclasses.replace(case.limits, in_flight=min(case.limits.in_flight, 2))
+    windows = rng.integers(1, 80, 2).tolist()
+    groups = [KVGroup()] * int(rng.integers(0, 3)) + [KVGroup(window=windows[0])] * int(rng.integers(1, 4))
+    groups += [KVGroup(window=windows[1])] * int(rng.random() < 0.3)
+    groups += [KVGroup(state=True)] * (0 if limits.prefix_caching else int(rng.integers(0, 3)))
+    alone = sum(group.most(limits.max_model_len, limits.block_size, limits.most_under_way) for group in groups)
+    limits = dataclasses.replace(limits, kv_groups=tuple(groups), kv_blocks=int(alone * rng.choice([1.0, 1.2, 1.7, 3.0])))
+    return dataclasses.replace(case, limits=limits)
+
+
 def _trace(rng: np.random.Generator, longest_prompt: int, longest_output: int) -> Trace:
     """Prompts that fork from a few common beginnings; arrivals in a burst, or spread over the run."""
     count = int(rng.integers(3, 40))
@@ -115,12 +163,22 @@ def for_vllm(case: Case) -> dict[str, Any]:
             "watermark": limits.watermark,
             "reserve_full_prompt": limits.reserve_full_prompt,
             "in_flight": limits.in_flight,
+            "pipeline_parallel_size": limits.pipeline_parallel_size,
+            "kv_groups": [dataclasses.asdict(group) for group in limits.kv_groups],
+            "num_speculative_tokens": limits.speculation.num_speculative_tokens,
+            "method": limits.speculation.method,
         },
         "max_steps": MAX_STEPS,
         "step_seconds": {"fixed": case.step_time.fixed, "per_token": case.step_time.per_token},
         "requests": [
-            {"prompt": prompt, "output_tokens": r.output_tokens, "arrival": r.arrival, "priority": priority}
-            for r, prompt, priority in zip(case.trace, prompts, case.priorities, strict=True)
+            {
+                "prompt": prompt,
+                "output_tokens": r.output_tokens,
+                "arrival": r.arrival,
+                "priority": priority,
+                "accepted": [int(limits.speculation.accepted(i, n)) for n in range(r.output_tokens)],
+            }
+            for i, (r, prompt, priority) in enumerate(zip(case.trace, prompts, case.priorities, strict=True))
         ],
     }
 
@@ -130,7 +188,8 @@ def our_steps(case: Case) -> list[dict[str, Any]]:
     sequences = list(make_sequences(case.trace, block_size=case.limits.block_size))
     for sequence, priority in zip(sequences, case.priorities, strict=True):
         sequence.priority = priority
-    steps = run(sequences, VllmV1(case.limits), case.step_time, in_flight=case.limits.in_flight)
+    stages = Stages(count=case.limits.pipeline_parallel_size)
+    steps = run(sequences, VllmV1(case.limits), case.step_time, in_flight=case.limits.in_flight, stages=stages)
     return [
         {
             "scheduled": step.scheduled,

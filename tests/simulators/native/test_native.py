@@ -416,7 +416,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         (("workload=csv", "model=tiny", "hardware=h200"), "workload=csv needs workload.source.path, which a bench can give; here give"),
         (("guess", "model=tiny"), "'guess' is no command; there are predict, capacity, compare"),
         (("TRACE", "model=tiny", "hardware=h200", "policy=fifo"), "policy must be one of vllm_v1"),
-        (("TRACE", "model=tiny", "hardware=h200", "arrangement.kind=ring"), "arrangement.kind must be replicas"),
+        (("TRACE", "model=tiny", "hardware=h200", "arrangement.kind=ring"), "arrangement.kind must be one of replicas"),
         (
             ("TRACE", "model=llama_3_1_8b", "hardware=h200", "policy=orca", "arrangement.kind=llumnix", "arrangement.instances=2"),
             "got orca",

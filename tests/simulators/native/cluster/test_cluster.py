@@ -22,7 +22,10 @@ STEP = Linear(fixed=0.01, per_token=0.0001)
 KV = 100_000  # bytes a token; at 1 GB/s a tenth of a millisecond
 
 ARRANGEMENTS = {
-    **{router: Arrangement(instances=3, router=router) for router in ("random", "round_robin", "least_outstanding", "prefix_aware")},
+    **{
+        router: Arrangement(instances=3, router=router)
+        for router in ("random", "round_robin", "least_outstanding", "prefix_aware", "balanced")
+    },
     "distserve": Arrangement(kind="distserve", instances=3, prefill=1, link_gb_s=1.0),
     "splitwise": Arrangement(kind="splitwise", instances=3, prefill=2, link_gb_s=1.0),
     "llumnix": Arrangement(kind="llumnix", instances=3, link_gb_s=1.0),
@@ -168,8 +171,11 @@ def test_a_migration_costs_its_pause_and_nothing_is_computed_twice() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "ring"}, "arrangement.kind must be replicas, distserve, splitwise or llumnix, got 'ring'"),
-        ({"router": "best"}, "arrangement.router must be one of random, round_robin, least_outstanding, prefix_aware, got 'best'"),
+        ({"kind": "ring"}, "arrangement.kind must be one of replicas, distserve, splitwise, llumnix, data_parallel, got 'ring'"),
+        (
+            {"router": "best"},
+            "arrangement.router must be one of random, .*, prefix_aware, balanced, got 'best'",
+        ),
         ({"instances": 0}, "arrangement.instances must be >= 1, got 0"),
         ({"kind": "distserve", "instances": 2, "prefill": 2, "link_gb_s": 1.0}, "1 to 1 of 2, got 2"),
         ({"kind": "llumnix", "instances": 2, "link_gb_s": 0.0}, "link_gb_s must be > 0, got 0.0"),

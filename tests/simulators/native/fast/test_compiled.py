@@ -23,7 +23,7 @@ from simulators.native.latency.swapping import Swapping
 from simulators.native.planning import settings
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
-from tests.simulators.native.cases import Case, Linear, random_case
+from tests.simulators.native.cases import Case, Linear, random_case, speculative_case
 from tests.simulators.native.latency.test_stairs import steps
 from tests.simulators.native.latency.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
 from tests.simulators.native.test_native import H200
@@ -60,6 +60,19 @@ def test_every_record_is_the_readable_engines(first: int) -> None:
         preempted += readable.preemptions
         cached += sum(r.cached_tokens or 0 for r in readable.records)
     assert preempted > 50 and cached > 3000  # the cases exercise it
+
+
+def test_every_record_is_the_readable_engines_with_speculation() -> None:
+    """Verifications that accept several tokens, drafts that need blocks; API servers stream what one step brings together."""
+    preempted = at_once = 0
+    station = Station(request=0.002, step=0.003, token=0.001, hand_over=0.001, servers=2)
+    for seed in range(120):
+        frontend = dataclasses.replace(FRONTEND, station=station) if seed % 3 == 0 else FRONTEND
+        readable, compiled = both(first_come(speculative_case(seed)), frontend=frontend)
+        assert_same(readable, compiled)
+        preempted += readable.preemptions
+        at_once += sum(len(r.token_times or ()) - len(set(r.token_times or ())) for r in readable.records)
+    assert preempted > 50 and at_once > 3000  # the cases exercise it
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])

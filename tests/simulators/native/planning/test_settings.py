@@ -13,18 +13,22 @@ from simulators.native.planning import settings
 from simulators.native.planning.schema import wrong
 
 NEEDED = ("model=tiny", "hardware=cpu")
-TEXTS = "trace workload model hardware policy profile out effects.weights effects.kv effects.attention arrangement.kind arrangement.router"
+TEXTS = (
+    "trace workload model hardware policy profile out speculation.method effects.weights effects.kv effects.attention arrangement.kind "
+    "arrangement.router"
+)
 FLAGS = "token_times limits.prefix_caching effects.overlap"
 WHOLE = (
     "requests seed tensor_parallel max_model_len limits.kv_blocks limits.max_num_seqs limits.max_num_batched_tokens limits.in_flight "
-    "effects.window effects.sinks effects.heavy_hitters arrangement.instances arrangement.prefill arrangement.seed"
+    "effects.window effects.sinks effects.heavy_hitters arrangement.instances arrangement.prefill arrangement.seed "
+    "speculation.num_speculative_tokens speculation.seed"
 )
 MAY_BE_ZERO = (
     "seed effects.sinks effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed arrangement.link_latency "
-    "arrangement.seed"
+    "arrangement.seed speculation.num_speculative_tokens speculation.acceptance_rate speculation.draft_step speculation.seed"
 )
 MAY_BE_NULL = "slo.ttft slo.tpot"  # though their defaults are not
-SHARES = "effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed attainment"
+SHARES = "speculation.acceptance_rate effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed attainment"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
