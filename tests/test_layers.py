@@ -47,6 +47,11 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         # native: a profile is composed from a model's sizes (latency/shape.py), or fitted to requests by serving them on our own engine
         "calibration": {"errors", "inputs", "foreign", "native"},
     },
+    "simulators.calibration": {
+        ROOT_FILES: {"operation_tables"},
+        "operation_tables": set(),
+        "efficiencies": {"operation_tables"},
+    },
     "simulators.native": {
         ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
         "architecture": set(),

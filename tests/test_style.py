@@ -23,7 +23,11 @@ NAME = re.compile(rf"(?<![\w./-])(?:{'|'.join((*PACKAGES, 'tests'))})(?:\.[A-Za-
 ELSEWHERE = {
     "vidur/profiling/utils/__init__.py",
     "etalon/metrics/metric_utils.py",
-    "aiconfigurator_core/sdk/models/llama.py",
+    # AIConfigurator
+    "sdk/models/moe.py",
+    "collector/vllm/collect_gemm.py",
+    "collector/vllm/collect_mla_module.py",
+    "collector/vllm/collect_moe.py",
     "sarathi/core/scheduler/sarathi_scheduler.py",
     # vLLM, and NIXL under it
     "vllm/v1/attention/backends/fa_utils.py",

@@ -5,7 +5,7 @@
 
 Every operation takes its arithmetic and its memory traffic, each at a stated share of the peak; operations follow one another. A product
 takes the longer of the two, smoothly: between the roofs it reaches neither (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009,
-has the two roofs; the blend is a p-norm, as the tables of simulators/calibration/efficiencies.py show it). Attention of a prompt does both
+has the two roofs; the blend is a p-norm, as the tables of simulators/calibration/efficiencies/ show it). Attention of a prompt does both
 one after the other: its softmax and its loads and stores are not products (FlashAttention-2, arXiv 2307.08691, section 3.1). Beside a
 prompt each decode is a whole tile of queries (Efficiency.query_tile). Kernels that only move activations (norms, the gated activation)
 come on top, and so does the host (host.py).
