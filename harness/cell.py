@@ -89,7 +89,7 @@ class Cell:
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
             if wrong is not None:
                 raise ValueError(wrong)
-        limit = self.model.config.get("max_position_embeddings")
+        limit = self.model.longest
         self.workload.trace(rate=1.0, num_requests=self.load.num_requests, seed=self.seed, max_model_len=limit)
 
     @contextmanager
@@ -111,7 +111,7 @@ class Cell:
                 endpoint,
                 self.client,
                 self.workload,
-                vocab_size=int(self.model.config["vocab_size"]),
+                vocab_size=self.model.vocab_size,
                 seed=self.seed + CAPACITY_SEED,
                 progress=progress,
             )
@@ -229,7 +229,7 @@ class Cell:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
 
     def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
-        return token_ids(trace, vocab_size=int(self.model.config["vocab_size"]), seed=seed)
+        return token_ids(trace, vocab_size=self.model.vocab_size, seed=seed)
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:

@@ -68,7 +68,10 @@ class EngineLimits:
     max_model_len: int | None = None  # tokens of one request, prompt and output
     chunked_prefill: bool | None = None  # whether a prompt may be computed over several steps
     prefix_caching: bool | None = None  # whether the KV of shared prefixes is computed once
-    tensor_parallel: int = 1  # devices of the engine
+    tensor_parallel: int = 1  # devices that split each matrix of an engine, or of each replica
+    pipeline_parallel: int = 1  # stages of layers
+    data_parallel: int = 1  # replicas behind one front end that schedule for themselves; the other limits are those of each
+    expert_parallel: int = 1  # devices over which whole experts are spread, of all replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,20 +50,20 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},
         "operation_tables": set(),
-        "efficiencies": {"operation_tables"},
+        "experts": {"operation_tables", "efficiencies"},
     },
     "simulators.native": {
-        ROOT_FILES: {"scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
         "architecture": set(),
         "frontend": {"sequence"},
         "kv": {"sequence"},
         "scheduling": {"sequence", "kv"},
-        "latency": {"sequence"},
+        "latency": {"architecture", "sequence"},
         "effects": {"architecture", "sequence", "latency", "scheduling"},
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
-        "planning": {"predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
+        "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
         ROOT_FILES: {"derived", "project", "recordings", "storage"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from results.project.caller import given
 
 SETTINGS = (  # of conf/, whose values are files or folders
-    r"paths\.\w+|report\.(out|database)|out|workload(\.source)?\.(path|tokenizer)|engine\.python|calibration\.data|simulators\.vidur\.checkout"
+    r"paths\.\w+|report\.(out|database)|out|workload(\.source)?\.(path|tokenizer)|engine\.python|model\.path|calibration\.data|simulators\.vidur\.checkout"
 )
 RUN = "engine.run"  # a run's id, or its folder
 FLAGS = ("--config-dir", "-cd")

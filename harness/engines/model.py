@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 NEEDED = ("architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+NESTED = "text_config"  # where a model that sees or hears keeps the settings of its language model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +29,27 @@ class Model:
     config: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        missing = [key for key in NEEDED if key not in self.config]
+        missing = [key for key in NEEDED if key not in self.config and key not in self.text]
         if missing:
             raise ValueError(f"model {self.name}: its config lacks {', '.join(missing)}; add them to conf/model/{self.name}.yaml")
-        if self.config["vocab_size"] < 8:
-            raise ValueError(f"model {self.name}: vocab_size must be >= 8, got {self.config['vocab_size']}")
+        if self.vocab_size < 8:
+            raise ValueError(f"model {self.name}: vocab_size must be >= 8, got {self.vocab_size}")
+
+    @property
+    def text(self) -> Mapping[str, Any]:
+        """The settings of its language model."""
+        nested = self.config.get(NESTED)
+        return nested if isinstance(nested, Mapping) else self.config
 
     @property
     def vocab_size(self) -> int:
         """Number of token ids; valid ids are 0 to vocab_size - 1."""
-        return int(self.config["vocab_size"])
+        return int(self.text["vocab_size"])
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest request."""
+        return int(self.text["max_position_embeddings"])
 
     def folder(self, root: Path) -> Path:
         """Write config.json and the tokenizer into root/<name>-<hash of the config>, once, and return that folder (absolute).
@@ -53,12 +65,28 @@ class Model:
         scratch = Path(tempfile.mkdtemp(prefix=f".{self.name}-", dir=folder.parent))
         try:
             (scratch / "config.json").write_text(text)
-            _write_tokenizer(scratch, self.vocab_size, int(self.config["max_position_embeddings"]))
+            _write_tokenizer(scratch, self.vocab_size, self.longest)
             scratch.chmod(0o755)
             _rename(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return folder
+
+
+def from_config_json(path: str, name: str | None = None) -> Model:
+    """The model of a Hugging Face config.json, or of the folder that has one. name: what results call it; None: as the folder.
+
+    Raises ValueError when the file is not there or holds no JSON object.
+    """
+    file = Path(path)
+    file = file / "config.json" if file.is_dir() else file
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.path={path}: {error}; give a Hugging Face config.json") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"model.path={path}: it holds no JSON object; give a Hugging Face config.json")
+    return Model(name=name or file.resolve().parent.name, config=config)
 
 
 def _write_tokenizer(folder: Path, vocab_size: int, max_tokens: int) -> None:

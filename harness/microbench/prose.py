@@ -46,7 +46,7 @@ def tokenizer(vocab_size: int) -> Tokenizer:
 
 def model_folder(model: Model, words: Tokenizer, root: Path) -> Path:
     """The model's folder under `root`, with this tokenizer and a chat template."""
-    longest = int(model.config["max_position_embeddings"])
+    longest = model.longest
     folder = Model(name=f"{model.name}-prose", config={**model.config, "vocab_size": words.get_vocab_size()}).folder(root)
     words.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest, "chat_template": CHAT_TEMPLATE}

@@ -17,7 +17,8 @@ NEEDED = ("system", "model", "hardware", "started_at")
 TEXTS = ("version", "workload", "run_id", "invalid_reason", "load")
 NUMBERS = ("rate", "rho", "repeat", "seed", "block_size")
 KEYS = (*NEEDED, *TEXTS, *NUMBERS, "limits", "slo", "engine", "notes")
-COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel")
+PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel")
+COUNTS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", *PARALLEL)
 
 
 @dataclass(frozen=True, kw_only=True)

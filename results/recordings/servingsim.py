@@ -63,8 +63,6 @@ def read_servingsim(path: Path, given: Given) -> Recording:
     arguments = meta["engine_kwargs"]
     if not isinstance(arguments, dict):
         raise RecordingError(f"{about}: engine_kwargs must hold names and values, got {arguments!r}")
-    if (arguments.get("data_parallel_size") or 1) != 1:
-        raise RecordingError(f"{about}: data_parallel_size is {arguments['data_parallel_size']}; only a run of one engine can be imported")
     rows = list(_rows(path))
     clock = ClockOffset.of(path, rows)
     records = [_record(path, row, clock) for row in rows]
@@ -163,8 +161,18 @@ def _limits(
         assumed["max_model_len"] = longest, f"{longest}: the model's max_position_embeddings, vLLM's default, not read back"
     known |= {name: value for name, (value, _) in assumed.items()}
     known.pop("async_scheduling")
-    tensor_parallel = integer(f"{about}: engine_kwargs", {"tensor_parallel_size": 1, **arguments}, "tensor_parallel_size")
-    return EngineLimits(tensor_parallel=tensor_parallel, **known), assumed
+    return EngineLimits(**_parallel(about, arguments), **known), assumed
+
+
+def _parallel(about: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How many devices, and what they share; of vLLM's arguments, whose default is 1."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    found = {
+        name: integer(f"{about}: engine_kwargs", {f"{name}_size": 1, **given}, f"{name}_size")
+        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel")
+    }
+    spread = found["tensor_parallel"] * found["data_parallel"] if given.get("enable_expert_parallel") else 1
+    return {**found, "expert_parallel": spread}
 
 
 def _account(meta: Mapping[str, Any], assumed: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:

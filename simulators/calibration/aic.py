@@ -9,12 +9,13 @@ from results.profile import Profile
 from results.record import Run
 from simulators.calibration.operation_tables.files import SYSTEMS, TableFiles
 from simulators.calibration.operation_tables.formats import TableFormats
-from simulators.calibration.operation_tables.model import ModelTables, Parallel
+from simulators.calibration.operation_tables.model import ModelTables
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import interpreter
 from simulators.native.architecture.reader import decoder_of
+from simulators.native.latency.parallelism import Parallelism
 
 FRAMEWORKS = ("vllm", "sglang")  # engines that it has tables of
 
@@ -85,7 +86,7 @@ class Aic:
         tables = ModelTables(
             decoder=decoder_of(config),
             files=TableFiles(root=self.folder() / self.devices[measured.hardware], framework=measured.system, version=measured.version),
-            parallel=Parallel(tensor=measured.limits.tensor_parallel),
+            parallel=Parallelism(tensor=measured.limits.tensor_parallel),
             formats=TableFormats.of(config),
             all_reduce=self.all_reduce,
             distribution=self.experts,

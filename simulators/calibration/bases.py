@@ -10,9 +10,11 @@ import numpy.typing as npt
 from results.profile import Profile
 from results.record import Run
 from simulators.calibration.points import StepSeconds
+from simulators.native.architecture.reader import decoder_of
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.step_law import StepLaw
 from simulators.native.sequence import Batch, prefill_pairs
 
@@ -47,8 +49,8 @@ class RooflineBase:
 
     def seconds(self, measured: Run) -> StepSeconds:
         """See Base."""
-        shape, device = Shape.from_config(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
-        return seconds_of(Roofline(shape, device, self.efficiency, tensor_parallel=measured.limits.tensor_parallel).law)
+        decoder, device = decoder_of(measured.config["model"]), Device.from_hardware(measured.config["hardware"])
+        return seconds_of(Roofline(decoder, device, self.efficiency, parallel=Parallelism(tensor=measured.limits.tensor_parallel)).law)
 
     def bends(self, measured: Run) -> Sequence[int]:
         """See Base: where memory gives way to arithmetic is not known beforehand."""
@@ -67,7 +69,7 @@ def seconds_of(law: StepLaw) -> StepSeconds:
             decodes=batch,
             decode_context=batch * context,
         )
-        return law.seconds(work.work)
+        return law.of(work)
 
     return step
 

@@ -37,7 +37,7 @@ class OfLaw:
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
-        return self.law.seconds(batch.work)
+        return self.law.of(batch)
 
     def note(self, works: Floats) -> None:
         """See StepTime: whoever searches has no use for the count."""

@@ -13,7 +13,8 @@ from simulators.calibration.layer_tables import LayerTables
 from simulators.calibration.operation_tables.collectives import Collective
 from simulators.calibration.points import StepSeconds, compose
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.native.latency.shape import Shape
+from simulators.native.architecture.reader import decoder_of
+from simulators.native.architecture.uniform import Uniform, uniform
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 IN_A_LAYER = {  # how often each is in a layer of a dense decoder: `sequence` of profiler/models/{llama,qwen3}.yaml there
@@ -107,7 +108,7 @@ class ServingSim:
             )
         return LayerSteps(
             tables=LayerTables.read(folder),
-            shape=Shape.from_config(measured.config["model"]),
+            shape=uniform(decoder_of(measured.config["model"]), "calibration servingsim"),
             step=self.step,
             reduce=self.collectives.steps(measured).tables.sums if self.collectives is not None and tp > 1 else None,
         )
@@ -134,7 +135,7 @@ class LayerSteps:
     """Step times as sums of layer times. step: s of every step beside them. reduce: all-reduces by their elements; None: there are none."""
 
     tables: LayerTables
-    shape: Shape
+    shape: Uniform
     step: float
     reduce: Collective | None = None
 

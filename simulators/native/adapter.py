@@ -11,7 +11,7 @@ from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of, vllm_version
+from simulators.native.resolve import limits_of, parallelism_of, vllm_version
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run
 
@@ -38,12 +38,13 @@ class Native(Predictor):
         preemption="yes",
         context_dependent_decode="yes",
         tensor_parallel="partly",
-        pipeline_parallel="no",
+        pipeline_parallel="partly",
         disaggregation="yes",
         frontend_cost="yes",
         token_times="yes",
         gqa="yes",
-        notes="tensor parallelism: in the roofline, or as profiled. front-end: API servers as queues; a delay, "
+        notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas do not wait for each other. pipeline: a step "
+        "passes all stages before the next begins. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve.",
     )
@@ -62,10 +63,10 @@ class Native(Predictor):
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """See Simulator. `scratch/log` says in a few lines what was simulated, and how well the step times are known."""
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
-        model, hardware, tensor_parallel = measured.config["model"], measured.config["hardware"], measured.limits.tensor_parallel
+        model, hardware, parallel = measured.config["model"], measured.config["hardware"], parallelism_of(measured.limits)
         if track == "shipped":
             longest = measured.limits.max_model_len or longest_request(trace)
-            limits = self.default_limits(model, hardware, tensor_parallel=tensor_parallel, max_model_len=longest)
+            limits = self.default_limits(model, hardware, parallel=parallel, max_model_len=longest)
         else:
             limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
         if apart:
@@ -79,7 +80,7 @@ class Native(Predictor):
             limits,
             model=model,
             hardware=hardware,
-            tensor_parallel=tensor_parallel,
+            parallel=parallel,
             profile=chosen,
             station=station,
             engine=engine,

@@ -13,14 +13,17 @@ from typing import Any
 
 from results.profile import Profile
 from results.record_table import RecordTable
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.frontend.station import Station
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
+from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.latency.measured import residual_lines
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.resolve import Defaults
@@ -44,6 +47,7 @@ class Predictor:
     frontend_after: float  # of the front end's cost that these do not explain, the share that comes after a step
     roofline: Efficiency  # of computed step times
     architectures: Mapping[str, Mapping[str, Any]]  # what differs of it by the device's architecture
+    routing: Routing  # of tokens to experts
     host: Host  # its share of a step, beside a device with such an architecture
     shipped: Defaults  # limits of an engine of which only the model and the device are known
 
@@ -64,7 +68,7 @@ class Predictor:
         *,
         model: Mapping[str, Any],
         hardware: Mapping[str, Any],
-        tensor_parallel: int,
+        parallel: Parallelism,
         profile: Profile | None,
         station: Station | None,
         engine: Mapping[str, Any] = MappingProxyType({}),
@@ -80,16 +84,20 @@ class Predictor:
         if profile is not None:
             step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
-            shape, device = Shape.from_config(model), Device.from_hardware(hardware)
+            decoder, device = decoder_of(model), Device.from_hardware(hardware)
             host = self.host_beside(hardware, overlapped=limits.in_flight > 1, engine=engine)
-            step_time = Roofline(shape, device, self.efficiency(hardware), tensor_parallel=tensor_parallel, host=host)
-        served = self.arrangement.on(hardware, tensor_parallel).serve(
-            trace,
-            limits,
-            step_time,
-            frontend=frontend,
-            policy=policy,
-            kv_bytes_per_token=Shape.from_config(model).kv_bytes_per_token,
+            step_time = Roofline(decoder, device, self.efficiency(hardware), parallel=parallel, host=host, routing=self.routing)
+        served = (
+            self.arrangement.of_replicas(parallel.data)
+            .on(hardware, parallel.tensor * parallel.pipeline)
+            .serve(
+                trace,
+                limits,
+                step_time,
+                frontend=frontend,
+                policy=policy,
+                kv_bytes_per_token=decoder_of(model).kv_bytes_per_token,
+            )
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
@@ -109,10 +117,10 @@ class Predictor:
         """The host's share of a step beside this device; None: it is in `roofline.step`. overlapped: asynchronous scheduling."""
         return None if architecture_of(hardware) is None else self.host.of(overlapped=overlapped, config=engine)
 
-    def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, tensor_parallel: int, max_model_len: int) -> Limits:
+    def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, parallel: Parallelism, max_model_len: int) -> Limits:
         """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
-        shape, device = Shape.from_config(model), Device.from_hardware(hardware)
-        return self.shipped.limits(shape, device, tensor_parallel=tensor_parallel, max_model_len=max_model_len)
+        shape, device = decoder_of(model), Device.from_hardware(hardware)
+        return self.shipped.limits(shape, device, parallel=parallel, max_model_len=max_model_len)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from typing import Any
 
 from results.record import EngineLimits, Run
 from simulators.errors import NotAvailable, SimulatorError
+from simulators.native.architecture.decoder import Decoder
 from simulators.native.effects.effects import Effects
-from simulators.native.latency.roofline import Device
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.device import Device
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_options import SglangOptions
 
@@ -39,18 +40,19 @@ class Defaults:
 
     def limits(
         self,
-        shape: Shape,
+        shape: Decoder,
         device: Device,
         *,
-        tensor_parallel: int,
+        parallel: Parallelism,
         max_model_len: int,
         effects: Effects = Effects(),  # noqa: B008 - frozen
     ) -> Limits:
         """The limits of such an engine. Raises SimulatorError when the model does not fit, and says by how much."""
-        weights = shape.weight_bytes * (1 - effects.weights_on_host) / tensor_parallel
-        room = device.memory * self.memory_utilization - self.activations - weights
+        weights = parallel.weight_bytes(shape) * (1 - effects.weights_on_host)
+        state = self.max_num_seqs * shape.state_bytes / parallel.tensor / parallel.pipeline
+        room = device.memory * self.memory_utilization - self.activations - weights - state
         room += effects.host_bytes(shape, device, room)
-        block = self.block_size * shape.kv_bytes_per_device(tensor_parallel)
+        block = self.block_size * shape.kv_bytes_per_device(parallel.tensor) / parallel.pipeline
         needed = -(-max_model_len // self.block_size) * block
         if room < needed:
             raise SimulatorError(
@@ -106,6 +108,11 @@ def _schedules_ahead(account: Mapping[str, Any], config: Mapping[str, Any], vers
             return bool(said)
     numbers = [int(part) for part in re.findall(r"\d+", version or "")[:2]]
     return numbers >= ASYNCHRONOUS_SINCE
+
+
+def parallelism_of(said: EngineLimits) -> Parallelism:
+    """How an engine shares its model."""
+    return Parallelism(tensor=said.tensor_parallel, data=said.data_parallel, pipeline=said.pipeline_parallel, expert=said.expert_parallel)
 
 
 def vllm_version(run: Run) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any
 
+NO_WINDOWS = (0, 0, 0, 0)  # parts of step_law.WORK that only attention with windows has (latency/windows.py)
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:
@@ -102,6 +104,7 @@ class Batch:
             self.mixed_context,
             self.mixed_decodes,
             1 if self.prefill_tokens else 0,
+            *NO_WINDOWS,
         )
 
     def count(self, tokens: int, context: int) -> None:

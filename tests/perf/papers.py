@@ -18,9 +18,12 @@ from omegaconf import OmegaConf
 
 from results.project.folder import ROOT
 from results.record import RequestRecord
+from simulators.native.architecture.decoder import Decoder
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.cluster.arrangement import Arrangement
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.device import Device
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.step_time import StepTime
 from simulators.native.planning.highest_rate import highest_rate
 from simulators.native.predictor import Predictor
@@ -60,18 +63,20 @@ class Rig:
     changes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def shape(self) -> Shape:
-        return Shape.from_config({"architectures": ["LlamaForCausalLM"], **self.model})
+    def shape(self) -> Decoder:
+        return decoder_of({"architectures": ["LlamaForCausalLM"], **self.model})
 
     @property
     def limits(self) -> Limits:
         """vLLM's defaults on this device, with `changes`; one step at a time."""
         device = Device.from_hardware(self.device)
-        made = NATIVE.shipped.limits(self.shape, device, tensor_parallel=self.tensor_parallel, max_model_len=self.max_model_len)
+        made = NATIVE.shipped.limits(
+            self.shape, device, parallel=Parallelism(tensor=self.tensor_parallel), max_model_len=self.max_model_len
+        )
         return dataclasses.replace(made, **{"in_flight": 1, "prefix_caching": False, **self.changes})
 
     def step_time(self) -> StepTime:
-        return Roofline(self.shape, Device.from_hardware(self.device), NATIVE.roofline, tensor_parallel=self.tensor_parallel)
+        return Roofline(self.shape, Device.from_hardware(self.device), NATIVE.roofline, parallel=Parallelism(tensor=self.tensor_parallel))
 
     def serve(self, trace: Trace, policy: str = "vllm_v1", arrangement: Arrangement | None = None, **changes: Any) -> Served:
         """The trace on one engine, or on several alike."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.device import Device
+from simulators.native.latency.roofline import Roofline
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
@@ -228,7 +229,7 @@ def test_batch_size_against_latency_when_weights_are_fetched(benchmark: Any) -> 
     batches, 0.60 for a system that fetches weights for a small batch (table 2).
     """
     t4 = Device(name="t4", flops=65e12, memory_bandwidth=320e9, memory=16e9, link_bandwidth=None, host_memory=208e9, host_bandwidth=16e9)
-    shape = Shape.from_config(
+    shape = decoder_of(
         {
             "architectures": ["LlamaForCausalLM"],
             "hidden_size": 7168,

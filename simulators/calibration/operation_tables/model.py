@@ -16,28 +16,10 @@ from simulators.native.architecture import attention as kinds
 from simulators.native.architecture.decoder import Decoder, DecoderLayer
 from simulators.native.architecture.feed_forward import Dense
 from simulators.native.architecture.formats import WeightFormat
+from simulators.native.latency.parallelism import Parallelism
 
 KV_DTYPES = {2: "bfloat16", 1: "fp8"}  # bytes of an element of KV -> as in the tables' kv_cache_dtype
 NONE = "take another source of calibration"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parallel:
-    """How a model lies over its devices. The experts lie over all of them."""
-
-    tensor: int = 1  # devices that split the attention, and every dense product
-    data: int = 1  # groups of those, each with requests of its own
-    expert: int = 1  # devices over which whole experts are spread; each expert is split over tensor * data / expert
-
-    @property
-    def stage(self) -> int:
-        """All of them: they compute a layer's experts together."""
-        return self.tensor * self.data
-
-    @property
-    def expert_tensor(self) -> int:
-        """Devices that split one expert."""
-        return self.stage // self.expert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +28,7 @@ class ModelTables:
 
     decoder: Decoder
     files: TableFiles
-    parallel: Parallel = field(default_factory=Parallel)
+    parallel: Parallelism = field(default_factory=Parallelism)  # over how many devices
     formats: TableFormats = field(default_factory=TableFormats)  # of its weights
     all_reduce: str = "graph"  # what its kernel source ends with ('graph': in a captured CUDA graph)
     distribution: str = BALANCED  # of the tokens over the experts, as in experts.py
@@ -54,6 +36,8 @@ class ModelTables:
     def __post_init__(self) -> None:
         if self.decoder.dtype_bytes != 2:
             raise SimulatorError("calibration aic: its tables are of 16-bit activations; this model's torch_dtype is another")
+        if self.parallel.pipeline > 1 or self.parallel.dispatch != "all_gather":
+            raise NotAvailable(f"calibration aic: there are no times of pipeline stages and of all-to-all dispatch; {NONE}")
 
     def products(self, weights: WeightFormat) -> ProductTimes:
         """Of dense products with weights in this format."""

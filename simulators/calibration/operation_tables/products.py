@@ -30,7 +30,10 @@ class ProductTimes:
     @classmethod
     def read(cls, files: TableFiles, dtype: str = DTYPE) -> "ProductTimes":
         """dtype: as in the table's gemm_dtype. Raises NotAvailable where the device has none of it."""
-        rows, name = read_products(files, dtype)
+        try:
+            rows, name = files.read("gemm", "gemm_perf", {"gemm_dtype": dtype}, usable=_in_a_graph)
+        except NotAvailable as error:
+            raise NotAvailable(f"{error} (timed in CUDA graphs)") from None
         return cls(grid=TableGrid.of(name, rows, ("m", "n", "k")))
 
     def seconds(self, m: float, n: float, k: float) -> float:
@@ -40,14 +43,6 @@ class ProductTimes:
     def rows(self) -> list[int]:
         """The numbers of rows that were measured: between them times are smooth."""
         return [int(m) for m in self.grid.axes["m"]]
-
-
-def read_products(files: TableFiles, dtype: str) -> tuple[pd.DataFrame, str]:
-    """The rows of products in a format, and the table's name. Raises NotAvailable where none were started by a graph."""
-    try:
-        return files.read("gemm", "gemm_perf", {"gemm_dtype": dtype}, usable=_in_a_graph)
-    except NotAvailable as error:
-        raise NotAvailable(f"{error} (timed in CUDA graphs)") from None
 
 
 def _in_a_graph(rows: pd.DataFrame) -> bool:

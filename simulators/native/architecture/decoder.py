@@ -70,7 +70,12 @@ class Decoder:
     def weight_bytes(self) -> float:
         """Bytes of all weights; embeddings are in the activations' format."""
         layers = sum(n * p.copies * p.matrix.weights * p.format.bytes for layer, n in self.groups for p in self.products(layer))
-        return layers + self.vocab * self.hidden * (self.dtype_bytes + (0.0 if self.tied_embeddings else self.output_bytes))
+        return layers + self.embedding_bytes
+
+    @property
+    def embedding_bytes(self) -> float:
+        """Bytes of the embeddings and the output layer."""
+        return self.vocab * self.hidden * (self.dtype_bytes + (0.0 if self.tied_embeddings else self.output_bytes))
 
     @property
     def output_bytes(self) -> float:

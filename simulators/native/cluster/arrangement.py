@@ -60,6 +60,16 @@ class Arrangement:
         """Whether every request decodes on another instance than it was prefilled on."""
         return self.kind == "distserve" and self.instances > 1
 
+    def of_replicas(self, replicas: int) -> Self:
+        """The same of an engine that has so many replicas behind its own front end, which takes the one with the least to do."""
+        if replicas == 1:
+            return self
+        if self != type(self)():
+            raise NotAvailable(
+                f"native: an engine of {replicas} data-parallel replicas is one arrangement; leave simulators.native.arrangement"
+            )
+        return dataclasses.replace(self, instances=replicas, router="least_outstanding")
+
     def on(self, hardware: Mapping[str, Any], tensor_parallel: int) -> Self:
         """The same on this hardware (conf/hardware): a link that is not given is one direction of its interconnect, of each device of an
         engine. Raises NotAvailable where KV travels and there is none.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.windows import windowed_pairs
 from simulators.native.latency.wrapped import Wrapped
 from simulators.native.sequence import Batch
 
@@ -49,5 +50,4 @@ class Attended(Wrapped):
         """Query-key pairs of `tokens` new tokens on top of `context`: token i attends to itself and at most `most` before it."""
         if self.most is None:
             return tokens * (context + 0.5 * (tokens + 1))
-        growing = max(0, min(tokens, self.most - context))  # tokens that still see all that is before them
-        return growing * (context + 0.5 * (growing + 1)) + (tokens - growing) * (self.most + 1)
+        return windowed_pairs(tokens, context, self.most)

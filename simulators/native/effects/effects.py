@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulators.errors import SimulatorError
+from simulators.native.architecture.decoder import Decoder
 from simulators.native.architecture.formats import WEIGHTS
 from simulators.native.effects.attended import Attended
 from simulators.native.effects.formats import KV
 from simulators.native.effects.kernels import GENERATION, SHARES
 from simulators.native.effects.reuse import Reuse, reusable_shares
 from simulators.native.effects.traffic import HostTraffic
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
-from simulators.native.latency.roofline import Device
-from simulators.native.latency.shape import Shape
 from simulators.native.latency.step_time import StepTime
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
@@ -59,21 +59,17 @@ class Effects:
             return self.window + self.sinks
         return self.heavy_hitters
 
-    def shape(self, shape: Shape) -> Shape:
+    def shape(self, shape: Decoder) -> Decoder:
         """The model with its weights and KV in these formats."""
-        weight = WEIGHTS[self.weights].bytes if self.weights else shape.weight_element
         kv = KV[self.kv] if self.kv else shape.kv_element
-        return dataclasses.replace(shape, weight_element=weight, kv_element=kv)
+        changed = shape.with_weights(WEIGHTS[self.weights]) if self.weights else shape
+        return dataclasses.replace(changed, kv_element=kv)
 
-    def device(self, device: Device) -> Device:
-        """The device with the arithmetic that its matrix products now use. Raises SimulatorError when it has no such units."""
+    def check(self, device: Device) -> None:
+        """Raises SimulatorError when the device has no units for the arithmetic that its matrix products now use."""
         arithmetic = WEIGHTS[self.weights].arithmetic if self.weights else "16 bit"
-        if arithmetic == "16 bit":
-            return device
-        peak = device.peak(arithmetic)
-        if peak is None:
+        if device.peak(arithmetic) is None:
             raise SimulatorError(f"native: {device.name} has no {arithmetic} arithmetic, which effects.weights={self.weights} needs")
-        return dataclasses.replace(device, gemm_flops=peak)
 
     def efficiency(self, efficiency: Efficiency, device: Device) -> Efficiency:
         """The shares of the peak with these attention kernels. Raises SimulatorError where no figure is known for the device."""
@@ -84,7 +80,7 @@ class Effects:
             raise SimulatorError(f"native: no published figure for effects.attention={self.attention} on {device.name}")
         return dataclasses.replace(efficiency, attention_flops=share)
 
-    def host_bytes(self, shape: Shape, device: Device, room: float) -> float:
+    def host_bytes(self, shape: Decoder, device: Device, room: float) -> float:
         """Bytes that KV may take beyond the device's `room`. Raises SimulatorError when the host's memory is unknown or too small."""
         weights = self.weights_on_host * shape.weight_bytes
         kv = room * self.kv_on_host / (1 - self.kv_on_host) if room > 0 else 0.0
@@ -106,7 +102,7 @@ class Effects:
         kept = self.kept_tokens
         return limits if kept is None else dataclasses.replace(limits, prefix_caching=False, kept_tokens=kept)
 
-    def step_time(self, inner: StepTime, shape: Shape, device: Device, trace: Trace, tensor_parallel: int) -> StepTime:
+    def step_time(self, inner: StepTime, shape: Decoder, device: Device, trace: Trace, tensor_parallel: int) -> StepTime:
         """The StepTime, wrapped in the effects that a roofline of sizes does not show.
 
         Raises SimulatorError when the link to the host is unknown.

@@ -58,6 +58,7 @@ def new_engine(
         prompt_pieces=np.array(law.pieces if law.prompt_pieces is None else law.prompt_pieces),
         floor=np.array(law.floor),
         terms=np.array(law.terms).reshape(-1, 2, len(law.linear)),
+        reach=np.array([int(law.reach or 0)]),
         ends=np.zeros((LOGGED + limits.in_flight, 1 + station.servers)),  # steps under way when it was emptied come on top
         works=no_work(LOGGED),
         runs=np.zeros(LOGGED + 2 * slots, RUN),

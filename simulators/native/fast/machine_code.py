@@ -25,7 +25,7 @@ Advance = Callable[[EngineArrays, float], int]
 
 HERE = Path(__file__).parent
 # all that may be compiled into the code, and what calls it
-SOURCES = [*sorted(HERE.glob("*.py")), HERE.parent / "latency" / "step_law.py"]
+SOURCES = [*sorted(HERE.glob("*.py")), *(HERE.parent / "latency" / f"{name}.py" for name in ("step_law", "windows"))]
 NAME = "advance"  # of the function in the code
 
 

@@ -141,6 +141,7 @@ class EngineArrays(NamedTuple):
     prompt_pieces: Array  # float64: the same, of steps that compute prompts
     floor: Array  # float64: of the StepLaw
     terms: Array  # float64: of the StepLaw, two rows each
+    reach: Array  # int64, one: of the StepLaw, 0 where attention has no windows
     ends: Array  # log, float64 (step, 1 + server): when each step ended, and when each server had sent its tokens, if it has any
     works: Array  # log, float64 (step, part of WORK): what each step had to do; 0 sequences: it did nothing
     runs: Array  # log, RUN: stretches of steps in which a sequence got a token at each end

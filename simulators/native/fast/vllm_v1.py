@@ -8,15 +8,21 @@ from simulators.native.latency.step_law import (
     DECODES,
     MIXED_CONTEXT,
     MIXED_DECODES,
+    MIXED_WINDOW_CONTEXT,
     NEW_TOKENS,
     PREFILL_CONTEXT,
     PREFILL_PAIRS,
     PREFILL_TOKENS,
     PROMPT_STEPS,
     SEQUENCES,
+    WINDOW_CONTEXT,
+    WINDOW_PAIRS,
+    WINDOW_PREFILL_CONTEXT,
 )
+from simulators.native.latency.windows import windowed_pairs
 
 NO_LIMIT = 2**31 - 1
+_windowed_pairs = compiled(windowed_pairs)
 
 
 @compiled
@@ -141,8 +147,9 @@ def _commit(e: EngineArrays, count: int) -> None:
     sequences, scheduled, tokens_of, samplers, work = e.sequences, e.scheduled, e.tokens, e.samplers, e.works[e.clock[0].logged]
     step = e.clock[0].steps
     row = step % len(samplers)
-    sampling = decodes = decode_context = prefill_tokens = prefill_context = 0
-    prefill_pairs = 0.0
+    sampling = decodes = decode_context = prefill_tokens = prefill_context = window_context = window_prefill = 0
+    prefill_pairs = window_pairs = 0.0
+    most = e.reach[0] - 1  # see latency/windows.py; negative: there are no windows
     for place in range(count):
         sequence, tokens = scheduled[place], tokens_of[place]
         s = sequences[sequence]
@@ -156,16 +163,23 @@ def _commit(e: EngineArrays, count: int) -> None:
         if tokens == 1 and context:  # see Batch.count
             decodes += 1
             decode_context += context
+            if most >= 0:
+                window_context += min(context, most)
         else:
             prefill_tokens += tokens
             prefill_context += context
             prefill_pairs += tokens * (context + 0.5 * (tokens + 1))
+            if most >= 0:
+                window_prefill += min(context, most)
+                window_pairs += _windowed_pairs(tokens, context, most)
     e.batches[row].samplers = sampling
     work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs
     work[MIXED_CONTEXT], work[MIXED_DECODES] = (decode_context, decodes) if prefill_tokens else (0, 0)
     work[PROMPT_STEPS] = 1 if prefill_tokens else 0
+    work[WINDOW_CONTEXT], work[WINDOW_PREFILL_CONTEXT], work[WINDOW_PAIRS] = window_context, window_prefill, window_pairs
+    work[MIXED_WINDOW_CONTEXT] = window_context if prefill_tokens else 0
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simulators.errors import SimulatorError
@@ -27,6 +27,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "rtx_pro_6000": "blackwell_gddr7",
 }
 SHARES = ("gemm_flops", "gemm_bytes", "attention_flops", "attention_bytes", "link")
+OPTIONAL = ("attention_tokens", "activations", "expert_flops", "expert_bytes")  # above 0 where they are stated
 COSTS = ("step", "layer", "all_reduce", "gemm_start", "attention_start")
 
 
@@ -48,6 +49,11 @@ class Efficiency:
     # a prompt's own queries, keys, values and outputs in bytes/s over the memory bandwidth; None: they take no time
     attention_tokens: float | None = None
     activations: float | None = None  # share of the memory bandwidth of kernels that only move activations; None: they take no time
+    expert_flops: float | None = None  # share of the peak FLOP/s in grouped products of experts; None: as gemm_flops
+    expert_bytes: float | None = None  # share of the memory bandwidth in these; None: as gemm_bytes
+    expert_start: float | None = None  # s of a layer's experts, its router's sorting of the tokens included; None: two products' gemm_start
+    # by the arithmetic of a WeightFormat, what differs of the products' numbers there; shares are of the peak in that arithmetic
+    narrow: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     query_tile: int = 1  # rows of queries that attention computes for a decode beside a prompt's chunk
 
     def __post_init__(self) -> None:
@@ -57,17 +63,29 @@ class Efficiency:
         for name in COSTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"roofline.{name} must be >= 0 s, got {getattr(self, name)}")
-        for name, least in (("blend", 1.0), ("attention_tokens", 0.0), ("activations", 0.0), ("query_tile", 1)):
+        for name, least in (("blend", 1.0), *((name, 0.0) for name in OPTIONAL), ("query_tile", 1)):
             value = getattr(self, name)
             if value is not None and (value < least or value == 0):
                 raise ValueError(f"roofline.{name} must be {'>' if least == 0 else '>='} {least:g}, got {value}")
 
+    def of(self, arithmetic: str) -> "Efficiency":
+        """The numbers of products in this arithmetic."""
+        numbers: dict[str, Any] = {"narrow": {}, **self.narrow[arithmetic]} if arithmetic in self.narrow else {}
+        return replace(self, **numbers)
+
     def product(self, arithmetic: float, traffic: float) -> float:
         """Seconds of a matrix product, of its seconds of arithmetic and of memory traffic."""
+        return self.gemm_start + self._both(arithmetic, traffic)
+
+    def experts(self, arithmetic: float, traffic: float) -> float:
+        """The same of a layer's experts, all their products in sum."""
+        return (2 * self.gemm_start if self.expert_start is None else self.expert_start) + self._both(arithmetic, traffic)
+
+    def _both(self, arithmetic: float, traffic: float) -> float:
         longer, shorter = max(arithmetic, traffic), min(arithmetic, traffic)
         if self.blend is None or shorter == 0:
-            return self.gemm_start + longer
-        return self.gemm_start + longer * math.pow(1 + math.pow(shorter / longer, self.blend), 1 / self.blend)
+            return longer
+        return longer * math.pow(1 + math.pow(shorter / longer, self.blend), 1 / self.blend)
 
 
 def architecture_of(hardware: Mapping[str, Any]) -> str | None:

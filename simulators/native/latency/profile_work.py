@@ -37,7 +37,8 @@ def works_of(samples: "pd.DataFrame", recomputed: bool) -> Array:
         "mixed_decodes": decodes * with_prompts,
         "prompt_steps": with_prompts,
     }
-    return np.stack([columns[name] for name in WORK], axis=1)
+    nothing = np.zeros(len(new))  # a profile's law has no windows
+    return np.stack([columns.get(name, nothing) for name in WORK], axis=1)
 
 
 def residuals_of(errors: Array, kinds: NDArray[Any]) -> dict[str, Any] | None:

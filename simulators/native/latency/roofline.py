@@ -5,26 +5,36 @@
 
 Every operation takes its arithmetic and its memory traffic, each at a stated share of the peak; operations follow one another. A product
 takes the longer of the two, smoothly: between the roofs it reaches neither (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009,
-has the two roofs; the blend is a p-norm, as the tables of simulators/calibration/efficiencies/ show it). Attention of a prompt does both
+has the two roofs; the blend is a p-norm, as the tables of simulators/calibration/efficiencies.py show it). Attention of a prompt does both
 one after the other: its softmax and its loads and stores are not products (FlashAttention-2, arXiv 2307.08691, section 3.1). Beside a
 prompt each decode is a whole tile of queries (Efficiency.query_tile). Kernels that only move activations (norms, the gated activation)
 come on top, and so does the host (host.py).
 
-With tensor parallelism each device has 1/tp of every matrix, of the heads and of the KV; two all-reduces a layer come on top.
+Layers that are alike are computed once. Experts are grouped products: of the tokens of all replicas, on the busiest device (experts.py).
+What attention with a window reads and computes is bounded by it (windows.py); linear attention reads and writes a sequence's state
+instead. Devices that share a layer say to each other what parallelism.py counts; stages of layers follow one another, so that a step
+passes all of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable
+from simulators.native.architecture.attention import Attention, GatedDeltaNet, Indexer, LatentAttention
+from simulators.native.architecture.decoder import Decoder, DecoderLayer, Product
+from simulators.native.architecture.feed_forward import Dense, Experts, FeedForward
+from simulators.native.architecture.formats import WeightFormat, plain
+from simulators.native.architecture.matrix import Matrix, by_outputs
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.step_law import Pieces, Row, StepLaw, row
 from simulators.native.sequence import Batch
 
@@ -34,96 +44,67 @@ TOKENS = (0.0, *(float(m) for m in range(1, 17)), *(round(16 * 1.125**i) * 1.0 f
 KEY_BLOCK = (
     128  # keys that FlashAttention 2 takes at once (kBlockN, as kBlockM of query_tile): a context's last ones are half a block on average
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """Peak rates of one device."""
-
-    name: str  # as in conf/hardware
-    flops: float  # FLOP/s of dense 16-bit matrix products
-    memory_bandwidth: float  # bytes/s
-    memory: float  # bytes
-    link_bandwidth: float | None  # bytes/s of its link to the other devices; None: it has none
-    fp8_flops: float | None = None  # FLOP/s of matrix products in FP8; None: it has no such units
-    int8_flops: float | None = None  # FLOP/s of matrix products in INT8; None: it has no such units
-    fp4_flops: float | None = None  # FLOP/s of matrix products in FP4; None: it has no such units
-    gemm_flops: float | None = None  # FLOP/s of the model's own matrix products; None: those of 16 bit
-    host_memory: float | None = None  # bytes of the host's memory for this device
-    host_bandwidth: float | None = None  # bytes/s of one direction of its link to the host
-
-    @classmethod
-    def from_hardware(cls, hardware: Mapping[str, Any]) -> "Device":
-        """From the hardware part of a run's configuration (conf/hardware). Raises SimulatorError when a figure is missing."""
-        for key in ("fp16_tflops", "memory_bandwidth_gb_s", "memory_gb"):
-            if not isinstance(hardware.get(key), int | float) or hardware[key] <= 0:
-                raise SimulatorError(
-                    f"native: hardware {hardware.get('name')} has no {key}; add it to conf/hardware, or use the calibrated track"
-                )
-        link = hardware.get("interconnect_gb_s")
-        return cls(
-            name=str(hardware.get("name")),
-            flops=1e12 * hardware["fp16_tflops"],
-            memory_bandwidth=1e9 * hardware["memory_bandwidth_gb_s"],
-            memory=1e9 * hardware["memory_gb"],
-            link_bandwidth=None if link is None else 0.5e9 * link,  # conf/hardware counts both directions together
-            fp8_flops=_scaled(hardware.get("fp8_tflops"), 1e12),
-            int8_flops=_scaled(hardware.get("int8_tops"), 1e12),
-            fp4_flops=_scaled(hardware.get("fp4_tflops"), 1e12),
-            host_memory=_scaled(hardware.get("host_memory_gb"), 1e9),
-            host_bandwidth=_scaled(hardware.get("host_link_gb_s"), 0.5e9),
-        )
-
-    def peak(self, arithmetic: str) -> float | None:
-        """FLOP/s of matrix products in this arithmetic (of a WeightFormat); None: it has no such units."""
-        return {"16 bit": self.flops, "fp8": self.fp8_flops, "int8": self.int8_flops, "fp4": self.fp4_flops}[arithmetic]
-
-
-def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else scale * value
+WINDOWED = {  # parts of a step's work: of attention without a window, and of attention with one
+    "prefill_pairs": "window_pairs",
+    "prefill_context": "window_prefill_context",
+    "decode_context": "window_context",
+    "mixed_context": "mixed_window_context",
+}
+CHUNKS, DECODES = ("prefill_context", "prefill_tokens"), ("decode_context", "decodes")  # parts of it that are tokens whose KV is read
+Term = tuple[Row, Row]  # (arithmetic, traffic)
 
 
 class Roofline:
-    """A StepTime computed from sizes. Raises SimulatorError when tensor parallelism does not divide the heads or has no link.
+    """A StepTime computed from sizes. Raises SimulatorError when the devices cannot share the model so, or have no link.
 
-    host: what the host does in a step; None: nothing but efficiency.step.
+    host: what the host does in a step; None: nothing but efficiency.step. routing: of tokens to experts.
     """
 
-    def __init__(self, shape: Shape, device: Device, efficiency: Efficiency, *, tensor_parallel: int = 1, host: Host | None = None) -> None:
-        if shape.heads % tensor_parallel:
-            raise SimulatorError(f"native: {shape.heads} attention heads cannot be split over {tensor_parallel} devices")
-        if tensor_parallel > 1 and device.link_bandwidth is None:
-            raise SimulatorError(f"native: tensor parallelism needs interconnect_gb_s of hardware {device.name}; add it to conf/hardware")
-        self.shape, self.device, self.efficiency, self.tensor_parallel, self.host = shape, device, efficiency, tensor_parallel, host
-        latency, by_token = self._all_reduce()
-        beside = efficiency.query_tile - 1.0  # rows more, beside a prompt
-        start = shape.layers * (efficiency.layer + 2 * latency + efficiency.attention_start)
+    def __init__(
+        self,
+        decoder: Decoder,
+        device: Device,
+        efficiency: Efficiency,
+        *,
+        parallel: Parallelism = Parallelism(),  # noqa: B008 - frozen
+        host: Host | None = None,
+        routing: Routing = Routing(),  # noqa: B008 - frozen
+    ) -> None:
+        parallel.check(decoder, device)
+        self.decoder, self.device, self.efficiency, self.parallel, self.host, self.routing = (
+            decoder,
+            device,
+            efficiency,
+            parallel,
+            host,
+            routing,
+        )
+        layers = len(decoder.layers)
+        exchanged = [(parallel.exchanged(decoder, device, efficiency, layer), n) for layer, n in decoder.groups]
+        handed = parallel.handed_on(decoder, device, efficiency)
+        start = sum(n * (efficiency.layer + latency + efficiency.attention_start) for (latency, _), n in exchanged) + handed[0]
         linear = row(
             efficiency.step + start + efficiency.gemm_start,  # gemm_start: of the output layer
-            new_tokens=shape.layers * (2 * by_token + self._activations()),
+            new_tokens=sum(n * by_token for (_, by_token), n in exchanged) + self._activations() + handed[1],
             prefill_tokens=self._prompt_activations(),
         )
+        output = by_outputs(decoder.hidden, decoder.vocab)
         self.law = StepLaw(
             linear=linear if host is None else tuple(a + b for a, b in zip(linear, host.serial, strict=True)),
-            floor=row() if host is None else host.floor(shape.layers),
+            floor=row() if host is None else host.floor(layers),
             pieces=self._layer_products(),
             terms=(
-                self._attention(shape.prefill_pair_flops, {"prefill_pairs": 1.0}, {"prefill_context", "prefill_tokens"}),
-                # a chunk reads all its context, itself included
-                self._attention(
-                    shape.decode_pair_flops,
-                    {"decode_context": 1.0, "decodes": 1.0, "mixed_context": beside, "mixed_decodes": beside * KEY_BLOCK / 2},
-                    {"decode_context", "decodes"},
-                ),
-                self._product("sequences", shape.hidden, shape.vocab, device.flops, shape.dtype_bytes),
+                *(term for layer, n in decoder.groups for term in self._attention(layer.attention, n)),
+                self._product("sequences", output, decoder.output_format or plain(decoder.dtype_bytes)),
             ),
+            reach=self._reach(),
         )
         self._steps = 0
 
     def seconds(self, batch: Batch) -> float:
         """See StepTime."""
         self._steps += 1
-        return self.law.seconds(batch.work)
+        return self.law.of(batch)
 
     def note(self, works: NDArray[np.float64]) -> None:
         """See StepTime."""
@@ -136,70 +117,132 @@ class Roofline:
             "efficiency": asdict(self.efficiency),
             "device": asdict(self.device),
             "host": None if self.host is None else asdict(self.host),
-            "tensor_parallel": self.tensor_parallel,
+            "parallel": asdict(self.parallel),
+            "routing": asdict(self.routing),
             "uncertainty": None,  # these step times were never compared with measured ones
             "steps": self._steps,
         }
 
+    def _reach(self) -> int | None:
+        found = {a.reach for a, _ in self.decoder.caching if a.reach is not None}
+        if len(found) > 1:
+            raise NotAvailable(f"native: the roofline knows one window a model; this one has {', '.join(map(str, sorted(found)))} tokens")
+        return next(iter(found), None)
+
     def _layer_products(self) -> Pieces:
         """Seconds of all layers' matrix products over the tokens of a step, straight between TOKENS."""
-        peak = self.device.flops if self.device.gemm_flops is None else self.device.gemm_flops
-        products = [
-            self._product("new_tokens", inputs, outputs, peak, self.shape.bytes_per_weight) for inputs, outputs in self.shape.layer_matrices
-        ]
-
-        def seconds(tokens: float) -> float:
-            return self.shape.layers * sum(self.efficiency.product(*(arm[0] + arm[1] * tokens for arm in arms)) for arms in products)
-
-        times = [seconds(m) for m in TOKENS]
+        times = [0.0] * len(TOKENS)
+        for layer, n in self.decoder.groups:
+            products = list(self.decoder.products(layer))
+            arms = [(self._share(p.format), self._product("new_tokens", p.matrix, p.format)) for p in products if p.part != "expert"]
+            of_experts = [p for p in products if p.part == "expert"]
+            for place, m in enumerate(TOKENS):
+                took = sum(share.product(*(arm[0] + arm[1] * m for arm in term)) for share, term in arms)
+                times[place] += n * (took + self._experts(layer, of_experts, m))
         slopes = [(after - before) / (b - a) for (a, before), (b, after) in pairwise(zip(TOKENS, times, strict=True))]
         return tuple(zip(TOKENS, times, [*slopes, slopes[-1]], strict=True))[::-1]
 
-    def _product(self, tokens: str, inputs: int, outputs: int, peak: float, weight: float) -> tuple[Row, Row]:
+    def _share(self, form: WeightFormat) -> Efficiency:
+        """The numbers of products with weights in this format."""
+        return self.efficiency.of(self.device.served_in(form.arithmetic))
+
+    def _product(self, tokens: str, matrix: Matrix, form: WeightFormat) -> Term:
         """(arithmetic, traffic) of a (tokens, inputs) matrix times weights (inputs, outputs) spread over the devices.
 
-        tokens: the part of a step's work that they are. peak: FLOP/s. weight: bytes of one.
+        tokens: the part of a step's work that they are.
         """
-        weights = inputs * outputs / self.tensor_parallel
-        flops = peak * self.efficiency.gemm_flops
-        bandwidth = self.device.memory_bandwidth * self.efficiency.gemm_bytes
-        moved = self.shape.dtype_bytes * (inputs + outputs / self.tensor_parallel)
-        return row(**{tokens: 2 * weights / flops}), row(weight * weights / bandwidth, **{tokens: moved / bandwidth})
+        split = 1 if matrix.split == "whole" else self.parallel.tensor
+        weights = matrix.weights / split
+        share = self._share(form)
+        flops = self.device.served_peak(form.arithmetic) * share.gemm_flops
+        bandwidth = self.device.memory_bandwidth * share.gemm_bytes
+        moved = self.decoder.dtype_bytes * (matrix.inputs + matrix.outputs / split)
+        return row(**{tokens: 2 * weights / flops}), row(form.bytes * weights / bandwidth, **{tokens: moved / bandwidth})
 
-    def _attention(self, pair: int, pairs: Mapping[str, float], read: set[str]) -> tuple[Row, Row]:
-        """(arithmetic, traffic) of all layers' attention.
+    def _experts(self, layer: DecoderLayer, products: list[Product], tokens: float) -> float:
+        """Seconds of a layer's experts in a step of so many tokens of each replica; 0 without experts."""
+        if not products or tokens == 0:
+            return 0.0
+        assert isinstance(layer.feed_forward, Experts)
+        load = self.routing.busiest(layer.feed_forward, self.parallel.data * tokens, self.parallel.expert)
+        split, form = self.parallel.expert_tensor, layer.feed_forward_format
+        share = self._share(form)
+        weights = sum(p.matrix.weights for p in products) / split  # of one expert
+        moved = self.decoder.dtype_bytes * sum(p.matrix.inputs + p.matrix.outputs / split for p in products)
+        flops = self.device.served_peak(form.arithmetic) * (share.expert_flops or share.gemm_flops)
+        bandwidth = self.device.memory_bandwidth * (share.expert_bytes or share.gemm_bytes)
+        traffic = load.touched * weights * form.bytes + load.pairs * moved
+        return share.experts(2 * load.pairs * weights / flops, traffic / bandwidth)
 
-        pair: FLOPs of a query and a key. pairs: the parts of a step's work that are such pairs, and how often each is computed. read: the
-        parts that are tokens whose keys and values are read.
+    def _attention(self, attention: Attention, layers: int) -> list[Term]:
+        """Of so many layers: of prompts, of decodes, and of an indexer."""
+        if isinstance(attention, GatedDeltaNet):
+            return [self._linear_attention(attention, layers)]
+        split, beside = self.parallel.tensor, self.efficiency.query_tile - 1.0  # rows more, beside a prompt
+        moved = layers * attention.kv_width * self.decoder.element_bytes / min(split, attention.shared_by)
+        flops = self.device.flops
+        decodes = {"decode_context": 1.0, "decodes": 1.0, "mixed_context": beside, "mixed_decodes": beside * KEY_BLOCK / 2}
+        names = {} if attention.reach is None else WINDOWED
+        found = [
+            # a chunk reads all its context, itself included
+            self._pairs(layers * attention.prefill_pair_flops / split, flops, moved, {"prefill_pairs": 1.0}, CHUNKS, names),
+            self._pairs(layers * attention.decode_pair_flops / split, flops, moved, decodes, DECODES, names),
+        ]
+        if isinstance(attention, LatentAttention) and attention.indexer is not None:
+            found.append(self._indexer(attention.indexer, layers))
+        return found
+
+    def _pairs(
+        self, pair: float, peak: float, moved: float, pairs: Mapping[str, float], read: Sequence[str], names: Mapping[str, str]
+    ) -> Term:
+        """(arithmetic, traffic) of attention.
+
+        pair: FLOPs of a query and a key, at `peak` FLOP/s. moved: bytes of a token's keys and values. pairs: the parts of a step's work
+        that are such pairs, and how often each is computed. read: the parts that are tokens whose keys and values are read. names: other
+        names of these parts.
         """
-        shape, device, share = self.shape, self.device, self.efficiency
-        flops = shape.layers * pair / self.tensor_parallel / (device.flops * share.attention_flops)
-        moved = shape.kv_bytes_per_device(self.tensor_parallel)
+        flops = pair / (peak * self.efficiency.attention_flops)
+        bandwidth = self.device.memory_bandwidth * self.efficiency.attention_bytes
         return (
-            row(**{name: flops * times for name, times in pairs.items()}),
-            row(**dict.fromkeys(read, moved / (device.memory_bandwidth * share.attention_bytes))),
+            row(**{names.get(name, name): flops * times for name, times in pairs.items()}),
+            row(**dict.fromkeys((names.get(name, name) for name in read), moved / bandwidth)),
+        )
+
+    def _indexer(self, indexer: Indexer, layers: int) -> Term:
+        """Of what selects tokens for sparse attention: it looks at all of them, in FP8, on every device."""
+        pairs = {"prefill_pairs": 1.0, "decode_context": 1.0, "decodes": 1.0}
+        peak = self.device.served_peak("fp8")
+        return self._pairs(layers * indexer.pair_flops, peak, layers * indexer.cached_bytes, pairs, (*CHUNKS, *DECODES), {})
+
+    def _linear_attention(self, attention: GatedDeltaNet, layers: int) -> Term:
+        """Of a state a sequence, read and written once a step."""
+        split, share = self.parallel.tensor, self.efficiency
+        state = attention.state_elements * attention.state_bytes + attention.convolved_elements * self.decoder.dtype_bytes
+        flops = layers / split / (self.device.flops * share.attention_flops)
+        return (
+            row(prefill_tokens=flops * attention.prefill_token_flops, decodes=flops * attention.decode_flops),
+            row(sequences=layers * 2 * state / split / (self.device.memory_bandwidth * share.attention_bytes)),
         )
 
     def _activations(self) -> float:
-        """Seconds a token of a layer's kernels that only move activations: two norms with the residual added, the gated activation."""
-        share, shape = self.efficiency.activations, self.shape
+        """Seconds a token of all layers' kernels that only move activations: two norms with the residual added, the gated activation."""
+        share = self.efficiency.activations
         if share is None:
             return 0.0
-        elements = 2 * 4 * shape.hidden + 3 * shape.intermediate / self.tensor_parallel  # read and written, a token
-        return shape.dtype_bytes * elements / (self.device.memory_bandwidth * share)
+        elements = sum(n * (2 * 4 * self.decoder.hidden + 3 * self._gated(layer.feed_forward)) for layer, n in self.decoder.groups)
+        return self.decoder.dtype_bytes * elements / (self.device.memory_bandwidth * share)
+
+    def _gated(self, feed_forward: FeedForward) -> float:
+        """Elements a token of a gated activation on one device, written once."""
+        if isinstance(feed_forward, Dense):
+            return feed_forward.intermediate / self.parallel.tensor
+        routed = feed_forward.top_k * feed_forward.intermediate * self.parallel.data / self.parallel.stage
+        return feed_forward.shared / self.parallel.tensor + routed
 
     def _prompt_activations(self) -> float:
         """Seconds a token that attention of prompts takes for its queries, keys, values and outputs, in all layers."""
-        share, shape = self.efficiency.attention_tokens, self.shape
+        share = self.efficiency.attention_tokens
         if share is None:
             return 0.0
-        elements = 2 * shape.head_dim * (shape.heads + shape.kv_heads) / self.tensor_parallel
-        return shape.layers * shape.dtype_bytes * elements / (self.device.memory_bandwidth * share)
-
-    def _all_reduce(self) -> tuple[float, float]:
-        """(seconds, seconds per token) of one ring all-reduce: 2 (tp - 1) / tp of the activations cross every link. 0 on one device."""
-        tp = self.tensor_parallel
-        if tp == 1 or self.device.link_bandwidth is None:
-            return 0.0, 0.0
-        crossing = 2 * (tp - 1) / tp * self.shape.hidden * self.shape.dtype_bytes
-        return self.efficiency.all_reduce, crossing / (self.device.link_bandwidth * self.efficiency.link)
+        elements = sum(n * layer.attention.token_width for layer, n in self.decoder.groups) / self.parallel.tensor
+        return self.decoder.dtype_bytes * elements / (self.device.memory_bandwidth * share)

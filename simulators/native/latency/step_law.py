@@ -15,8 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simulators.native.latency.windows import windowed_work
+from simulators.native.sequence import Batch
+
 # attributes of a Batch; "mixed" steps have decodes and prefill tokens both, and `mixed_decodes` and `mixed_context` are their decodes and
-# decode_context (else 0); `prompt_steps` is 1 of a step that computes prompts, else 0
+# decode_context (else 0); `prompt_steps` is 1 of a step that computes prompts, else 0. Those of windows are as their namesakes, of
+# attention that looks back StepLaw.reach tokens and no further (windows.py); 0 without such attention
 WORK = (
     "new_tokens",
     "sequences",
@@ -28,6 +32,10 @@ WORK = (
     "mixed_context",
     "mixed_decodes",
     "prompt_steps",
+    "window_context",
+    "mixed_window_context",
+    "window_prefill_context",
+    "window_pairs",
 )
 (
     NEW_TOKENS,
@@ -40,6 +48,10 @@ WORK = (
     MIXED_CONTEXT,
     MIXED_DECODES,
     PROMPT_STEPS,
+    WINDOW_CONTEXT,
+    MIXED_WINDOW_CONTEXT,
+    WINDOW_PREFILL_CONTEXT,
+    WINDOW_PAIRS,
 ) = range(len(WORK))
 
 Row = tuple[float, ...]
@@ -61,7 +73,8 @@ class StepLaw:
     """linear, floor, and each arm of a term: seconds, and seconds per unit of each part of WORK (made by `row`).
 
     pieces: of g, from the last to the first: (tokens at which it starts, seconds there, seconds per token beyond). prompt_pieces: of steps
-    that compute prompts; None: the same.
+    that compute prompts; None: the same. reach: tokens that a query attends to at most where attention has windows, itself among them;
+    None: it has none.
     """
 
     linear: Row
@@ -69,11 +82,16 @@ class StepLaw:
     prompt_pieces: Pieces | None = None
     terms: tuple[tuple[Row, Row], ...] = ()
     floor: Row = NOTHING
+    reach: int | None = None
 
     def seconds(self, work: Sequence[float]) -> float:
         """Of a step that has this to do; it is not empty."""
         pieces = self.pieces if work[PREFILL_TOKENS] == 0 or self.prompt_pieces is None else self.prompt_pieces
         return law_seconds(work, self.linear, pieces, self.terms, self.floor)
+
+    def of(self, batch: Batch) -> float:
+        """Seconds of a batch that is not empty."""
+        return self.seconds(batch.work if self.reach is None else windowed_work(batch, self.reach))
 
 
 def law_seconds(work: Any, linear: Any, pieces: Any, terms: Any, floor: Any) -> float:

@@ -9,10 +9,13 @@ from results.live import live_metrics, table
 from results.profile import Profile
 from results.record import SLO
 from simulators.errors import SimulatorError
+from simulators.native.architecture.decoder import Decoder
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import ENGINES
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.device import Device
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
@@ -66,7 +69,7 @@ class Deployment:
             found = self.native.shipped.limits(
                 shape,
                 device,
-                tensor_parallel=self.tensor_parallel,
+                parallel=Parallelism(tensor=self.tensor_parallel),
                 max_model_len=self.max_model_len or longest_request(trace),
                 effects=self.effects,
             )
@@ -120,8 +123,10 @@ class Deployment:
 
         return highest_rate(meets)
 
-    def _sizes(self) -> tuple[Shape, Device]:
-        return self.effects.shape(Shape.from_config(self.model)), self.effects.device(Device.from_hardware(self.hardware))
+    def _sizes(self) -> tuple[Decoder, Device]:
+        device = Device.from_hardware(self.hardware)
+        self.effects.check(device)
+        return self.effects.shape(decoder_of(self.model)), device
 
     def _step_time(self, trace: Trace, limits: Limits) -> StepTime:
         if self.profile is not None:
@@ -129,7 +134,8 @@ class Deployment:
         shape, device = self._sizes()
         efficiency = self.effects.efficiency(self.native.efficiency(self.hardware), device)
         host = self.native.host_beside(self.hardware, overlapped=limits.in_flight > 1, engine={})
-        computed: StepTime = Roofline(shape, device, efficiency, tensor_parallel=self.tensor_parallel, host=host)
+        parallel = Parallelism(tensor=self.tensor_parallel)
+        computed: StepTime = Roofline(shape, device, efficiency, parallel=parallel, host=host, routing=self.native.routing)
         if self.native.policy == "vllm_v0_swap":
             if device.host_bandwidth is None:
                 raise SimulatorError(f"native: swapping needs host_link_gb_s of hardware {device.name}; add it to conf/hardware")

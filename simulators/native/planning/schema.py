@@ -110,7 +110,7 @@ class Settings:
     requests: Count | None  # the first so many; None: all
     duration: Seconds  # of arrivals at each rate that is tried
     seed: Seed  # of the workload
-    model: Name  # of conf/model
+    model: Name  # of conf/model, or the path of a config.json
     hardware: Name  # of conf/hardware
     tensor_parallel: Count  # devices of an engine
     policy: Name  # a scheduler

@@ -1,6 +1,7 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
 import itertools
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.latency.efficiency import Efficiency
+from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.schema import wrong
@@ -170,11 +172,23 @@ def choice(group: str, name: str) -> dict[str, Any]:
 
 
 def model(name: str) -> dict[str, Any]:
-    """The shape of a model of conf/model, as its config.json has it. Raises ValueError."""
+    """The config.json of a model of conf/model, or that of a path. Raises ValueError."""
+    if name.endswith(".json"):
+        return _config_json(given(name))
     config = choice("model", name).get("config")
     if not isinstance(config, dict):
         raise ValueError(f"conf/model/{name}.yaml: it has no `config`; put the values of the model's config.json under that name")
     return config
+
+
+def _config_json(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model={path}: {error}; give a name of conf/model, or a Hugging Face config.json") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"model={path}: it holds no JSON object; give a Hugging Face config.json")
+    return found
 
 
 def choices(group: str) -> list[str]:
@@ -218,10 +232,12 @@ def _workload(cfg: DictConfig) -> Any:
 
 def _native(policy: str, arrangement: Arrangement) -> Predictor:
     values = choice("simulator", "native")
-    wanted = ("frontend", "frontend_after", "roofline", "architectures", "host", "shipped")
+    wanted = ("frontend", "frontend_after", "roofline", "architectures", "routing", "host", "shipped")
     if missing := [name for name in wanted if name not in values]:
         raise ValueError(f"conf/simulator/native.yaml: {', '.join(missing)} is missing; put it back")
-    parts = {name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "host", "shipped")}
+    parts = {
+        name: {k: v for k, v in values[name].items() if k != "_target_"} for name in ("frontend", "roofline", "routing", "host", "shipped")
+    }
     return Predictor(
         policy=policy,
         arrangement=arrangement,
@@ -229,6 +245,7 @@ def _native(policy: str, arrangement: Arrangement) -> Predictor:
         frontend_after=values["frontend_after"],
         roofline=Efficiency(**parts["roofline"]),
         architectures=values["architectures"],
+        routing=Routing(**parts["routing"]),
         host=Host(**parts["host"]),
         shipped=Defaults(**parts["shipped"]),
     )

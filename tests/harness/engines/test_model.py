@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 
-from harness.engines.model import Model
+from harness.engines.model import Model, from_config_json
 from results.project.folder import CONF
 
 CONFIG: dict[str, Any] = {
@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "vocab_size": 100,
     "max_position_embeddings": 512,
 }
-SHAPES = sorted((CONF / "model").glob("*.yaml"))
+SHAPES = sorted(path for path in (CONF / "model").glob("*.yaml") if path.stem != "config")
 
 
 def test_folder_holds_the_config_and_a_tokenizer_of_its_vocabulary(tmp_path: Path) -> None:
@@ -68,6 +68,27 @@ def test_missing_keys_are_named() -> None:
 def test_shapes_in_conf_are_whole(path: Path) -> None:
     model = instantiate(OmegaConf.load(path))
     assert isinstance(model, Model) and model.name == path.stem
-    heads, kv_heads = model.config["num_attention_heads"], model.config["num_key_value_heads"]
-    assert heads % kv_heads == 0
-    assert isinstance(model.config["rms_norm_eps"], float)
+    heads, kv_heads = model.text["num_attention_heads"], model.text["num_key_value_heads"]
+    assert heads % kv_heads == 0 and model.longest >= 4096
+    assert isinstance(model.text.get("rms_norm_eps", 1e-6), float)
+
+
+def test_any_config_json_is_a_model_nested_or_not(tmp_path: Path) -> None:
+    """The choice model=config; the name is the folder's."""
+    choice = OmegaConf.load(CONF / "model" / "config.yaml")
+    inner = {key: value for key, value in CONFIG.items() if key != "architectures"}
+    for folder, config in (("flat", CONFIG), ("seeing", {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+        for path in (tmp_path / folder, tmp_path / folder / "config.json"):
+            model = instantiate(choice, path=str(path))
+            assert (model.name, model.vocab_size, model.longest, model.config) == (folder, 100, 512, config)
+
+
+@pytest.mark.parametrize("content", [None, "[1]", "{"])
+def test_a_file_that_is_no_config_json_is_named(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"model\.path=.*/config\.json: .*give a Hugging Face config\.json"):
+        from_config_json(str(path))

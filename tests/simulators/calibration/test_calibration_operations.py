@@ -9,13 +9,14 @@ import pytest
 
 from simulators.calibration.operation_tables.files import TableFiles
 from simulators.calibration.operation_tables.grid import OutsideTables
-from simulators.calibration.operation_tables.model import ModelTables, Parallel
+from simulators.calibration.operation_tables.model import ModelTables
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.architecture.attention import Attention, GatedDeltaNet, GroupedQuery, LatentAttention
 from simulators.native.architecture.decoder import Decoder, DecoderLayer
 from simulators.native.architecture.feed_forward import Dense, Experts, FeedForward
 from simulators.native.architecture.formats import WEIGHTS, WeightFormat, plain
+from simulators.native.latency.parallelism import Parallelism
 from tests.simulators.calibration import made_tables as law
 
 QUERY = GroupedQuery(heads=8, kv_heads=4, head_dim=64)
@@ -43,7 +44,7 @@ MIXED = decoder(*[layer(ffn=Experts(count=8, top_k=2, intermediate=256))] * 3)
 
 def steps(root: Path, model: Decoder = DENSE, *, tp: int = 1, dp: int = 1, ep: int = 1, **kernels: Any) -> Steps:
     files = TableFiles(root=root, framework="vllm", version=None)
-    tables = ModelTables(decoder=model, files=files, parallel=Parallel(tensor=tp, data=dp, expert=ep))
+    tables = ModelTables(decoder=model, files=files, parallel=Parallelism(tensor=tp, data=dp, expert=ep))
     return Steps(tables=tables, overheads=OVERHEADS, memory_bandwidth=1e9, kernels=Kernels(**kernels))
 
 
@@ -92,9 +93,7 @@ def test_shared_experts_are_dense_products_beside_the_others(root: Path) -> None
     assert {name: two[name] for name in one if name != "element-wise"} == {name: one[name] for name in one if name != "element-wise"}
 
 
-@pytest.mark.parametrize(
-    ("tp", "dp", "ep", "split"), [(2, 1, 1, (2, 1)), (2, 1, 2, (1, 2)), (1, 2, 2, (1, 2)), (2, 2, 4, (1, 4))]
-)
+@pytest.mark.parametrize(("tp", "dp", "ep", "split"), [(2, 1, 1, (2, 1)), (2, 1, 2, (1, 2)), (1, 2, 2, (1, 2)), (2, 2, 4, (1, 4))])
 def test_experts_lie_over_all_devices_and_see_the_tokens_of_all_groups(
     root: Path, tp: int, dp: int, ep: int, split: tuple[int, int]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from simulators.calibration.efficiencies.dense import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
+from simulators.calibration.efficiencies import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
 from simulators.calibration.operation_tables.files import SYSTEMS
 from simulators.errors import NotAvailable
 

@@ -16,8 +16,8 @@ from results.record import EngineLimits, Run
 from results.storage.store import read_run, write_run
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.adapter import Native
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.frontend.station import Station
-from simulators.native.latency.shape import Shape
 from simulators.native.planning.compare import Candidate, front
 from simulators.native.planning.settings import deployment, settings, slo, trace, trace_at
 from simulators.native.resolve import limits_of
@@ -127,7 +127,7 @@ def test_prefill_and_decode_apart_are_a_system_of_their_own(tmp_path: Path) -> N
     asked = linked(make_measured([(0.5, 100, 3), (9.0, 200, 1)]), gb_s)
     simulator = native(arrangement={"kind": "distserve", "instances": 2})
     run = simulator.simulate(asked, track="calibrated", profile=make_profile(law), scratch=tmp_path)
-    sent = Shape.from_config(MODEL).kv_bytes_per_token / (1e9 * gb_s / 2)
+    sent = decoder_of(MODEL).kv_bytes_per_token / (1e9 * gb_s / 2)
     assert run.system == simulator.system == "native_pd"
     first = [law.frontend + law.prefill(n) + n * sent + law.decode(1, n) for n in (100, 200)]
     assert gaps(run.records[0]) == pytest.approx([first[0], law.decode(1, 101), law.decode(1, 102)], rel=0.02)

@@ -13,7 +13,7 @@ from results.project.folder import CONF, ROOT
 from simulators.native.architecture.decoder import Decoder
 from simulators.native.architecture.reader import decoder_of
 
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "config")
 TRANSFORMERS = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"  # an environment with Transformers
 
 

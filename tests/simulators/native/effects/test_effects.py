@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 
 from simulators.errors import SimulatorError
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.effects.attended import Attended
 from simulators.native.effects.effects import Effects
 from simulators.native.effects.reuse import Reuse, reusable_shares
 from simulators.native.effects.traffic import HostTraffic
 from simulators.native.engine import run
 from simulators.native.kv.prefix_keys import make_sequences
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.device import Device
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.vllm_v1 import VllmV1
@@ -32,7 +34,8 @@ H200 = Device(
     host_memory=500e9,
     host_bandwidth=64e9,
 )
-SHAPE = Shape.from_config(LLAMA_8B)
+SHAPE = decoder_of(LLAMA_8B)
+MATRICES = [(p.matrix.inputs, p.matrix.outputs) for p in SHAPE.products(SHAPE.layers[0])]
 DEFAULTS = Defaults(memory_utilization=0.9, activations=2e9, block_size=16, max_num_seqs=256, max_num_batched_tokens=2048, in_flight=1)
 MINI_CPM3 = {
     "architectures": ["MiniCPM3ForCausalLM"],
@@ -52,28 +55,28 @@ MINI_CPM3 = {
 def blocks(effects: Effects, **changes: Any) -> int:
     shape = effects.shape(SHAPE)
     device = dataclasses.replace(H200, **changes)
-    return DEFAULTS.limits(shape, device, tensor_parallel=1, max_model_len=8192, effects=effects).kv_blocks
+    return DEFAULTS.limits(shape, device, parallel=Parallelism(), max_model_len=8192, effects=effects).kv_blocks
 
 
 def test_fewer_bits_of_weights_leave_more_room_and_stream_faster() -> None:
-    layers = 32 * sum(k * n for k, n in SHAPE.layer_matrices)
+    layers = 32 * sum(k * n for k, n in MATRICES)
     assert Effects(weights="fp8").shape(SHAPE).weight_bytes == SHAPE.weight_bytes - layers
     assert Effects(weights="awq_int4").shape(SHAPE).weight_bytes == pytest.approx(SHAPE.weight_bytes - layers * (2 - 0.51953125))
     assert blocks(Effects(weights="fp8")) == pytest.approx(blocks(Effects()) + layers / (16 * 131072), abs=1)
     one = batch((1, 100))  # thin products are bound by their weights
-    whole, half = (Roofline(e.shape(SHAPE), e.device(H200), PEAK).seconds(one) for e in (Effects(), Effects(weights="fp8")))
+    whole, half = (Roofline(e.shape(SHAPE), H200, PEAK).seconds(one) for e in (Effects(), Effects(weights="fp8")))
     assert whole - half == pytest.approx(layers / 4.8e12, rel=1e-6)
 
 
 def test_arithmetic_follows_the_format() -> None:
     """A prompt of 8,192 tokens: products twice as fast in FP8 and INT8, as they were in AWQ, whose products have 16 bits."""
     prompt = batch((8192, 0))
-    times = {w: Roofline(Effects(weights=w).shape(SHAPE), Effects(weights=w).device(H200), PEAK).seconds(prompt) for w in WEIGHTS}
-    products = 2 * 8192 * 32 * sum(k * n for k, n in SHAPE.layer_matrices) / 989.4e12
+    times = {w: Roofline(Effects(weights=w).shape(SHAPE), H200, PEAK).seconds(prompt) for w in WEIGHTS}
+    products = 2 * 8192 * 32 * sum(k * n for k, n in MATRICES) / 989.4e12
     assert times[None] - times["fp8"] == pytest.approx(products * (1 - 989.4 / 1979), rel=1e-6)
     assert times["smoothquant_int8"] == times["fp8"] and times["awq_int4"] == times[None]
     with pytest.raises(SimulatorError, match="h200 has no fp8 arithmetic"):
-        Effects(weights="fp8").device(dataclasses.replace(H200, fp8_flops=None))
+        Effects(weights="fp8").check(dataclasses.replace(H200, fp8_flops=None))
 
 
 WEIGHTS = (None, "fp8", "smoothquant_int8", "awq_int4")
@@ -90,12 +93,13 @@ def test_fp8_kv_halves_what_a_token_takes_and_what_decode_reads() -> None:
 
 def test_latent_attention_caches_one_vector_a_token() -> None:
     """MiniCPM3-4B: 62 layers of 256 + 32 elements; with 40 heads of 64 + 64 it would be 18 times as much. 4.07e9 weights, as published."""
-    shape = Shape.from_config(MINI_CPM3)
+    shape = decoder_of(MINI_CPM3)
     assert shape.kv_bytes_per_token == 62 * 288 * 2 and shape.kv_bytes_per_device(8) == shape.kv_bytes_per_token
     assert shape.parameters == pytest.approx(4.26e9, rel=0.05)
-    assert shape.decode_pair_flops == 2 * 40 * (2 * 256 + 32) and shape.prefill_pair_flops == 2 * 40 * 160
+    [(attention, layers)] = shape.caching
+    assert attention.decode_pair_flops == 2 * 40 * (2 * 256 + 32) and attention.prefill_pair_flops == 2 * 40 * 160 and layers == 62
     with pytest.raises(SimulatorError, match="lacks v_head_dim"):
-        Shape.from_config({k: v for k, v in MINI_CPM3.items() if k != "v_head_dim"})
+        decoder_of({k: v for k, v in MINI_CPM3.items() if k != "v_head_dim"})
 
 
 def test_kv_heads_are_shared_out_as_far_as_there_are_any() -> None:

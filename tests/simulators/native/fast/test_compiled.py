@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.fast import machine_code
 from simulators.native.fast.allocate import new_engine, new_sequences
 from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import advance
 from simulators.native.fast.records import DONE, WAITS, EngineArrays
 from simulators.native.frontend.station import Station
+from simulators.native.latency.device import Device
 from simulators.native.latency.measured import MeasuredStepTime
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.swapping import Swapping
+from simulators.native.planning import settings
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Case, Linear, random_case
@@ -86,11 +89,24 @@ def test_step_times_are_the_same_law(seed: int) -> None:
             return StairsStepTime(steps(400, noise=0.1, seed=seed))
         if seed % 2:
             return MeasuredStepTime(profile(noise=0.1, seed=seed, beside=BESIDE))
-        return Roofline(Shape.from_config(LLAMA_8B), Device.from_hardware(H200), PEAK, tensor_parallel=1 + seed % 4 // 2)
+        return Roofline(decoder_of(LLAMA_8B), Device.from_hardware(H200), PEAK, parallel=Parallelism(tensor=1 + seed % 4 // 2))
 
     step_times = made(), made()
     assert_same(*both(case, step_times))
     assert step_times[0].describe() == step_times[1].describe()
+
+
+@pytest.mark.parametrize("name", ["mixtral_8x7b", "gpt_oss_20b", "deepseek_v3_2", "qwen3_next_80b_a3b", "gemma_3_27b"])
+def test_step_times_of_experts_windows_latents_and_states_are_the_same_law(name: str) -> None:
+    """Windows of 8 tokens, so that these short requests reach beyond them."""
+    config = settings.model(name)
+    inner = config.get("text_config", config)
+    inner |= {key: 8 for key in ("sliding_window", "index_topk") if key in inner}
+    for seed in range(1, 20, 3):
+        case = first_come(random_case(seed))
+        parallel = Parallelism(tensor=2, data=1 + seed % 2, expert=1 + seed % 2, pipeline=1 + seed // 10)
+        step_times = [Roofline(decoder_of(config), Device.from_hardware(H200), PEAK, parallel=parallel) for _ in range(2)]
+        assert_same(*both(case, (step_times[0], step_times[1])))
 
 
 def test_requests_without_blocks_and_many_steps() -> None:

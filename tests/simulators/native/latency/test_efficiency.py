@@ -9,16 +9,19 @@ import pytest
 from omegaconf import OmegaConf
 
 from simulators.errors import SimulatorError
+from simulators.native.architecture.reader import decoder_of
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import ARCHITECTURES, Efficiency, architecture_of, efficiency_of
 from simulators.native.latency.host import Host, runs_eagerly
-from simulators.native.latency.roofline import TOKENS, Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.roofline import TOKENS, Roofline
 from tests.simulators.native.latency.test_step_time import LLAMA_8B, PEAK, batch
 
 CONF = Path(__file__).parents[4] / "conf"
 NATIVE: Any = OmegaConf.to_container(OmegaConf.load(CONF / "simulator" / "native.yaml"))
 HARDWARE: dict[str, Any] = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in (CONF / "hardware").glob("*.yaml")}
-SHAPE = Shape.from_config(LLAMA_8B)
+SHAPE = decoder_of(LLAMA_8B)
+LAYERS = len(SHAPE.layers)
+MATRICES = [(p.matrix.inputs, p.matrix.outputs) for p in SHAPE.products(SHAPE.layers[0])]
 H100 = Device.from_hardware(HARDWARE["h100"])
 HOST = Host(step=1e-3, sequence=1e-5, gap=5e-4, launch_piecewise=1e-4, launch_eager=1e-3)
 
@@ -59,9 +62,8 @@ def test_between_the_tokens_it_was_computed_at(tokens: int) -> None:
     efficiency = dataclasses.replace(PEAK, blend=2.0)
     law = Roofline(SHAPE, H100, efficiency).law
     found = law.seconds([tokens, 0, 0, 0, tokens, 0, 0, 0, 0, 1]) - law.seconds([0, 0, 0, 0, 1, 0, 0, 0, 0, 1])
-    expected = SHAPE.layers * sum(
-        efficiency.product(2 * tokens * k * n / H100.flops, 2 * (k * n + tokens * (k + n)) / H100.memory_bandwidth)
-        for k, n in SHAPE.layer_matrices
+    expected = LAYERS * sum(
+        efficiency.product(2 * tokens * k * n / H100.flops, 2 * (k * n + tokens * (k + n)) / H100.memory_bandwidth) for k, n in MATRICES
     )
     assert found == pytest.approx(expected, rel=5e-3) and max(TOKENS) > 30_000
 
@@ -71,9 +73,7 @@ def test_a_decode_beside_a_prompt_takes_a_tile_of_queries() -> None:
     tiled = dataclasses.replace(plain, query_tile=64)
     alone, beside = batch(*[(1, 2000)] * 32), batch((8, 0), *[(1, 2000)] * 32)
     times = [[Roofline(SHAPE, device, e).seconds(b) for b in (alone, beside)] for e in (plain, tiled)]
-    rows = (
-        4 * SHAPE.layers * SHAPE.heads * SHAPE.head_dim * 32 * 64 * (2000 + 64 / 2 * 63 / 32) / (device.flops * 0.5)
-    )  # FLOPs of all tiles
+    rows = 4 * LAYERS * 32 * 128 * 32 * 64 * (2000 + 64 / 2 * 63 / 32) / (device.flops * 0.5)  # FLOPs of all tiles
     read = 32 * 2001 * SHAPE.kv_bytes_per_token / device.memory_bandwidth
     assert times[0][0] == times[1][0] and times[1][1] - times[0][1] == pytest.approx(rows - read, rel=0.01)
 
@@ -97,9 +97,9 @@ def test_launches_are_hidden_or_set_the_pace() -> None:
     """A step of decodes is one graph; one with a prompt has launches in every layer, and without graphs all steps have."""
     decode, mixed = [(1, 500)], [(1, 500), (4, 0)]
     bare = dataclasses.replace(HOST, step=0.0, sequence=0.0, gap=0.0, launch_piecewise=1.0, launch_eager=2.0)
-    assert seconds(bare, *decode) == seconds(None, *decode) and seconds(bare, *mixed) == SHAPE.layers * 1.0
+    assert seconds(bare, *decode) == seconds(None, *decode) and seconds(bare, *mixed) == LAYERS * 1.0
     eager = bare.of(overlapped=False, config={"enforce_eager": True})
-    assert seconds(eager, *decode) == seconds(eager, *mixed) == SHAPE.layers * 2.0
+    assert seconds(eager, *decode) == seconds(eager, *mixed) == LAYERS * 2.0
 
 
 @pytest.mark.parametrize(

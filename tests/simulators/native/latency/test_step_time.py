@@ -13,10 +13,12 @@ import pytest
 from results.profile import BENDS, Profile
 from results.record import EngineLimits
 from simulators.errors import NotAvailable, SimulatorError
+from simulators.native.architecture.reader import decoder_of
+from simulators.native.latency.device import Device
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.measured import FEW, MeasuredStepTime, residual_lines
-from simulators.native.latency.roofline import Device, Roofline
-from simulators.native.latency.shape import Shape
+from simulators.native.latency.parallelism import Parallelism
+from simulators.native.latency.roofline import Roofline
 from simulators.native.sequence import Batch, Sequence
 
 TINY = {
@@ -238,7 +240,7 @@ def test_a_profile_without_decodes_is_refused() -> None:
 
 def test_sizes_of_llama_8b() -> None:
     """Its published figures: 8.03 billion parameters, 131,072 bytes of KV a token in bfloat16."""
-    shape = Shape.from_config(LLAMA_8B)
+    shape = decoder_of(LLAMA_8B)
     assert shape.parameters == pytest.approx(8.03e9, rel=1e-3)
     assert shape.kv_bytes_per_token == 131_072
 
@@ -246,7 +248,7 @@ def test_sizes_of_llama_8b() -> None:
 def test_decode_at_the_memory_roof() -> None:
     """One sequence at context 999: all weights but the embeddings are read once, and the KV of 1,000 tokens; 16-bit at 1 TB/s."""
     device = Device(name="d", flops=1e18, memory_bandwidth=1e12, memory=80e9, link_bandwidth=None)
-    seconds = Roofline(Shape.from_config(LLAMA_8B), device, PEAK).seconds(batch((1, 999)))
+    seconds = Roofline(decoder_of(LLAMA_8B), device, PEAK).seconds(batch((1, 999)))
     weights = 2 * (32 * (4096 * 6144 + 4096 * 4096 + 3 * 4096 * 14336) + 4096 * 128256)
     activations = 2 * (32 * (4096 + 6144 + 2 * 4096 + 4096 + 2 * 14336 + 14336 + 4096) + 4096 + 128256)
     assert seconds == pytest.approx((weights + activations + 1000 * 131_072) / 1e12, rel=1e-12)
@@ -255,7 +257,7 @@ def test_decode_at_the_memory_roof() -> None:
 def test_prefill_at_the_arithmetic_roof() -> None:
     """1,024 tokens: two operations per weight and token, one row of logits, 4 per query-key pair, head and element; 1 PFLOP/s."""
     device = Device(name="d", flops=1e15, memory_bandwidth=1e18, memory=80e9, link_bandwidth=None)
-    seconds = Roofline(Shape.from_config(LLAMA_8B), device, PEAK).seconds(batch((1024, 0)))
+    seconds = Roofline(decoder_of(LLAMA_8B), device, PEAK).seconds(batch((1024, 0)))
     layer = 4096 * 6144 + 4096 * 4096 + 3 * 4096 * 14336
     pairs = 1024 * 1025 / 2
     flops = 2 * 1024 * 32 * layer + 2 * 4096 * 128256 + 32 * 4 * pairs * 4096
@@ -264,7 +266,7 @@ def test_prefill_at_the_arithmetic_roof() -> None:
 
 def test_efficiencies_and_fixed_costs() -> None:
     device = Device(name="d", flops=1e15, memory_bandwidth=1e18, memory=80e9, link_bandwidth=None)
-    shape = Shape.from_config(TINY)
+    shape = decoder_of(TINY)
     at_peak = Roofline(shape, device, PEAK).seconds(batch((512, 0)))
     half = dataclasses.replace(PEAK, gemm_flops=0.5, attention_flops=0.5, step=0.002, layer=0.0001)
     assert Roofline(shape, device, half).seconds(batch((512, 0))) == pytest.approx(2 * at_peak + 0.002 + 4 * 0.0001)
@@ -272,9 +274,9 @@ def test_efficiencies_and_fixed_costs() -> None:
 
 def test_two_devices_halve_the_products_and_pay_two_all_reduces_a_layer() -> None:
     device = Device(name="d", flops=1e15, memory_bandwidth=1e18, memory=80e9, link_bandwidth=1e11)
-    shape = Shape.from_config(TINY)
+    shape = decoder_of(TINY)
     one = Roofline(shape, device, PEAK).seconds(batch((512, 0)))
-    two = Roofline(shape, device, dataclasses.replace(PEAK, all_reduce=1e-5), tensor_parallel=2).seconds(batch((512, 0)))
+    two = Roofline(shape, device, dataclasses.replace(PEAK, all_reduce=1e-5), parallel=Parallelism(tensor=2)).seconds(batch((512, 0)))
     crossing = 2 * (2 - 1) / 2 * 512 * 512 * 2 / 1e11
     assert two == pytest.approx(one / 2 + 4 * 2 * (1e-5 + crossing))
 
@@ -290,12 +292,12 @@ def test_two_devices_halve_the_products_and_pay_two_all_reduces_a_layer() -> Non
 def test_an_unknown_model_is_refused(changes: dict[str, Any], message: str, available: bool) -> None:
     """What is not modelled is 'not available', and a bench goes on with the other simulators; a broken config.json is a failure."""
     with pytest.raises(SimulatorError if available else NotAvailable, match=message):
-        Shape.from_config(TINY | changes)
+        decoder_of(TINY | changes)
 
 
 def test_unknown_hardware_is_refused() -> None:
     with pytest.raises(SimulatorError, match="hardware x has no fp16_tflops; add it to conf/hardware"):
         Device.from_hardware({"name": "x", "memory_gb": 80, "memory_bandwidth_gb_s": 2000})
     alone = Device.from_hardware({"name": "x", "memory_gb": 80, "memory_bandwidth_gb_s": 2000, "fp16_tflops": 300})
-    with pytest.raises(SimulatorError, match="tensor parallelism needs interconnect_gb_s of hardware x"):
-        Roofline(Shape.from_config(TINY), alone, PEAK, tensor_parallel=2)
+    with pytest.raises(SimulatorError, match="a step on 2 devices needs interconnect_gb_s of hardware x"):
+        Roofline(decoder_of(TINY), alone, PEAK, parallel=Parallelism(tensor=2))

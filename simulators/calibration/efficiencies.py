@@ -1,4 +1,4 @@
-"""What kernels of dense 16-bit models reach of the peaks of each GPU that has published operation tables, by kind of GPU.
+"""What kernels reach of the peaks of each GPU that has published operation tables, by kind of GPU, checked with each GPU left out.
 
     .envs/core/bin/python -m simulators.calibration.efficiencies      # the numbers of conf/simulator/native.yaml, and how well they predict
 
@@ -9,19 +9,20 @@ memory: GDDR6 keeps its ECC in the memory itself, which takes bandwidth, and how
 (power, cooling) more than of the chip's generation.
 """
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulators.calibration.operation_tables.files import SYSTEMS
 from simulators.calibration.operation_tables.grid import MS
 from simulators.calibration.operation_tables.products import DTYPE
 from simulators.errors import NotAvailable
+from simulators.foreign.program import interpreter
 
 Floats = npt.NDArray[np.float64]
 Law = Callable[[Floats], Floats]
@@ -53,6 +54,7 @@ GPUS: Mapping[str, Peaks] = {
 }
 KINDS = ("ampere_hbm", "hopper_hbm", "blackwell_hbm", "ampere_gddr6", "ada_gddr6", "blackwell_gddr7")
 NAMES = ("gemm_flops", "gemm_bytes", "gemm_start", "blend", "attention_flops", "attention_tokens", "attention_start", "attention_bytes")
+STARTS = ("gemm_start", "attention_start")  # s; the others are shares, and an exponent
 START = {  # where the fits begin
     "gemm_flops": 0.7,
     "gemm_bytes": 0.8,
@@ -95,30 +97,26 @@ class TableRows:
 def rows_of(root: Path, gpu: Peaks) -> dict[str, TableRows]:
     """The families of a GPU's rows. root: its folder of tables. Raises NotAvailable when one is not there."""
     gemm, prompts, decodes = _read(root, "gemm", "gemm_perf"), _attention(root, "context"), _attention(root, "generation")
+    gemm = gemm[
+        (gemm["gemm_dtype"] == DTYPE) & (gemm["n"] * gemm["k"] >= SMALLEST) & gemm["m"].le(8192) & gemm[["n", "k"]].ge(1024).all(axis=1)
+    ]
+    gemm = gemm[gemm["n"].le(1 << 16) & gemm["k"].le(1 << 14)]
+    m, n, k = (gemm[c].to_numpy(dtype=np.float64) for c in "mnk")
     prompts = prompts[prompts["isl"].between(128, 8192) & (prompts["batch_size"] <= 8)]
     batch, length, heads, kv = _sizes(prompts)
     tokens_of, under = decodes["batch_size"].to_numpy(dtype=np.float64), decodes["step"].to_numpy(dtype=np.float64) + 1
     read = 2 * 2 * HEAD * decodes["num_key_value_heads"].to_numpy(dtype=np.float64) * tokens_of * under
     large = read > CACHE
-    pairs, moved = 2 * HEAD * heads * batch * length * (length + 1), 4 * HEAD * batch * length * (heads + kv)
+
+    def family(names: tuple[str, ...], flops: Floats, moved: Floats, rows: pd.DataFrame) -> TableRows:
+        work = np.stack([flops / gpu.flops, moved / gpu.bandwidth], axis=1)
+        return TableRows(names=names, work=work, seconds=rows["latency"].to_numpy(dtype=np.float64) * MS)
+
     return {
-        "gemm": product_rows(gemm[gemm["gemm_dtype"] == DTYPE], gpu),
-        "attention of prompts": _family(NAMES[4:7], gpu, pairs, moved, prompts),
-        "attention of decodes": _family(NAMES[7:], gpu, 0 * read[large], read[large], decodes[large]),
+        "gemm": family(NAMES[:4], 2 * m * n * k, 2 * (m * k + n * k + m * n), gemm),
+        "prompts": family(NAMES[4:7], 2 * HEAD * heads * batch * length * (length + 1), 4 * HEAD * batch * length * (heads + kv), prompts),
+        "decodes": family(NAMES[7:], 0 * read[large], read[large], decodes[large]),
     }
-
-
-def product_rows(gemm: pd.DataFrame, gpu: Peaks, weight: float = 2) -> TableRows:
-    """Those of a table of products that are as large as a layer's. weight: bytes of one; gpu: with the peak of its products."""
-    gemm = gemm[(gemm["n"] * gemm["k"] >= SMALLEST) & gemm["m"].le(8192) & gemm[["n", "k"]].ge(1024).all(axis=1)]
-    gemm = gemm[gemm["n"].le(1 << 16) & gemm["k"].le(1 << 14)]
-    m, n, k = (gemm[c].to_numpy(dtype=np.float64) for c in "mnk")
-    return _family(NAMES[:4], gpu, 2 * m * n * k, 2 * (m * k + m * n) + weight * n * k, gemm)
-
-
-def _family(names: tuple[str, ...], gpu: Peaks, flops: Floats, moved: Floats, rows: pd.DataFrame) -> TableRows:
-    work = np.stack([flops / gpu.flops, moved / gpu.bandwidth], axis=1)
-    return TableRows(names=names, work=work, seconds=rows["latency"].to_numpy(dtype=np.float64) * MS)
 
 
 def fitted(rows: Mapping[str, TableRows]) -> dict[str, float]:
@@ -140,10 +138,7 @@ def fitted(rows: Mapping[str, TableRows]) -> dict[str, float]:
 
 
 def of_kind(kind: str, numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The numbers of a kind of GPUs from those of single ones: means over its own, else over its memory, else over the family of that.
-
-    Raises NotAvailable where none of them is of the family.
-    """
+    """The numbers of a kind of GPUs from those of single ones: means over its own, else over its memory, else over the family of that."""
     memory = kind.split("_")[1]
     family = memory.rstrip("67")
     mine: list[str] = []
@@ -151,31 +146,17 @@ def of_kind(kind: str, numbers: Mapping[str, Mapping[str, float]]) -> dict[str, 
         mine = mine or [name for name in numbers if ending in GPUS[name].kind]
     if not mine:
         raise NotAvailable(f"efficiencies: no GPU with tables has {memory}")
-    names = numbers[mine[0]].keys()
-    mean = {name: float(np.exp(np.mean([np.log(numbers[gpu][name]) for gpu in mine]))) for name in names}
-    starts = {name for name in names if name.endswith("_start")}  # one may be next to nothing
-    return mean | {name: float(np.mean([numbers[gpu][name] for gpu in mine])) for name in starts}
+    mean = {name: float(np.exp(np.mean([np.log(numbers[gpu][name]) for gpu in mine]))) for name in NAMES}
+    return mean | {name: float(np.mean([numbers[gpu][name] for gpu in mine])) for name in STARTS}  # a start may be next to nothing
 
 
-class Family(Protocol):
-    """Rows of a table whose times a law is to say."""
-
-    def errors(self, numbers: Mapping[str, float]) -> Floats:
-        """Relative errors of the law with these numbers, as logarithms."""
-        ...
-
-
-def table(numbers: Mapping[str, Mapping[str, float]], rows: Mapping[str, Mapping[str, Family]]) -> str:
-    """Markdown: of each GPU and family the signed median, median size and p90 of the error, fitted and left out, in per cent."""
-    names = list(next(iter(rows.values())))
-    lines = [f"| GPU | numbers of | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
+def table(numbers: Mapping[str, Mapping[str, float]], rows: Mapping[str, Mapping[str, TableRows]]) -> str:
+    """Markdown: of each GPU and family the signed mean, median size and p90 of the error, fitted and left out, in per cent."""
+    lines = ["| GPU | numbers of | gemm | attention of prompts | attention of decodes |", "| --- | --- | --- | --- | --- |"]
     for gpu, families in rows.items():
         others = {name: found for name, found in numbers.items() if name != gpu}
-        used = {"its own fit": numbers[gpu]}
-        with suppress(NotAvailable):
-            used[f"the others ({GPUS[gpu].kind})"] = of_kind(GPUS[gpu].kind, others)
-        for how, found in used.items():
-            cells = [_cell(family.errors(found)) for family in families.values()]
+        for how, used in (("its own fit", numbers[gpu]), (f"the others ({GPUS[gpu].kind})", of_kind(GPUS[gpu].kind, others))):
+            cells = [_cell(family.errors(used)) for family in families.values()]
             lines.append(f"| {gpu} | {how} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -202,3 +183,19 @@ def _read(root: Path, family: str, file: str) -> pd.DataFrame:
     if not found:
         raise NotAvailable(f"efficiencies: {root / family / FRAMEWORK} has no {file}; .envs/aisimulate has the tables")
     return pd.read_parquet(found[-1])
+
+
+def main(environment: str) -> None:
+    """Print the numbers by GPU and by kind, and the table of errors."""
+    folder = next((interpreter(environment).parent.parent / "lib").glob(f"python*/site-packages/{SYSTEMS}"))
+    rows = {name: rows_of(folder / name, gpu) for name, gpu in GPUS.items()}
+    numbers = {name: fitted(families) for name, families in rows.items()}
+    for name, found in [*numbers.items(), *((kind, of_kind(kind, numbers)) for kind in KINDS)]:
+        print(f"{name}: {{{', '.join(f'{key}: {value:.3g}' for key, value in found.items())}}}")
+    print(table(numbers, rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environment", default="aisimulate", help="under .envs, whose package has the tables")
+    main(parser.parse_args().environment)
