@@ -82,11 +82,13 @@ class Aic:
         bandwidth = hardware.get("memory_bandwidth_gb_s")
         if not bandwidth:
             raise NotAvailable(f"calibration aic: run {measured.run_id} does not say its hardware's memory_bandwidth_gb_s")
-        config = measured.config["model"]
+        config, limits = measured.config["model"], measured.limits
         tables = ModelTables(
             decoder=decoder_of(config),
             files=TableFiles(root=self.folder() / self.devices[measured.hardware], framework=measured.system, version=measured.version),
-            parallel=Parallelism(tensor=measured.limits.tensor_parallel),
+            parallel=Parallelism(
+                tensor=limits.tensor_parallel, data=limits.data_parallel, pipeline=limits.pipeline_parallel, expert=limits.expert_parallel
+            ),
             formats=TableFormats.of(config),
             all_reduce=self.all_reduce,
             distribution=self.experts,
