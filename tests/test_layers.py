@@ -62,6 +62,11 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         # silicon: measured points, whose closed loops are served on our own engine
         "silicon": {"errors", "native"},
     },
+    "simulators.calibration": {
+        ROOT_FILES: {"operation_tables"},
+        "operation_tables": set(),
+        "experts": {"operation_tables", "efficiencies"},
+    },
     "simulators.native": {
         ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
         "architecture": set(),

@@ -28,7 +28,11 @@ ELSEWHERE = {
     "vllm/v1/engine/core.py",
     "vllm/v1/engine/core_client.py",
     "etalon/metrics/metric_utils.py",
-    "aiconfigurator_core/sdk/models/llama.py",
+    # AIConfigurator
+    "sdk/models/moe.py",
+    "collector/vllm/collect_gemm.py",
+    "collector/vllm/collect_mla_module.py",
+    "collector/vllm/collect_moe.py",
     "sarathi/core/scheduler/sarathi_scheduler.py",
     # vLLM, and NIXL under it
     "vllm/v1/attention/backends/fa_utils.py",

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 
 from results.profile import Profile
 from results.record import Run
+from simulators.calibration.operation_tables.files import SYSTEMS, TableFiles
+from simulators.calibration.operation_tables.formats import TableFormats
+from simulators.calibration.operation_tables.model import ModelTables
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
-from simulators.calibration.tables import SYSTEMS, OperationTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import interpreter
 from simulators.native.architecture.reader import decoder_of
-from simulators.native.architecture.uniform import uniform
+from simulators.native.latency.parallelism import Parallelism
 
 FRAMEWORKS = ("vllm", "sglang")  # engines that it has tables of
 
@@ -30,6 +32,7 @@ class Aic:
     all_reduce: str
     overheads: Overheads
     query_tiles: Mapping[str, int]
+    experts: str
     environment: str | None
     data: str | None = None
 
@@ -45,8 +48,8 @@ class Aic:
         return self.steps(measured).seconds
 
     def bends(self, measured: Run) -> Sequence[int]:
-        """See simulators.calibration.bases.Base: the sizes that its table of matrix products has."""
-        return [int(m) for m in self.steps(measured).tables.gemm.axes["m"]]
+        """See simulators.calibration.bases.Base: the sizes that its tables of products and of experts have."""
+        return self.steps(measured).bends()
 
     def profile(self, measured: Run, profile: Profile | None) -> Profile | None:
         """See Calibration."""
@@ -54,21 +57,23 @@ class Aic:
         composed = compose(
             measured,
             steps.seconds,
-            profile_id=f"aic-{measured.hardware}-{measured.model}-tp{steps.tensor_parallel}",
+            profile_id=f"aic-{measured.hardware}-{measured.model}-tp{steps.tables.parallel.tensor}",
             source=f"composed from the operation times of aiconfigurator-core for {self.devices[measured.hardware]}",
             provenance={
                 "from": self.data or self.environment,
                 "overheads": asdict(self.overheads),
                 "kernels": asdict(steps.kernels),
                 "all_reduce": self.all_reduce,
+                "experts": self.experts,
             },
-            bends=[int(m) for m in steps.tables.gemm.axes["m"]],
+            bends=steps.bends(),
         )
-        return replace(composed, provenance={**composed.provenance, "tables": steps.tables.used()})
+        tables = {"tables": steps.tables.files.used(), "tables_of_other_versions": steps.tables.files.of_other_versions()}
+        return replace(composed, provenance={**composed.provenance, **tables})
 
     def steps(self, measured: Run) -> Steps:
         """The step times of the run's model, parallelism and device. Raises NotAvailable when there are no tables for them."""
-        hardware, tp = measured.config.get("hardware") or {}, measured.limits.tensor_parallel
+        hardware = measured.config.get("hardware") or {}
         if measured.hardware not in self.devices or measured.system not in FRAMEWORKS:
             raise NotAvailable(
                 f"calibration aic: it has no tables for {measured.system} on {measured.hardware}; it has {', '.join(FRAMEWORKS)} on "
@@ -77,23 +82,21 @@ class Aic:
         bandwidth = hardware.get("memory_bandwidth_gb_s")
         if not bandwidth:
             raise NotAvailable(f"calibration aic: run {measured.run_id} does not say its hardware's memory_bandwidth_gb_s")
-        shape = uniform(decoder_of(measured.config["model"]), "calibration aic")
-        tables = OperationTables(
-            root=self.folder() / self.devices[measured.hardware],
-            framework=measured.system,
-            version=measured.version,
-            heads=shape.heads // tp,
-            kv_heads=max(1, shape.kv_heads // tp),
-            head_dim=shape.head_dim,
-            gpus=tp,
+        config, limits = measured.config["model"], measured.limits
+        tables = ModelTables(
+            decoder=decoder_of(config),
+            files=TableFiles(root=self.folder() / self.devices[measured.hardware], framework=measured.system, version=measured.version),
+            parallel=Parallelism(
+                tensor=limits.tensor_parallel, data=limits.data_parallel, pipeline=limits.pipeline_parallel, expert=limits.expert_parallel
+            ),
+            formats=TableFormats.of(config),
             all_reduce=self.all_reduce,
+            distribution=self.experts,
         )
         return Steps(
-            shape=shape,
             tables=tables,
             overheads=self.overheads,
             memory_bandwidth=1e9 * bandwidth,
-            tensor_parallel=tp,
             kernels=self.kernels(measured.system, measured.hardware, hardware),
         )
 

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulators.calibration.tables import DTYPE, MS, SYSTEMS
+from simulators.calibration.operation_tables.files import SYSTEMS
+from simulators.calibration.operation_tables.grid import MS
+from simulators.calibration.operation_tables.products import DTYPE
 from simulators.errors import NotAvailable
 from simulators.foreign.program import interpreter
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from simulators.calibration.tables import OutsideTables
+from simulators.calibration.operation_tables.grid import OutsideTables
 from simulators.errors import NotAvailable, SimulatorError
 
 US = 1e-6

@@ -1,19 +1,20 @@
 """A step as the sum of its operations, each from a measured table. Read `Steps.parts`.
 
-Per layer: four matrix products (queries-keys-values, attention output, gate and up, down), attention of the prompt's chunk and of the
-decoding sequences, two all-reduces with tensor parallelism, three element-wise kernels; per step: the embedding's all-reduce, the
-product with the language model's head for the rows that generate a token, the gathering of their logits, and a fixed cost.
-It is the composition that AIConfigurator makes of a Llama (aiconfigurator_core/sdk/models/llama.py), with the logits' gathering,
-which vLLM's V1 engine does (vllm/model_executor/layers/logits_processor.py), the fixed cost and the two effects of `Kernels` added.
+The layers' operations (layer_operations.py), and per step: the embedding's all-reduce, the product with the language model's head for the
+rows that generate a token, the gathering of their logits, and a fixed cost. It is AIConfigurator's composition, with the logits' gathering,
+which vLLM's V1 engine does (vllm/model_executor/layers/logits_processor.py), the fixed cost and the two effects of `Kernels` added. Groups
+of devices with requests of their own (data parallelism) are taken to have equal work, in step with each other.
 """
 
-import math
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from simulators.calibration.tables import OperationTables, OutsideTables, TableGrid
-from simulators.errors import SimulatorError
-from simulators.native.architecture.uniform import Uniform
+from simulators.calibration.layer_operations import LayerOperations, StepWork
+from simulators.calibration.operation_tables.model import ModelTables
+from simulators.calibration.operation_tables.products import ProductTimes
+from simulators.native.architecture.decoder import DecoderLayer
+from simulators.native.architecture.feed_forward import Dense
+from simulators.native.architecture.formats import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +54,12 @@ class Kernels:
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """Step times of one model on one device, split over `tensor_parallel` of them. memory_bandwidth: bytes/s of one device."""
+    """Step times of one model on one kind of device. memory_bandwidth: bytes/s of one device."""
 
-    shape: Uniform
-    tables: OperationTables
+    tables: ModelTables
     overheads: Overheads
     memory_bandwidth: float
-    tensor_parallel: int = 1
     kernels: Kernels = field(default_factory=Kernels)
-
-    def __post_init__(self) -> None:
-        if self.shape.dtype_bytes != 2:
-            raise SimulatorError("calibration aic: its tables are of 16-bit models; this one's torch_dtype is another")
-        tp, shape = self.tensor_parallel, self.shape
-        odd = {"attention heads": shape.heads, "intermediate size": shape.intermediate, "hidden size": shape.hidden}
-        for what, size in odd.items():
-            if size % tp:
-                raise SimulatorError(f"calibration aic: {what} {size} cannot be split over {tp} devices")
 
     def seconds(self, *, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> float:
         """s of a step: `new` tokens of a prompt that has `cached` before them, and `batch` sequences, one token each on `context`.
@@ -80,71 +70,44 @@ class Steps:
 
     def parts(self, *, new: int = 0, cached: int = 0, batch: int = 0, context: int = 0) -> dict[str, float]:
         """The step's s by operation, over all layers."""
-        layers, tokens, rows = self.shape.layers, new + batch, batch + (new > 0)
-        parts = {f"gemm {name}": layers * self.product(tokens, n, k) for name, (n, k) in self.layer_products().items()}
-        parts["gemm head"] = self.product(rows, -(-self.shape.vocab // self.tensor_parallel), self.shape.hidden)
-        if new:
-            parts["attention prompt"] = layers * self.prompt_attention(new, cached)
-        if batch:
-            parts["attention decode"] = layers * self.decode_attention(batch, max(1, context), beside_prompt=new > 0)
-        if self.tensor_parallel > 1:
-            parts["all-reduce"] = (2 * layers + 1) * self.tables.reduce.at(message_size=tokens * self.shape.hidden)
-            parts["gather of logits"] = _whole(self.tables.gather, rows * self.shape.vocab)
-        parts["element-wise"] = layers * self.element_wise(tokens)
+        tables, decoder, parts = self.tables, self.tables.decoder, dict[str, float]()
+        work, rows = StepWork(new=new, cached=cached, batch=batch, context=max(1, context)), batch + (new > 0)
+        for layer, number in self.layers:
+            for name, seconds in {**layer.parts(work), "element-wise": self.element_wise(layer.layer, work.tokens)}.items():
+                parts[name] = parts.get(name, 0.0) + number * seconds
+        parts["gemm head"] = self.head.seconds(rows, -(-decoder.vocab // tables.parallel.tensor), decoder.hidden)
+        if tables.sums is not None and tables.logits is not None:
+            parts["all-reduce"] += tables.sums.seconds(work.tokens * decoder.hidden)
+            parts["gather of logits"] = tables.logits.seconds(rows * decoder.vocab)
         parts["step"] = self.overheads.step
         return parts
 
-    def layer_products(self) -> dict[str, tuple[int, int]]:
-        """(n, k) of a layer's products on one device: the outputs of the first of a pair are split, the inputs of the second."""
-        shape, tp = self.shape, self.tensor_parallel
-        attention = shape.heads * shape.head_dim // tp
-        kv = max(1, shape.kv_heads // tp) * shape.head_dim  # fewer KV heads than devices: each device has one, a copy
-        return {
-            "qkv": (attention + 2 * kv, shape.hidden),
-            "out": (shape.hidden, attention),
-            "gate-up": (2 * shape.intermediate // tp, shape.hidden),
-            "down": (shape.hidden, shape.intermediate // tp),
-        }
+    @cached_property
+    def layers(self) -> tuple[tuple[LayerOperations, int], ...]:
+        """The operations of each kind of layer, and how many such layers there are. Raises NotAvailable."""
+        groups = self.tables.decoder.groups
+        return tuple((LayerOperations.of(layer, self.tables, self.kernels.query_tile), number) for layer, number in groups)
 
-    def product(self, m: int, n: int, k: int) -> float:
-        """s of (m, k) by (k, n).
+    @property
+    def head(self) -> ProductTimes:
+        """Of the output layer."""
+        return self.tables.products(self.tables.decoder.output_format or plain(2))
 
-        A product wider than the table is taken as equal column blocks, one after another (same bytes, same FLOPs).
+    def bends(self) -> list[int]:
+        """Tokens of a step between which its times are smooth: those that products and experts were measured at."""
+        experts = {rows // layer.groups for layer, _ in self.layers if layer.experts is not None for rows in layer.experts.rows()}
+        return sorted({*self.head.rows(), *experts} - {0})
+
+    def element_wise(self, layer: DecoderLayer, tokens: int) -> float:
+        """s of one layer's kernels that only move activations: two norms with the residual added, and the gated activation.
+
+        That of routed experts is in their table, that of shared ones is not. layer: as one device has it.
         """
-        blocks = math.ceil(n / float(self.tables.gemm.axes["n"][-1]))
-        return blocks * self.tables.gemm.at(m=m, n=n / blocks, k=k)
-
-    def prompt_attention(self, new: int, cached: int) -> float:
-        """s of one layer's attention of a chunk: that of the whole prompt so far, times the share of its query-key pairs in the chunk.
-
-        The tables have whole prompts only; AIConfigurator takes the same share.
-        """
-        total = new + cached
-        return self.tables.prompt_attention.at(batch_size=1, isl=total) * (1 - (cached / total) ** 2)
-
-    def decode_attention(self, batch: int, context: int, *, beside_prompt: bool) -> float:
-        """s of one layer's attention of decoding sequences, alone or in the kernel that computes a prompt's chunk, too."""
-        alone = self.tables.decode_attention.at(batch_size=batch, step=context)
-        tile = self.kernels.query_tile
-        return max(alone, self.tiles_attention(batch, context, tile)) if beside_prompt and tile else alone
-
-    def tiles_attention(self, batch: int, context: int, tile: int) -> float:
-        """s of one layer's attention of the last `tile` tokens of each of `batch` prompts, on `context` tokens before them.
-
-        From a table of batches of whole prompts, by the share of query-key pairs. A batch larger than the table is taken in equal parts.
-        """
-        table, total = self.tables.prompt_attention, context + tile
-        share = 1 - (context / total) ** 2
-        *larger, least = [float(batch), *(float(b) for b in table.axes["batch_size"][::-1] if b < batch)]
-        for part in larger:
-            with suppress(OutsideTables):
-                return batch / part * table.at(batch_size=part, isl=total) * share
-        return batch / least * table.at(batch_size=least, isl=total) * share
-
-    def element_wise(self, tokens: int) -> float:
-        """s of one layer's kernels that only move activations: two norms with the residual added, the gated activation."""
-        norm, gate = 4 * self.shape.hidden, 3 * self.shape.intermediate // self.tensor_parallel  # elements read and written, a token
-        return sum(self.overheads.kernel + self.moving(self.shape.dtype_bytes * tokens * elements) for elements in (norm, norm, gate))
+        ffn = layer.feed_forward
+        gate = 3 * (ffn.intermediate if isinstance(ffn, Dense) else ffn.shared)  # elements read and written, a token
+        norm = 4 * self.tables.decoder.hidden
+        moved = (norm, norm, gate) if gate else (norm, norm)
+        return sum(self.overheads.kernel + self.moving(self.tables.decoder.dtype_bytes * tokens * elements) for elements in moved)
 
     def moving(self, moved: float) -> float:
         """s of reading and writing so many bytes: those that fit the device's last cache go there, the others to memory."""
@@ -153,9 +116,3 @@ class Steps:
             return moved / memory
         held = min(moved, kernels.l2)
         return held / kernels.l2_bandwidth + (moved - held) / memory
-
-
-def _whole(grid: TableGrid, size: int) -> float:
-    """s of a message; one larger than the table's largest goes in equal parts, one after another."""
-    parts = math.ceil(size / float(grid.axes["message_size"][-1]))
-    return parts * grid.at(message_size=size / parts)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from results.profile import BENDS, SAMPLE_COLUMNS, Profile
 from results.record import Run
-from simulators.calibration.tables import OutsideTables
+from simulators.calibration.operation_tables.grid import OutsideTables
 from simulators.inputs import known_limits
 
 

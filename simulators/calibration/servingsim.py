@@ -10,8 +10,8 @@ from results.profile import Profile
 from results.record import Run
 from simulators.calibration.aic import Aic
 from simulators.calibration.layer_tables import LayerTables
+from simulators.calibration.operation_tables.collectives import Collective
 from simulators.calibration.points import StepSeconds, compose
-from simulators.calibration.tables import TableGrid
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.native.architecture.reader import decoder_of
 from simulators.native.architecture.uniform import Uniform, uniform
@@ -110,7 +110,7 @@ class ServingSim:
             tables=LayerTables.read(folder),
             shape=uniform(decoder_of(measured.config["model"]), "calibration servingsim"),
             step=self.step,
-            reduce=self.collectives.steps(measured).tables.reduce if self.collectives is not None and tp > 1 else None,
+            reduce=self.collectives.steps(measured).tables.sums if self.collectives is not None and tp > 1 else None,
         )
 
     def _model_folder(self, gpu: Path, model: Mapping[str, Any]) -> Path:
@@ -137,7 +137,7 @@ class LayerSteps:
     tables: LayerTables
     shape: Uniform
     step: float
-    reduce: TableGrid | None = None
+    reduce: Collective | None = None
 
     def __post_init__(self) -> None:
         known = self.tables.dense.keys() | self.tables.per_sequence.keys()
@@ -160,6 +160,6 @@ class LayerSteps:
         parts |= {name: dense[name].at(tokens=tokens) for name in ONCE}
         parts |= {name: self.tables.per_sequence[name].at(sequences=rows) for name in HEAD}
         if self.reduce is not None:
-            parts["all-reduce"] = (2 * self.shape.layers + 1) * self.reduce.at(message_size=tokens * self.shape.hidden)
+            parts["all-reduce"] = (2 * self.shape.layers + 1) * self.reduce.seconds(tokens * self.shape.hidden)
         parts["step"] = self.step
         return parts

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from simulators.calibration.efficiencies import FRAMEWORK, GPUS, SMALLEST, Floats, Peaks
-from simulators.calibration.tables import MS, SYSTEMS
+from simulators.calibration.operation_tables.files import SYSTEMS
+from simulators.calibration.operation_tables.grid import MS
 from simulators.foreign.program import interpreter
 from simulators.native.architecture.formats import WEIGHTS, WeightFormat, plain
 

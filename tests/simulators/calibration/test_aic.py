@@ -17,6 +17,7 @@ from simulators.calibration.operations import Kernels
 from simulators.calibration.sources import Measured as Own
 from simulators.errors import NotAvailable
 from simulators.native.adapter import Native
+from simulators.native.architecture.reader import decoder_of
 from tests.simulators.calibration import made_tables as law
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 
@@ -62,6 +63,7 @@ def test_its_profile_has_the_composed_times_within_the_engines_limits_and_says_w
         "tiny_gpu/attention/vllm/0.19.0/generation_attention_perf",
         "tiny_gpu/gemm/vllm/0.19.0/gemm_perf",
     ]
+    assert profile.provenance["tables_of_other_versions"] == []
     assert profile.frontend is None
 
 
@@ -110,8 +112,10 @@ def test_the_real_tables_attend_to_a_decode_beside_a_chunk_as_measured() -> None
         run, _, aic = real("rtx_pro_6000", model, tp)
         steps = aic.steps(run)
         for (batch, context), us in measured.items():
-            assert 1e6 * steps.decode_attention(batch, context, beside_prompt=True) == pytest.approx(us, rel=0.2)
-            assert steps.decode_attention(batch, context, beside_prompt=False) < 0.8e-6 * us
+            layers = steps.tables.decoder.layers
+            beside, alone = (steps.parts(new=n, batch=batch, context=context)["attention decode"] / len(layers) for n in (16, 0))
+            assert 1e6 * beside == pytest.approx(us, rel=0.2)
+            assert alone < 0.8e-6 * us
 
 
 def test_without_tables_for_it_a_run_is_not_available(tiny: Aic) -> None:
@@ -161,3 +165,31 @@ def test_the_real_tables_have_the_messages_between_two_devices() -> None:
     parts = aic.steps(run).parts(new=2048)
     crossing = 129 * 2048 * 5120 * 2  # bytes that leave each of two devices in a step: every all-reduce's whole message
     assert 10e9 < crossing / parts["all-reduce"] < 64e9  # PCIe 5.0 x16 gives 64 GB/s a direction at most
+
+
+MIXTURES = {  # of tables in each format: the run's hardware, its engine's version and devices
+    "mixtral_8x7b": ("h100", "0.15.1", 2),
+    "qwen3_30b_a3b": ("rtx_pro_6000", "0.19.0", 1),
+    "gpt_oss_120b": ("h200", "0.24.0", 2),
+    "deepseek_v3": ("h200", "0.19.0", 8),
+}
+
+
+@pytest.mark.parametrize("model", MIXTURES)
+def test_the_real_tables_of_mixtures_respect_the_peaks_and_grow_with_the_work(model: str) -> None:
+    """A decode reads the weights that its token is multiplied by; a prompt's tokens take that many products."""
+    hardware, version, tp = MIXTURES[model]
+    aic = source()
+    ensure(str(aic.environment))
+    limits, device = with_limits(tensor_parallel=tp), choice("hardware", hardware)
+    config = choice("model", model)["config"]
+    run = on(hardware, make_measured(REQUESTS, limits=limits), model=config, hardware=device)
+    steps = aic.steps(dataclasses.replace(run, version=version))
+    decoder = decoder_of(config)
+    read = sum(n * p.per_token * p.matrix.weights * p.format.bytes for layer, n in decoder.groups for p in decoder.products(layer))
+    assert steps.seconds(batch=1, context=128) > read / tp / (1e9 * device["memory_bandwidth_gb_s"])
+    peak = 1e12 * max(device["fp16_tflops"], device.get("fp8_tflops") or 0)
+    assert steps.seconds(new=2048) > 2 * decoder.active_parameters * 2048 / tp / peak
+    for points in ([{"batch": b, "context": 512} for b in (1, 16, 128)], [{"new": n} for n in (16, 256, 1024, 2048)]):
+        times = [steps.seconds(**p) for p in points]
+        assert times == sorted(times)

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from simulators.calibration.efficiencies import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
-from simulators.calibration.tables import SYSTEMS
+from simulators.calibration.operation_tables.files import SYSTEMS
 from simulators.errors import NotAvailable
 
 ROOT = Path(__file__).parents[3]

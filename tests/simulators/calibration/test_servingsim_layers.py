@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from results.record import Run
+from simulators.calibration.operation_tables.grid import OutsideTables
 from simulators.calibration.servingsim import ServingSim
-from simulators.calibration.tables import OutsideTables
 from simulators.errors import NotAvailable, SimulatorError
 from tests.results.recordings.test_import_run import needs_real
 from tests.simulators.calibration.made_runs import calibration
