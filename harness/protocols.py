@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from results.profile import Profile
+from results.project.missing import MissingSimulation
 from results.project.progress import Progress
 from results.record import Run, Track
-from results.refusal import Refusal
 from workloads.trace import Trace
 
 if TYPE_CHECKING:  # pandas takes long to import
@@ -160,7 +160,7 @@ class StudyReporter(Protocol):
         self,
         name: str | None = None,
         *,
-        refusals: Sequence[Refusal] = (),
+        refusals: Sequence[MissingSimulation] = (),
         once: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> StudySummaryLike:

@@ -35,13 +35,13 @@ class Coverage:
     frontend_cost: Support  # what a request costs outside the steps
     token_times: Support  # when each output token comes out, not only the first and the last
     gqa: Support  # fewer KV heads than query heads
-    experts: Support  # a mixture: a token passes some of a layer's feed-forward networks, a step touches those of all its tokens
-    expert_parallel: Support  # whole experts on devices of their own, tokens sent to them and back
-    data_parallel: Support  # engines that share experts step together, a dummy batch where one has nothing to do
-    latent_attention: Support  # keys and values cached as one latent vector a token (MLA)
-    windows: Support  # layers that attend to the latest tokens alone, and keep no others
-    quantisation: Support  # weights or KV of fewer than 16 bits
-    speculation: Support  # draft tokens that a decode verifies
+    experts: Support = "no"  # a mixture: a token passes some of a layer's feed-forward networks, a step touches those of all its tokens
+    expert_parallel: Support = "no"  # whole experts on devices of their own, tokens sent to them and back
+    data_parallel: Support = "no"  # engines that share experts step together, a dummy batch where one has nothing to do
+    latent_attention: Support = "no"  # keys and values cached as one latent vector a token (MLA)
+    windows: Support = "no"  # layers that attend to the latest tokens alone, and keep no others
+    quantisation: Support = "no"  # weights or KV of fewer than 16 bits
+    speculation: Support = "no"  # draft tokens that a decode verifies
     closed_loop: Support = "no"  # simulated ends make requests, or turns, due; no: they come when they were sent. Told where it matters
     notes: str = ""  # what each 'partly' means
 

@@ -5,12 +5,12 @@ from html import escape
 
 from analysis import names
 from analysis.page import document
-from results.refusal import Refusal
+from results.project.missing import MissingSimulation
 
 HEADS = ("Simulator", "Runs", "Why")
 
 
-def as_html(refusals: Sequence[Refusal], once: Sequence[str]) -> str:
+def as_html(refusals: Sequence[MissingSimulation], once: Sequence[str]) -> str:
     """The section; empty where nothing is missing. once: simulators that took the first repeat of each cell only."""
     if not refusals and not once:
         return ""
@@ -25,7 +25,7 @@ def as_html(refusals: Sequence[Refusal], once: Sequence[str]) -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _row(refusal: Refusal) -> str:
+def _row(refusal: MissingSimulation) -> str:
     what = "failed: " if refusal.failed else ""
     name = f'<th scope="row">{escape(names.system(refusal.system))} <small>{escape(refusal.track)}</small></th>'
     return f'<tr>{name}<td>{refusal.runs}</td><td class="words">{what}{escape(refusal.reason)}</td></tr>'

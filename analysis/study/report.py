@@ -20,8 +20,8 @@ from analysis.stats import Bootstrap
 from analysis.study import embed, findings, missing, opening, sections, words
 from analysis.study.data import StudyData, check_name, read_study
 from analysis.study.words import Answer
+from results.project.missing import MissingSimulation
 from results.project.progress import Progress
-from results.refusal import Refusal
 
 FOLDER = document.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "opening.js", "overview.js", "cell.js", "tables.js", "axes.js", "main.js")
@@ -48,7 +48,7 @@ class StudyReport:
         self,
         name: str | None = None,
         *,
-        refusals: Sequence[Refusal] = (),
+        refusals: Sequence[MissingSimulation] = (),
         once: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> StudySummary:
@@ -65,7 +65,7 @@ class StudyReport:
         return self.write_scored(name, refused=len(refused), refusals=refusals, once=once)
 
     def write_scored(
-        self, name: str | None = None, *, refused: int = 0, refusals: Sequence[Refusal] = (), once: Sequence[str] = ()
+        self, name: str | None = None, *, refused: int = 0, refusals: Sequence[MissingSimulation] = (), once: Sequence[str] = ()
     ) -> StudySummary:
         """The same for a database that has been scored already. refused: how many simulated runs were refused."""
         database, out = Path(self.database), Path(self.out)

@@ -22,13 +22,13 @@ SECONDS = 1.0  # of an import, about
 class RecordedStudy:
     """conf/study/gpu_recordings.yaml says what each setting means. A harness.study.Grid."""
 
-    name: str
-    recordings: Sequence[str]
-    simulators: Sequence[str]
-    tracks: Sequence[Track]
-    simulation: Sequence[str]
-    own: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    once: Sequence[str] = ()
+    name: str  # of the study
+    recordings: Sequence[str]  # patterns of names in conf/recording
+    simulators: Sequence[str]  # names in conf/simulator
+    tracks: Sequence[Track]  # that are asked of each
+    simulation: Sequence[str]  # settings of conf/bench.yaml for all of them
+    own: Mapping[str, Sequence[str]] = field(default_factory=dict)  # more settings, by the simulator
+    once: Sequence[str] = ()  # simulators that take the first repeat of a cell only
     start: float = 0.0  # no server starts
 
     def tasks(self, overrides: Sequence[str]) -> list[Task]:

@@ -39,7 +39,7 @@ class SimulationJobs:
     runs: Place  # the folder of run folders
     retry: frozenset[str]  # 'unavailable' and 'simulated': jobs that ended so are done once more
     _failed: dict[str, str] = field(default_factory=dict)  # simulator to why its environment could not be had
-    _keys: dict[str, str] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)  # simulator to the hash of its settings
 
     def run(self, measured: Mapping[str, Sequence[str]]) -> None:
         """Simulate what is not simulated yet. A failure stops no other job; `outcomes` has it, and the older run of its id is removed.

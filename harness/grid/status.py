@@ -10,7 +10,7 @@ from harness.engine import EngineError
 from harness.grid.plan import Task
 from harness.grid.study_store import Kept
 from harness.simulation import Outcome
-from results.refusal import Refusal, counted
+from results.project.missing import MissingSimulation, counted
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]  # measured run to simulator to what became of it
 
@@ -109,7 +109,7 @@ def _failures_of(outcomes: Outcomes) -> Iterator[str]:
                 yield f"FAILED: {run}, {name}: {reason}"
 
 
-def refusals(outcomes: Outcomes) -> list[Refusal]:
+def refusals(outcomes: Outcomes) -> list[MissingSimulation]:
     """Every reason for which a simulation gave no run."""
     return counted(
         (run, name, reason, failed)

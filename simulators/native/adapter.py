@@ -55,12 +55,11 @@ class Native(Predictor):
         windows="partly",
         quantisation="yes",
         speculation="yes",
-        notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas wait for each other with "
-        "arrangement.kind=data_parallel only. front-end: API servers as queues; a delay, "
+        notes="tensor, expert and data parallelism: in the roofline, or as profiled; replicas that share experts "
+        "step together, as vLLM's do. front-end: API servers as queues; a delay, "
         "where engines look at each other. "
         "disaggregation: as arranged, e.g. arrangement.kind=distserve. "
-        "pipeline: as set, vLLM's micro-batches, stages that share a step's time evenly. "
-        "data parallelism: arrangement.kind=data_parallel, vLLM's lock-step. "
+        "pipeline: vLLM's micro-batches, stages that share a step's time evenly. "
         "windows, quantisation: as the planner's effects, of all layers alike. speculation: vLLM's, with a stated acceptance.",
     )
 

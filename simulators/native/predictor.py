@@ -19,7 +19,6 @@ from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.frontend.settings import StationSettings
 from simulators.native.frontend.station import Station
 from simulators.native.latency.device import Device
-from simulators.native.latency.drafting import Drafting
 from simulators.native.latency.efficiency import Efficiency, architecture_of, efficiency_of
 from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
@@ -29,6 +28,7 @@ from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.wrappers.drafting import Drafting
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
@@ -96,12 +96,13 @@ class Predictor:
             step_time = profiled(profile, **how_steps_are_made(policy, limits))
         else:
             step_time = self.computed(model, hardware, limits, parallel=parallel, engine=engine)
-        limits = self.decoding(limits, policy)
+        limits = self.decoding(limits, policy, stages=max(parallel.pipeline, self.pipeline_parallel_size))
         if limits.speculation.num_speculative_tokens:
             drafting = limits.speculation.draft_step * limits.speculation.num_speculative_tokens
             step_time = Drafting(step_time, seconds_per_step=drafting)
+        share_experts = policy == "vllm_v1" and decoder_of(model).experts is not None
         served = (
-            self.arrangement.of_replicas(parallel.data)
+            self.arrangement.of_replicas(parallel.data, share_experts=share_experts)
             .on(hardware, parallel.tensor * parallel.pipeline)
             .serve(
                 trace,
@@ -115,9 +116,9 @@ class Predictor:
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
-    def decoding(self, limits: Limits, policy: str) -> Limits:
-        """The limits with the drafts and the stages that are set. Raises NotAvailable for a policy that has none."""
-        drafts, stages = self.speculation.num_speculative_tokens, self.pipeline_parallel_size
+    def decoding(self, limits: Limits, policy: str, *, stages: int) -> Limits:
+        """The limits with the drafts that are set, and so many stages. Raises NotAvailable for a policy that has none."""
+        drafts = self.speculation.num_speculative_tokens
         if policy != "vllm_v1" and (drafts or stages > 1):
             raise NotAvailable(
                 f"native: the policy {policy} has no {'speculation' if drafts else 'pipeline'}; leave "

@@ -64,13 +64,18 @@ class Arrangement:
         """Whether every request decodes on another instance than it was prefilled on."""
         return self.kind == "distserve" and self.instances > 1
 
-    def of_replicas(self, replicas: int) -> Self:
-        """The same of an engine that has so many replicas behind its own front end, which takes the one with the least to do."""
+    def of_replicas(self, replicas: int, *, share_experts: bool) -> Self:
+        """The same of an engine that has so many replicas behind its own front end, which spreads requests as vLLM's does.
+
+        share_experts: they compute experts together, in lock-step. Raises NotAvailable where an arrangement is set.
+        """
         if replicas == 1:
             return self
         if self != type(self)():
             raise NotAvailable(f"native: the {replicas} replicas of an engine are an arrangement of their own; leave arrangement as it is")
-        return dataclasses.replace(self, instances=replicas, router="least_outstanding")
+        if share_experts:
+            return dataclasses.replace(self, kind="data_parallel", instances=replicas)
+        return dataclasses.replace(self, instances=replicas, router="balanced")
 
     def on(self, hardware: Mapping[str, Any], tensor_parallel: int) -> Self:
         """The same on this hardware (conf/hardware): a link that is not given is one direction of its interconnect, of each device of an

@@ -14,7 +14,7 @@ from typing import Any
 from simulators.native import sequence
 from simulators.native.cluster.balancer import LoadBalancer, ReportedLoad
 from simulators.native.latency.step_time import StepTime
-from simulators.native.latency.wrapped import Wrapped
+from simulators.native.latency.wrappers.wrapped import Wrapped
 from simulators.native.scheduling.scheduler import Cache, Limits
 from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.sequence import Batch

@@ -6,7 +6,7 @@ from typing import Any
 
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.windows import windowed_pairs
-from simulators.native.latency.wrapped import Wrapped
+from simulators.native.latency.wrappers.wrapped import Wrapped
 from simulators.native.sequence import Batch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulators.native.latency.step_time import StepTime
-from simulators.native.latency.wrapped import Wrapped
+from simulators.native.latency.wrappers.wrapped import Wrapped
 from simulators.native.sequence import Batch
 
 

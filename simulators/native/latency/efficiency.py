@@ -23,6 +23,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "h100": "hopper_hbm",
     "h200": "hopper_hbm",
     "b200": "blackwell_hbm",
+    "b300": "blackwell_hbm",
     "rtx_5090": "blackwell_gddr7",
     "rtx_pro_6000": "blackwell_gddr7",
 }

@@ -18,7 +18,7 @@ from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
-from simulators.native.latency.swapping import Swapping
+from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.predictor import Prediction, Predictor, longest_request
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits

@@ -1,7 +1,7 @@
 """What simulators did not give: counted by reason whatever run it was said of, and shown on the page."""
 
 from analysis.study.missing import as_html
-from results.refusal import Refusal, counted
+from results.project.missing import MissingSimulation, counted
 
 SAID = [
     ("a-1", "vidur:calibrated", "no tables for vllm on a40", False),
@@ -27,4 +27,4 @@ def test_the_page_shows_each_reason_with_its_runs_and_who_took_one_repeat() -> N
 def test_nothing_missing_is_no_section() -> None:
     assert as_html([], []) == ""
     assert "table" not in as_html([], ["vidur"])
-    assert Refusal(system="vidur", track="matched", reason="x", failed=False, runs=1).runs == 1
+    assert MissingSimulation(system="vidur", track="matched", reason="x", failed=False, runs=1).runs == 1

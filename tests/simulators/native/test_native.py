@@ -88,6 +88,7 @@ def test_replicas_that_share_experts_are_several_engines_of_one_system(tmp_path:
         limits = dataclasses.replace(asked.limits, data_parallel=data, expert_parallel=expert)
         run = native().simulate(dataclasses.replace(asked, limits=limits, config=config), track="matched", profile=None, scratch=tmp_path)
         assert run.system == "native" and run.config["simulator"]["step_time"]["parallel"]["expert"] == expert
+        assert (run.config["simulator"]["step_time"].get("rounds", 0) > 0) == (data > 1)  # they step together
         finished[data] = [r.finished for r in run.records if r.finished is not None]
         stored = read_run(write_run(tmp_path / f"runs{data}", run))
         assert (stored.limits.data_parallel, stored.limits.expert_parallel) == (data, expert)
@@ -96,6 +97,14 @@ def test_replicas_that_share_experts_are_several_engines_of_one_system(tmp_path:
     shared = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, data_parallel=2), config=config)
     with pytest.raises(NotAvailable, match="the 2 replicas of an engine are an arrangement of their own; leave arrangement as it is"):
         several.simulate(shared, track="matched", profile=None, scratch=tmp_path)
+
+
+def test_the_stages_of_a_measured_engine_are_simulated(tmp_path: Path) -> None:
+    asked = measured()
+    staged = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, pipeline_parallel=2))
+    run = native().simulate(staged, track="matched", profile=None, scratch=tmp_path)
+    assert run.config["simulator"]["limits"]["pipeline_parallel_size"] == 2
+    assert run.records != native().simulate(asked, track="matched", profile=None, scratch=tmp_path).records
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
-from simulators.native.latency.swapping import Swapping
+from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.planning import settings
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served

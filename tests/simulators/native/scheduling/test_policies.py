@@ -8,7 +8,7 @@ import pytest
 from results.record import RequestRecord
 from simulators.native.engine import Step, run
 from simulators.native.kv.prefix_keys import make_sequences
-from simulators.native.latency.swapping import Swapping
+from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.vllm_v0 import VllmV0

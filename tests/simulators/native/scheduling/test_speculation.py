@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.native.latency.drafting import Drafting
+from simulators.native.latency.wrappers.drafting import Drafting
 from simulators.native.scheduling.policies import POLICIES, adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.speculation import Speculation

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class MissingSimulation:
     """One reason of one simulator and track."""
 
     system: str
@@ -16,11 +16,11 @@ class Refusal:
     runs: int  # that it holds for
 
 
-def counted(said: Iterable[tuple[str, str, str, bool]]) -> list[Refusal]:
+def counted(said: Iterable[tuple[str, str, str, bool]]) -> list[MissingSimulation]:
     """Refusals by simulator, most frequent reason first. said: (measured run, 'system:track', reason, failed), one for each simulation."""
     found = Counter((name, reason.replace(run, "the run's"), failed) for run, name, reason, failed in said)
     order = sorted(found.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
     return [
-        Refusal(system=name.rpartition(":")[0], track=name.rpartition(":")[2], reason=reason, failed=failed, runs=runs)
+        MissingSimulation(system=name.rpartition(":")[0], track=name.rpartition(":")[2], reason=reason, failed=failed, runs=runs)
         for (name, reason, failed), runs in order
     ]
