@@ -48,7 +48,7 @@ def test_a_station_that_costs_nothing_changes_nothing(seed: int) -> None:
         if engine.awaited is not None:
             end = engine.awaited
             engine.end()
-        elif not engine.scheduler.has_work():
+        elif waiting and not engine.scheduler.has_work():  # else the last step was the empty one that follows a completed request
             end = waiting[0].arrival
     found = sequences_of(case)
     list(run(ApiServers(Station(), found), VllmV1(case.limits), case.step_time, in_flight=case.limits.in_flight))
