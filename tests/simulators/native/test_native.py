@@ -413,7 +413,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     ("arguments", "message"),
     [
         (("trace=missing.csv", "model=tiny", "hardware=h200"), "missing.csv"),
-        (("TRACE", "model=tinny", "hardware=h200"), "did you mean tiny?"),
+        (("TRACE", "model=tinny", "hardware=h200"), "did you mean tiny"),
         (("TRACE", "model=tiny", "hardware=h200", "rate=-1"), "rate must be a number > 0 (requests/s), or null, got -1"),
         (
             ("TRACE", "model=tiny", "hardware=h200", "limits.max_num_seqs=0"),
