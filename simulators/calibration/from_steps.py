@@ -28,6 +28,7 @@ from simulators.native.latency.profile_work import residuals_of, works_of
 from simulators.native.latency.stairs import fitted_law
 from simulators.native.latency.step_law import StepLaw
 
+IDLE = 5.0  # s without a step: another measurement begins
 BLOCKS = 100  # of steps in a row, equal in number: what is held out is whole blocks, as neighbouring steps are alike
 
 
@@ -104,14 +105,31 @@ def _steps_of(other: Run, measured: Run) -> LoggedSteps:
 
 
 def _without(logged: LoggedSteps, measured: Run) -> tuple[pd.DataFrame, int]:
-    """The log's steps but those made while the scored run was measured, and how many these are."""
+    """The log's steps but those that may be the scored run's, and how many these are."""
     if logged.ends is None:
         return logged.samples, 0
     start = datetime.fromisoformat(measured.started_at)
     begin = (start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp()
     last = max((r.finished for r in measured.records if r.finished is not None), default=0.0)
-    during = (logged.ends >= begin) & (logged.ends <= begin + last)
+    during = _during(logged.ends, begin, begin + last)
     return logged.samples[~during], int(during.sum())
+
+
+def _during(ends: Floats, begin: float, last: float) -> NDArray[np.bool_]:
+    """Whether each step may be of a run that says it was measured from `begin` to `last`, s: it ended then, or in a busy stretch that
+    began then. Where no step ended then, in the next stretch: a published run may say when its script began, minutes before its first
+    request.
+    """
+    order = np.argsort(ends, kind="stable")
+    stretch = np.empty(len(ends), np.int64)
+    stretch[order] = np.cumsum(np.diff(ends[order], prepend=ends.min(initial=np.inf)) > IDLE)
+    starts = np.full(stretch.max(initial=0) + 1, np.inf)
+    np.minimum.at(starts, stretch, ends)
+    during = (ends >= begin) & (ends <= last)
+    if during.any():
+        return np.asarray(during | ((starts >= begin) & (starts <= last))[stretch])
+    following = np.searchsorted(starts, last)
+    return np.asarray((stretch == following) & (ends.min(initial=np.inf) < begin))  # a log that begins later is of other runs
 
 
 def _held_out(steps: int, share: float) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,27 @@ def test_steps_made_while_the_scored_run_was_measured_are_left_out(measured: Run
     left_out = profile.provenance["steps_during_the_scored_run_left_out"]
     assert 30 < left_out < 150
     assert profile.provenance["steps_fitted"] + profile.provenance["steps_held_out"]["points"] == 3000 - left_out
+
+
+def test_of_a_run_whose_script_began_earlier_the_next_busy_stretch_is_left_out(measured: Run, tmp_path: Path) -> None:
+    log = engine_log(tmp_path / "steps.csv")
+    last = pd.read_csv(log)["ts"][499]  # before the 5 s without a step
+    early = dataclasses.replace(measured, started_at=datetime.fromtimestamp(last + 0.5, UTC).isoformat())
+    profile = source(log).profile(early, None)
+    assert profile is not None and profile.provenance["steps_during_the_scored_run_left_out"] == 500
+    before = dataclasses.replace(measured, started_at=datetime.fromtimestamp(STARTED - 1000, UTC).isoformat())
+    profile = source(log).profile(before, None)
+    assert profile is not None and profile.provenance["steps_during_the_scored_run_left_out"] == 0
+
+
+def test_a_published_run_is_found_in_the_log_of_its_server(measured: Run) -> None:
+    """G1_r4_rep1 of the A40 recordings: its script began at 17:18:06, its server's first step was at 17:19:33."""
+    log = DATA / "a40_qwen2.5_7b_tp1.csv.gz"
+    if not log.is_file():
+        pytest.skip(f"{log} is not there; PLUMBLINE_DATA names a folder with recordings/steps")
+    run = dataclasses.replace(measured, started_at="2026-07-31T17:18:06+00:00")
+    profile = source(log, kv_tokens=491_200).profile(run, None)
+    assert profile is not None and profile.provenance["steps_during_the_scored_run_left_out"] == 2303
 
 
 @pytest.mark.parametrize(
