@@ -20,7 +20,7 @@ Support = Literal["yes", "no", "partly"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What a simulator models. It is shown beside its score."""
+    """What a simulator models. It is shown beside its score. A row that is not told is not modelled."""
 
     chunked_prefill: Support  # prompts cut into pieces that fit a step's token budget
     prefix_caching: Support  # cached tokens shared by prompts with one beginning

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import names
 from analysis.page import document
 from analysis.page.document import Drawing, Section
+from analysis.page.summary import StudySummary
 from analysis.silicon import figures, scores, tables
 from analysis.silicon.scores import SAME_LOAD, ordering, score
 from results.silicon.predictions import read
@@ -31,28 +32,20 @@ FOOTER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiliconSummary:
-    """What the report says. verdict: the answer. path: the page."""
-
-    verdict: str
-    path: Path
-
-
 @dataclass(frozen=True, kw_only=True)
 class SiliconReport:
     """out: the page to write."""
 
     out: Path | str
 
-    def write(self, predictions: Path) -> SiliconSummary:
+    def write(self, predictions: Path) -> StudySummary:
         """Score the predictions and write the page. Raises results.silicon.points.PointError when the file is missing."""
         table, about = read(predictions)
         frame = table.to_pandas()
         all_errors = _named(scores.with_errors(frame))
         verdict, others = sentences(frame, all_errors)
         document.write(Path(self.out), _page(frame, all_errors, about, verdict, others))
-        return SiliconSummary(verdict=verdict, path=Path(self.out))
+        return StudySummary(verdict=verdict, path=Path(self.out))
 
 
 def sentences(frame: pd.DataFrame, errors: pd.DataFrame) -> tuple[str, list[str]]:

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from analysis import names
 from analysis.data import open_database
 from analysis.page import document
+from analysis.page.summary import StudySummary
 from analysis.scoring.fidelity import score
 from analysis.stats import Bootstrap
 from analysis.study import embed, findings, missing, opening, sections, words
@@ -26,14 +27,6 @@ from results.project.progress import Progress
 FOLDER = document.FOLDER / "study"
 SCRIPTS = ("state.js", "kit.js", "opening.js", "overview.js", "cell.js", "tables.js", "axes.js", "main.js")
 GRADES = {"trust": "trust", "care": "with care", "unproven": "unproven", "not": "do not trust", "unknown": "unknown"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudySummary:
-    """What a study's report says. verdict: the answer. path: the page."""
-
-    verdict: str
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,13 +96,6 @@ class DistServeSim:
         frontend_cost="no",
         token_times="yes",
         gqa="no",
-        experts="no",
-        expert_parallel="no",
-        data_parallel="no",
-        latent_attention="no",
-        windows="no",
-        quantisation="no",
-        speculation="no",
         notes="max_num_seqs: of one step; of those let in only as cached tokens, so many of the requests' mean context; "
         "token_budget: of a step's prompts (the longest prompt at least), and 50,000 cached tokens of its decodes, hard-coded; "
         "kv_limit: no prompt starts while the running requests' cached tokens exceed the capacity, none is taken away after that; "

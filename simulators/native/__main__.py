@@ -108,8 +108,6 @@ def compare(words: Sequence[str], console: Console) -> None:
     prepared = [_prepared(chosen, cfg) for chosen, cfg in swept]
     judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
     found = [one for _, one in judged]
-    if found[0].why_not and len(found) == 1:
-        raise ValueError(found[0].why_not)
     console.print(_compared(found))
     cfg = swept[0][1]
     if cfg.out:
@@ -125,6 +123,8 @@ def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] |
         settings.check(cfg)
         return label, settings.judge(cfg)
     except (SimulatorError, ValueError) as error:
+        if not chosen:
+            raise
         return Candidate(label=label, devices=None, why_not=str(error).removeprefix("native: "))
 
 

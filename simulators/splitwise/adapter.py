@@ -124,13 +124,6 @@ class SplitwiseSim:
             frontend_cost="no",
             token_times="yes",
             gqa="yes",
-            experts="no",
-            expert_parallel="no",
-            data_parallel="no",
-            latent_attention="no",
-            windows="no",
-            quantisation="no",
-            speculation="no",
             notes="; ".join(f"{what}: {note}" for what, note in notes.items()),
         )
 

@@ -116,13 +116,6 @@ class Vidur:
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="partly",
             gqa="yes",
-            experts="no",
-            expert_parallel="no",
-            data_parallel="no",
-            latent_attention="no",
-            windows="no",
-            quantisation="no",
-            speculation="no",
             notes="; ".join(f"{what}: {note}" for what, note in notes.items()),
         )
 

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.live import live_metrics, table
 from results.profile import Profile
-from results.record import SLO
 from simulators.errors import SimulatorError
 from simulators.native.architecture.decoder import Decoder
 from simulators.native.architecture.reader import decoder_of
@@ -23,8 +21,6 @@ from simulators.native.predictor import Prediction, Predictor, longest_request
 from simulators.native.resolve import limits_of
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
-
-Metrics = dict[tuple[str, str | None], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +87,6 @@ class Deployment:
             token_times=token_times,
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
-
-    def metrics(self, trace: Trace, slo: SLO) -> Metrics:
-        """(metric, stat) to value, as the database defines them."""
-        return live_metrics(table(self.serve(trace, token_times=False).served.records), slo=slo)
 
     def _sizes(self) -> tuple[Decoder, Device]:
         device = Device.from_hardware(self.hardware)

@@ -1,6 +1,7 @@
 """Judge: simulates a deployment at one rate after another, and takes what comes out by the database's own SQL."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -32,7 +33,10 @@ class Judge:
             raise ValueError("capacity: the SLO has no limit, so any rate meets it; give slo.ttft, slo.tpot or slo.e2e")
         self.wanted, self.devices = wanted, deployment.devices
         self._deployment, self._trace_at, self._slo, self._precision, self._lengths = deployment, trace_at, slo, precision, lengths
-        self._connection = in_memory()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return in_memory()  # in the thread that judges, as several do at once
 
     def capacity(self) -> SustainedRate | None:
         """The highest rate at which the share is `wanted`; None: there is none. Raises SimulatorError and ValueError."""

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,9 @@ def deployment(cfg: DictConfig) -> Deployment:
 def trace(cfg: DictConfig) -> Trace:
     """The requests. Raises TraceError and ValueError."""
     if cfg.trace is None:
-        made: Trace = _workload(cfg).trace(rate=cfg.rate, num_requests=cfg.requests, seed=cfg.seed, max_model_len=cfg.max_model_len)
+        made: Trace = _workload(cfg.workload).trace(
+            rate=cfg.rate, num_requests=cfg.requests, seed=cfg.seed, max_model_len=cfg.max_model_len
+        )
         return made
     path = Path(cfg.trace)
     found = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
@@ -160,7 +163,7 @@ def _trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
     if cfg.trace is not None:
         whole = trace(cfg)
         return (lambda rate, requests: at_rate(_first(whole, requests), rate)), len(whole)
-    workload = _workload(cfg)
+    workload = _workload(cfg.workload)
 
     def drawn(rate: float, requests: int) -> Trace:
         made: Trace = workload.trace(rate=rate, num_requests=requests, seed=cfg.seed, max_model_len=cfg.max_model_len)
@@ -223,28 +226,29 @@ def _first(trace: Trace, requests: int) -> Trace:
     return Trace(name=trace.name, requests=trace.requests[:requests], block_size=trace.block_size)
 
 
-def _workload(cfg: DictConfig) -> Any:
+@cache
+def _workload(name: str) -> Any:
     """A workload of conf/workload, composed by Hydra as a bench has it. Raises ValueError where a setting of it has no value."""
     from hydra import compose, initialize_config_dir  # here: a trace in a file needs no Hydra, which takes long to import
     from hydra.errors import HydraException, InstantiationException
     from hydra.utils import instantiate
 
-    _file("workload", cfg.workload)
+    _file("workload", name)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            chosen = compose(overrides=[f"+workload={cfg.workload}"]).workload
+            chosen = compose(overrides=[f"+workload={name}"]).workload
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(malformed(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ValueError(f"workload={cfg.workload}: {error}") from error
+        raise ValueError(f"workload={name}: {error}") from error
     if not isinstance(chosen, DictConfig) or "_target_" not in chosen:
-        raise ValueError(f"workload={cfg.workload}: conf/workload/{cfg.workload}.yaml names no class as its _target_; mend it")
+        raise ValueError(f"workload={name}: conf/workload/{name}.yaml names no class as its _target_; mend it")
     if missing := OmegaConf.missing_keys(chosen):
-        raise ValueError(f"workload={cfg.workload} needs {', '.join(sorted(missing))}, which a bench can give; here give trace=FILE")
+        raise ValueError(f"workload={name} needs {', '.join(sorted(missing))}, which a bench can give; here give trace=FILE")
     try:
         return instantiate(chosen, _convert_="all")
     except InstantiationException as error:
-        raise ValueError(f"workload={cfg.workload}: {error.__cause__ or error}") from error
+        raise ValueError(f"workload={name}: {error.__cause__ or error}") from error
 
 
 def _native(policy: str, arrangement: Arrangement, speculation: Speculation) -> Predictor:
