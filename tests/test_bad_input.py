@@ -164,7 +164,7 @@ NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1
             "simulator/native.yaml",
             b"a: 1\n",
             PLAN,
-            "conf/simulator/native.yaml: frontend, frontend_after, roofline, architectures, host, shipped",
+            "conf/simulator/native.yaml: frontend, roofline, routing, host_path, host, shipped, frontend_after, architectures is missing",
         ),
     ],
 )
