@@ -63,7 +63,8 @@ def imported(entry: Entry, folder: Path) -> Run:
     prompts = folder / entry.prompts if entry.prompts is not None else None
     run_id = folder.name if folder.name == entry.name else f"{entry.name}-{folder.name}"
     hardware = entry.hardware if (CONF / "hardware" / f"{entry.hardware}.yaml").is_file() else None
-    options = Options(run_id=run_id, prompts=prompts, hardware=hardware)
+    model = entry.model if isinstance(entry.about["model"], str) else None  # a choice of conf/model; else the recording has the shape
+    options = Options(run_id=run_id, prompts=prompts, hardware=hardware, model=model)
     run = import_run(folder, options)
     if entry.cold:
         run = import_run(folder, dataclasses.replace(options, last=len(run.trace) - entry.cold))

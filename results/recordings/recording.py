@@ -165,7 +165,8 @@ def sha256(path: Path) -> str:
 
 
 def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """Those that have a name of their own: model=hf and model=config are what the user's file says."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if read_mapping(path).get("name"))
 
 
 def _letters(name: str) -> str:

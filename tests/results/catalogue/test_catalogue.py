@@ -113,7 +113,7 @@ def test_a_forced_length_counts_where_the_recorded_ones_are_wrong(fetched: Shelf
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["h100_qwen3_14b", "a40_qwen2.5_7b", "l40s_qwen2.5_7b"])
+@pytest.mark.parametrize("name", ["h100_qwen3_14b", "a40_qwen2.5_7b", "l40s_qwen2.5_7b", "rtxpro6000_qwen3_30b_a3b"])
 def test_recordings_that_are_here_are_imported_as_the_catalogue_says(name: str) -> None:
     known = shelf()
     entry = known.entry(name)

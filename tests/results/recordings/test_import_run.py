@@ -380,7 +380,7 @@ BAD_BENCH: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "requests.jsonl:3: input_toks must be a whole number": ({"input_toks": 1.5}, {}),
     "requests.jsonl:3: unknown name 'extra'": ({"extra": 1}, {}),
     "meta.json: engine_kwargs: data_parallel_size must be a whole number": ({}, {"engine_kwargs": {"data_parallel_size": 1.5}}),
-    "conf/model/ has nothing named like 'Falcon-180B'; give --model one of": ({}, {"model": "Falcon-180B"}),
+    "conf/model/ has nothing named like 'Falcon-180B'; give --model one of deepseek_v2_lite, ": ({}, {"model": "Falcon-180B"}),
     "meta.json: started_at must be a date": ({}, {"started_at": "?"}),
 }
 
