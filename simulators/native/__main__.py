@@ -77,7 +77,7 @@ def predict(words: Sequence[str], console: Console) -> None:
     if cfg.out:
         from simulators.native.planning import run_folder  # here: it imports what reads and writes Parquet, which takes long
 
-        console.print(f"run folder: {run_folder.keep(cfg, trace, outcome, deployment.engine_devices)}")
+        console.print(f"run folder: {run_folder.keep(cfg, trace, outcome, deployment.shared)}")
 
 
 def capacity(words: Sequence[str], console: Console) -> None:

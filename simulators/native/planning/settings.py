@@ -24,6 +24,7 @@ from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.latency.host_path import HostPath
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.planning.capacity import MOST, NEXT
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.judge import Judge, TraceAt
@@ -129,12 +130,19 @@ def deployment(cfg: DictConfig) -> Deployment:
         ),
         model=model(cfg.model),
         hardware=choice("hardware", cfg.hardware),
-        tensor_parallel=cfg.tensor_parallel,
+        parallel=parallelism(cfg),
         max_model_len=cfg.max_model_len,
         changes={name: value for name, value in limits.items() if value is not None},
         effects=Effects(**OmegaConf.to_container(cfg.effects)),  # type: ignore[arg-type]
         profile=Profile.read(Path(cfg.profile)) if cfg.profile else None,
     )
+
+
+def parallelism(cfg: DictConfig) -> Parallelism:
+    """How the devices of an engine share the model."""
+    tensor, data = cfg.tensor_parallel, cfg.data_parallel_size
+    expert = tensor * data if cfg.enable_expert_parallel else 1
+    return Parallelism(tensor=tensor, data=data, pipeline=cfg.pipeline_parallel_size, expert=expert)
 
 
 def trace(cfg: DictConfig) -> Trace:
