@@ -12,6 +12,7 @@ from simulators.native.architecture.reader import decoder_of
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.latency.device import Device
+from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
@@ -64,7 +65,7 @@ class Deployment:
         if self.profile is not None:
             found = limits_of(self.profile.limits, {}, f"profile {self.profile.profile_id}")
         else:
-            shape, device = self._sizes()
+            shape, device = self.sizes()
             found = self.native.shipped.limits(
                 shape,
                 device,
@@ -84,7 +85,7 @@ class Deployment:
         step_time = self.step_time(trace, limits)
         station = self.native.frontend.station(ENGINES.get(self.native.policy, ""), "chat")
         frontend = self.native.frontend_with(station, self.profile)
-        share_experts = self.native.policy == "vllm_v1" and self._sizes()[0].experts is not None
+        share_experts = self.native.policy == "vllm_v1" and self.sizes()[0].experts is not None
         replicas = self.native.arrangement.of_replicas(self.parallel.data, share_experts=share_experts)
         served = replicas.on(self.hardware, self.parallel.tensor * self.parallel.pipeline).serve(
             trace,
@@ -92,12 +93,13 @@ class Deployment:
             step_time,
             frontend=frontend,
             policy=self.native.policy,
-            kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
+            kv_bytes_per_token=self.sizes()[0].kv_bytes_per_token,
             token_times=token_times,
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
-    def _sizes(self) -> tuple[Decoder, Device]:
+    def sizes(self) -> tuple[Decoder, Device]:
+        """The model, its effects included, and the device. Raises SimulatorError."""
         device = Device.from_hardware(self.hardware)
         self.effects.check(device)
         return self.effects.shape(decoder_of(self.model)), device
@@ -108,9 +110,13 @@ class Deployment:
         drafts = limits.speculation.num_speculative_tokens
         return Drafting(found, seconds_per_step=limits.speculation.draft_step * drafts) if drafts else found
 
+    def efficiency(self) -> Efficiency:
+        """What kernels reach of the device's peaks. Raises SimulatorError."""
+        return self.effects.efficiency(self.native.efficiency(self.hardware), Device.from_hardware(self.hardware))
+
     def _computed(self, trace: Trace, limits: Limits) -> StepTime:
-        shape, device = self._sizes()
-        efficiency = self.effects.efficiency(self.native.efficiency(self.hardware), device)
+        shape, device = self.sizes()
+        efficiency = self.efficiency()
         host = self.native.host_beside(self.hardware, overlapped=limits.in_flight > 1, engine={})
         computed: StepTime = Roofline(shape, device, efficiency, parallel=self.parallel, host=host, routing=self.native.routing)
         if self.native.policy == "vllm_v0_swap":

@@ -1,10 +1,11 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
+import copy
 import itertools
 import json
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,18 @@ def swept(words: Sequence[str]) -> Iterator[tuple[dict[str, str], DictConfig]]:
     """
     lists = {w.partition("=")[0]: w.partition("=")[2][1:-1].split(",") for w in words if w.partition("=")[2].startswith("[")}
     single = [w for w in words if w.partition("=")[0] not in lists]
-    check(_applied(single), but=lists)
+    common = _applied(single)
+    check(common, but=lists)
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, (v.strip() for v in values), strict=True))
-        yield chosen, _applied([*single, *(f"{key}={value}" for key, value in chosen.items())])
+        yield chosen, _applied([f"{key}={value}" for key, value in chosen.items()], copy.deepcopy(common))
 
 
-def _applied(words: Sequence[str]) -> DictConfig:
-    chosen = _read(CONF / "native.yaml")
-    OmegaConf.set_struct(chosen, True)
+def _applied(words: Sequence[str], chosen: DictConfig | None = None) -> DictConfig:
+    """The words on top of these settings, which it changes; of those of conf/native.yaml where there are none."""
+    if chosen is None:
+        chosen = _read(CONF / "native.yaml")
+        OmegaConf.set_struct(chosen, True)
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
@@ -161,12 +165,12 @@ def trace(cfg: DictConfig) -> Trace:
 
 def judge(cfg: DictConfig) -> Judge:
     """What finds the capacity of the engines that the settings describe. Raises ValueError, TraceError and SimulatorError."""
-    trace_at, most = _trace_at(cfg)
+    whole_at, most = trace_at(cfg)
     lengths = (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
-    return Judge(deployment(cfg), trace_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
+    return Judge(deployment(cfg), whole_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
 
 
-def _trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
+def trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
     """So many requests at a rate: a file's first ones with other gaps, or a workload's. And the most that it can give."""
     if cfg.trace is not None:
         whole = trace(cfg)
@@ -189,9 +193,15 @@ def choice(group: str, name: str) -> dict[str, Any]:
     """conf/<group>/<name>.yaml, as plain values. Raises ValueError for a name that is not there."""
     path = _file(group, name)
     try:
-        values: dict[str, Any] = OmegaConf.to_container(_read(path), resolve=True)  # type: ignore[assignment]
+        return _plain(path, path.stat().st_mtime_ns)
     except OmegaConfBaseException as error:
         raise ValueError(f"conf/{group}/{name}.yaml: {error}") from error
+
+
+@lru_cache(maxsize=128)  # hundreds of deployments share a few files
+def _plain(path: Path, written: int) -> dict[str, Any]:
+    """Its values; nobody changes them. written: when the file was, ns."""
+    values: dict[str, Any] = OmegaConf.to_container(_read(path), resolve=True)  # type: ignore[assignment]
     return values
 
 

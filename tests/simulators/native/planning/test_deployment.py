@@ -34,9 +34,7 @@ def test_drafts_that_are_accepted_make_tokens_come_faster() -> None:
     one_draft = ("speculation.num_speculative_tokens=1", "speculation.acceptance_rate=1")
     assert 2.5 < mean_tpot(plain) / mean_tpot(drafted) < 4
     with pytest.raises(SimulatorError, match="the policy sglang has no speculation"):
-        deployment("policy=sglang", "tensor_parallel=4", "speculation.num_speculative_tokens=1", "speculation.acceptance_rate=1").serve(
-            TRACE
-        )
+        deployment("policy=sglang", "tensor_parallel=4", *one_draft).serve(TRACE)
 
 
 def test_stages_share_weights_and_kv_and_need_their_devices() -> None:
