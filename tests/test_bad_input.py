@@ -158,6 +158,8 @@ NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1
         ),
         ("recommend.yaml", NOT_YAML, RECOMMEND, "conf/recommend.yaml:1: not YAML"),
         ("recommend.yaml", b"tensor_parallel: 4\n", RECOMMEND, "conf/recommend.yaml: it must hold a list for each setting"),
+        ("verdicts.yaml", NOT_YAML, RECOMMEND, "conf/verdicts.yaml:1: not YAML"),
+        ("verdicts.yaml", LIST, RECOMMEND, "conf/verdicts.yaml: it must hold a list of rows, each with source, commit"),
         ("model/tiny.yaml", NOT_YAML, PLAN, "conf/model/tiny.yaml:1: not YAML"),
         ("model/tiny.yaml", WORD, PLAN, "conf/model/tiny.yaml: it has no `config`"),
         ("hardware/cpu.yaml", BINARY, PLAN, "conf/hardware/cpu.yaml: not YAML"),

@@ -78,7 +78,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "stages", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
-        "recommending": {"planning", "predictor", "resolve", "latency", "scheduling", "sequence"},
+        "recommending": {"architecture", "planning", "predictor", "resolve", "latency", "scheduling", "sequence"},
         "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {

@@ -52,8 +52,8 @@ def vllm(deployment: Deployment, limits: Limits) -> list[str] | None:
 
 
 def _drafts_of_vllm(drafts: Speculation) -> str:
-    own: Mapping[str, Any] = {"eagle": {"model": DRAFTER}, "ngram": {"prompt_lookup_max": 4}, "mtp": {}}[drafts.method]
-    return json.dumps({"method": drafts.method, "num_speculative_tokens": drafts.num_speculative_tokens, **own})
+    own: Mapping[str, Mapping[str, Any]] = {"eagle": {"model": DRAFTER}, "ngram": {"prompt_lookup_max": 4}, "mtp": {}}
+    return json.dumps({"method": drafts.method, "num_speculative_tokens": drafts.num_speculative_tokens, **own[drafts.method]})
 
 
 def sglang(deployment: Deployment, limits: Limits) -> list[str] | None:

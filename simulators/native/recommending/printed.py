@@ -10,6 +10,7 @@ from simulators.native.planning import settings
 from simulators.native.recommending import engine_words
 from simulators.native.recommending.assessing import Assessment
 from simulators.native.recommending.recommend import MEASURES, Recommendation
+from simulators.native.recommending.sureness import how_sure, seen_of
 
 ROWS = 12  # of the table
 CHANGES_ANSWERS = {"effects.weights", "effects.kv"}  # settings that change what the model says
@@ -23,6 +24,7 @@ def show(found: Recommendation, console: Console) -> None:
         _reasons(found, console)
         return
     console.print(_table(found))
+    console.print(str(how_sure(choice, found.demand, found.seen)))
     _reasons(found, console)
     for line in notes(found):
         console.print(line)
@@ -72,7 +74,7 @@ def starts(one: Assessment, found: Recommendation) -> list[str]:
 def _table(found: Recommendation) -> Table:
     front = {a.way.number for a in found.front}
     heads = ("GPU", "settings", "replicas", *MEASURES, "good", "TTFT p99 (ms)", "TPOT p50 (ms)", "tokens/s a GPU", "a user", "limited by")
-    table = Table(*heads, "front")
+    table = Table(*heads, "error seen", "front")
     told = [name for name in found.told if name != "hardware"]
     cheapest = found.cheapest(found.measure)
     shown = cheapest[:ROWS] + [a for a in cheapest[ROWS:] if a.way.number in front]
@@ -82,8 +84,10 @@ def _table(found: Recommendation) -> Table:
         share = f"{a.attainment.share:.1%}" if a.attainment else "-"
         latencies = [_milliseconds(metrics.get(key)) for key in (("ttft", "p99"), ("tpot", "p50"))]
         rates = [_number(a.tokens_per_device), _number(a.tokens_per_user)]
+        seen = seen_of(a, found.seen)
+        held = "never held" if seen is None else f"{seen.mean:.0%} ({seen.measurements})"
         mark = "*" if a.way.number in front else ""
-        table.add_row(a.hardware, a.way.label(told), str(a.replicas), *costs, share, *latencies, *rates, a.limit or "-", mark)
+        table.add_row(a.hardware, a.way.label(told), str(a.replicas), *costs, share, *latencies, *rates, a.limit or "-", held, mark)
     if len(shown) < len(cheapest):
         table.caption = f"{len(cheapest) - len(shown)} dearer ways that are not on the front are left out"
     return table

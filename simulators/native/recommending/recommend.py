@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from joblib import Parallel, delayed
 
 from results.record import SLO
 from simulators.native.planning import settings
 from simulators.native.recommending.assessing import Assessment, Demand, assess
+from simulators.native.recommending.sureness import ErrorsSeen, all_seen
 from simulators.native.recommending.ways import Way, ways
 from workloads.columns import in_columns
 from workloads.trace import Trace
 
+DATABASE = Path("results/plumbline.duckdb")
 REQUESTS = 4_000  # of a simulation, where no number is given
 MEASURES: dict[str, Callable[[Assessment], float | None]] = {  # of cost, the one that decides last
     "devices": lambda one: one.devices,
@@ -27,6 +30,7 @@ class Recommendation:
     assessed: tuple[Assessment, ...]
     told: tuple[str, ...]  # settings that differ among the ways
     demand: Demand
+    seen: tuple[ErrorsSeen, ...] = ()  # how far predictions have been from measurements
 
     @property
     def served(self) -> list[Assessment]:
@@ -59,14 +63,18 @@ class Recommendation:
         return [a for a, _ in sorted(best, key=lambda pair: pair[1])]
 
 
-def recommend(words: Sequence[str]) -> Recommendation:
-    """Raises ValueError, TraceError and SimulatorError for words that are wrong; a way that cannot be had is a row."""
+def recommend(words: Sequence[str], database: Path = DATABASE) -> Recommendation:
+    """database: whose measurements tell how sure it is.
+
+    Raises ValueError, TraceError and SimulatorError for words that are wrong; a way that cannot be had is a row.
+    """
     tried = ways(words)
     demand = demand_of(tried[0])
     demand.trace()  # what is wrong with it is told once
     settings.model(tried[0].cfg.model)
+    seen = all_seen(database)
     assessed = Parallel(n_jobs=-1, prefer="threads")(delayed(assess)(way, demand) for way in tried)
-    return Recommendation(assessed=tuple(assessed), told=tuple(differing(tried)), demand=demand)
+    return Recommendation(assessed=tuple(assessed), told=tuple(differing(tried)), demand=demand, seen=tuple(seen))
 
 
 def demand_of(way: Way) -> Demand:

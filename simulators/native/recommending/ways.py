@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -61,7 +60,8 @@ def gpus() -> list[str]:
 
 def _tried() -> dict[str, list[Any]]:
     try:
-        found = yaml.safe_load(Path(TRIED).read_text(encoding="utf-8"))
+        with TRIED.open(encoding="utf-8") as file:
+            found = yaml.safe_load(file)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(malformed(error)) from error
     if not isinstance(found, dict) or not all(values is None or (isinstance(values, list) and values) for values in found.values()):
