@@ -97,6 +97,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
         "silicon": {"axes", "names", "plots", "page"},
+        "plan": {"axes", "names", "plots", "page"},
         "scoring": {"data", "requests", "stats"},
         "page": {"data", "names", "plots", "tables"},
         "study": {"data", "names", "plots", "stats", "page", "scoring"},

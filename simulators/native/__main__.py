@@ -148,8 +148,15 @@ def recommend(words: Sequence[str], console: Console) -> None:
     """The cheapest way to serve a rate within the SLO."""
     from simulators.native.recommending import printed  # here: it imports joblib, which the other commands need not wait for
     from simulators.native.recommending.recommend import recommend as recommended
+    from simulators.native.recommending.sureness import how_sure
 
-    printed.show(recommended(words), console)
+    found = recommended(words)
+    sure = None if found.choice is None else how_sure(found.choice, found.demand, found.seen)
+    printed.show(found, sure, console)
+    if out := found.assessed[0].way.cfg.out:
+        from simulators.native.recommending import plan_file  # here: it imports Plotly
+
+        console.print(f"page: {plan_file.write(found, sure, Path(out))}")
 
 
 COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare, "recommend": recommend}

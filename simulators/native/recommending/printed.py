@@ -10,21 +10,21 @@ from simulators.native.planning import settings
 from simulators.native.recommending import engine_words
 from simulators.native.recommending.assessing import Assessment
 from simulators.native.recommending.recommend import MEASURES, Recommendation
-from simulators.native.recommending.sureness import how_sure, seen_of
+from simulators.native.recommending.sureness import Sureness, seen_of
 
 ROWS = 12  # of the table
 CHANGES_ANSWERS = {"effects.weights", "effects.kv"}  # settings that change what the model says
 
 
-def show(found: Recommendation, console: Console) -> None:
-    """The choice, the table, the command lines, and why the others cannot."""
+def show(found: Recommendation, sure: Sureness | None, console: Console) -> None:
+    """sure: of the choice, where there is one. The choice, the table, the command lines, and why the others cannot."""
     choice = found.choice
     console.print(headline(found))
     if choice is None:
         _reasons(found, console)
         return
     console.print(_table(found))
-    console.print(str(how_sure(choice, found.demand, found.seen)))
+    console.print(str(sure))
     _reasons(found, console)
     for line in notes(found):
         console.print(line)

@@ -50,7 +50,7 @@ class ErrorsSeen:
 
     def __str__(self) -> str:
         most = "" if self.largest is None else f", {self.largest:.0%} at most"
-        return f"{self.mean:.0%} in the mean{most}, of {self.of} in {self.measurements} measurement(s) on {self.hardware} ({self.source})"
+        return f"{self.mean:.0%} in the mean{most}, of {self.of} in {self.measurements} measurement(s) ({self.source})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +86,16 @@ class Sureness:
         low, high = self.rates
         fewest, most = self.replicas
         beyond = "by simulation alone, " if self.seen is None else ""
-        count = f"{fewest} or more" if most is None else f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        devices = "" if most is None else f", {fewest * self.devices_each} to {most * self.devices_each} devices"
+        count = f"{fewest} or more" if most is None else _span(fewest, most)
+        devices = "" if most is None else f", {_span(fewest * self.devices_each, most * self.devices_each)} device(s)"
         return (
             f"How sure: {held} A replica sustains {self.capacity.rate:.3g} requests/s ({beyond}{low:.3g} to {high:.3g}): "
             f"{count} replica(s){devices}."
         )
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def how_sure(one: Assessment, demand: Demand, seen: Sequence[ErrorsSeen]) -> Sureness:

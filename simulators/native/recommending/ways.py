@@ -15,6 +15,18 @@ from simulators.native.planning import settings
 
 TRIED = CONF / "recommend.yaml"
 MOST_WAYS = 20_000
+SHORT = {  # settings as people say them
+    "hardware": "{}",
+    "tensor_parallel": "TP {}",
+    "pipeline_parallel_size": "PP {}",
+    "data_parallel_size": "DP {}",
+    "effects.weights": "{}",
+    "effects.kv": "KV {}",
+    "limits.max_num_batched_tokens": "{} tokens",
+    "limits.max_num_seqs": "{} sequences",
+    "arrangement.kind": "{}",
+}
+SWITCHES = {"enable_expert_parallel": "EP", "limits.prefix_caching": "prefix caching"}
 AS_THE_MODEL = "effects.weights"  # a model that states its weights' format keeps it, unless the command line names another
 
 
@@ -27,8 +39,8 @@ class Way:
     cfg: DictConfig  # all of its settings, not looked at yet
 
     def label(self, told: Sequence[str]) -> str:
-        """Its settings of these names, as words."""
-        return " ".join(f"{name.rpartition('.')[2]}={self.chosen[name]}" for name in told if name in self.chosen)
+        """Its settings of these names, in short: `h100, TP 2, fp8, 2048 tokens, 256 sequences`."""
+        return ", ".join(short for name in told if name in self.chosen and (short := _short(name, self.chosen[name])))
 
 
 def ways(words: Sequence[str]) -> list[Way]:
@@ -51,6 +63,14 @@ def ways(words: Sequence[str]) -> list[Way]:
     if first.cfg.profile is not None:
         raise ValueError("recommend: a profile is of one engine on one machine; leave profile out, or ask capacity")
     return [way for way in (first, *swept) if not _said_twice(way)]
+
+
+def _short(name: str, value: str) -> str:
+    if name in SWITCHES:
+        return SWITCHES[name] if value == "true" else ""
+    if name in SHORT:
+        return "" if value == "null" else SHORT[name].format(value)
+    return f"{name.rpartition('.')[2]}={value}"
 
 
 def gpus() -> list[str]:

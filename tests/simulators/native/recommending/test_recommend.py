@@ -122,6 +122,12 @@ def test_it_says_what_to_take_why_others_cannot_and_how_it_is_started(capsys: py
     assert "None of 32 ways to serve meets 30 requests/s" in nothing and "not even alone" in nothing
 
 
+def test_a_way_is_told_in_short() -> None:
+    words = ["model=llama_3_1_8b", "rate=1", "hardware=[h100,l4]", "tensor_parallel=[1,2]", "enable_expert_parallel=[false,true]"]
+    way = next(w for w in ways([*words, "speculation.seed=[1,2]"]) if w.cfg.enable_expert_parallel and w.chosen["effects.weights"] == "fp8")
+    assert way.label(tuple(way.chosen)) == "h100, TP 2, EP, seed=1, PP 1, DP 1, fp8, 2048 tokens, 64 sequences, prefix caching"
+
+
 def test_all_gpus_are_tried_and_a_model_keeps_the_format_that_it_states() -> None:
     every = ways(["model=gpt_oss_20b", "rate=1"])
     assert {way.chosen["hardware"] for way in every} == {*gpus()} and "cpu" not in gpus() and len(gpus()) >= 16

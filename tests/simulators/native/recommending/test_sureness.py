@@ -29,8 +29,8 @@ def sureness(*, seen: ErrorsSeen | None = SEEN, capacity: SustainedRate | None =
 def test_the_interval_is_that_of_the_simulations_and_of_the_errors_seen() -> None:
     sure = sureness()
     assert sure.rates == pytest.approx((9.5 * 0.9, 10.5 * 1.1)) and sure.replicas == (5, 6)
-    assert "off by 10% in the mean, 30% at most, of tpot in 9 measurement(s) on h100 (a study)" in str(sure)
-    assert "5 to 6 replica(s), 10 to 12 devices" in str(sure)
+    assert "off by 10% in the mean, 30% at most, of tpot in 9 measurement(s) (a study)" in str(sure)
+    assert "5 to 6 replica(s), 10 to 12 device(s)" in str(sure)
     wide = sureness(seen=dataclasses.replace(SEEN, mean=1.2))
     assert wide.replicas == (3, None) and "3 or more replica(s)." in str(wide)
 
