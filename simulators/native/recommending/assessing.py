@@ -21,6 +21,7 @@ from simulators.native.resolve import NoRoom
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
+SKETCHED = 5  # times as many requests as simulations have that only say where to look
 LONGER = 4  # times a simulation that was too short for its queue
 
 
@@ -100,7 +101,7 @@ def _assess(way: Way, deployment: Deployment, demand: Demand, price: float | Non
         why = f"not even alone do {demand.wanted:.0%} of the requests meet the limits: {missed or 'one or the other'} takes longer"
         return Assessment(way=way, hardware=way.cfg.hardware, price=price, devices_each=each, limit=alone, why_not=why)
     judged = OneReplica(deployment, demand)
-    replicas, known = fewest_replicas(judged.at, demand.wanted, first=found.replicas)
+    replicas, known = fewest_replicas(judged.at, demand.wanted, first=found.replicas, sketch=judged.sketch)
     shown = replicas or max(known)
     outcome, asked = judged.outcomes[shown]
     return Assessment(
@@ -139,6 +140,10 @@ class OneReplica:
         self.judge = Judge(deployment, demand.trace_at, demand.slo, wanted=demand.wanted, precision=1.0, lengths=(demand.requests,) * 2)
         self.outcomes: Mapping[int, tuple[Prediction, Trace]] = {}
         self._demand = demand
+
+    def sketch(self, replicas: int) -> Attainment:
+        """The same of a part of the requests."""
+        return self.judge.attainment(self._demand.rate / replicas, max(1, self._demand.requests // SKETCHED))
 
     def at(self, replicas: int) -> Attainment:
         """With so many replicas. A simulation that is short beside what a request takes is made longer: no queue builds up in it."""

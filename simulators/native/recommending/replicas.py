@@ -9,26 +9,46 @@ from simulators.native.planning.capacity import ALONE
 FIRST_STEP = 1.15  # ratio of the second number that is tried to the first
 FARTHEST = 4.0  # ratio of a number that is tried to the one before
 
+Share = Callable[[int], Attainment]  # of good requests, with a number of replicas
 Trials = dict[int, Attainment]
 
 
-def fewest_replicas(at: Callable[[int], Attainment], wanted: float, *, first: int) -> tuple[int | None, Trials]:
+def fewest_replicas(at: Share, wanted: float, *, first: int, sketch: Share | None = None) -> tuple[int | None, Trials]:
     """The number, and what was simulated; None: not even a replica that serves one at a time will do.
 
-    at: of a number of replicas; taken to rise with it. first: fewer will not do.
+    at: of a number of replicas; taken to rise with it. first: fewer will not do. sketch: about the same, with less work: it says where to
+    look, and `at` alone decides.
     """
     known: Trials = {}
 
     def enough(number: int) -> bool:
-        known[number] = at(number)
+        if number not in known:
+            known[number] = at(number)
         return known[number].share >= wanted
 
-    low, high, step = first - 1, first, FIRST_STEP
-    while not enough(high):
-        if known[high].in_flight < ALONE:
-            return None, known
-        low, high, step = high, max(high + 1, math.ceil(high * step)), min(step * step, FARTHEST)
+    start = first
+    if sketch is not None:
+        found, tried = fewest_replicas(sketch, wanted, first=first)
+        start = found or max(tried)
+    low, high = (_down(enough, start, first) if enough(start) else (start, None)) if start > first else (first - 1, None)
+    if high is None:
+        high, step = max(low + 1, start), FIRST_STEP
+        while not enough(high):
+            if known[high].in_flight < ALONE:
+                return None, known
+            low, high, step = high, max(high + 1, math.ceil(high * step)), min(step * step, FARTHEST)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high, known
+
+
+def _down(enough: Callable[[int], bool], high: int, first: int) -> tuple[int, int]:
+    """(too few, enough): steps down from a number that is enough, each twice the one before."""
+    step = 1
+    while high > first:
+        low = max(first, high - step)
+        if not enough(low):
+            return low, high
+        high, step = low, 2 * step
+    return first - 1, high

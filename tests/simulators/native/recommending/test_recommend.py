@@ -46,6 +46,15 @@ def test_the_fewest_replicas_are_found_in_few_simulations(least: int, nearness: 
     assert len(share.asked) == len({*share.asked}) <= 3 + 3 * np.log2(least + 1)
 
 
+@pytest.mark.parametrize("sketched", [1, 30, 49, 50, 51, 70, 300])
+def test_a_sketch_says_where_to_look_and_decides_nothing(sketched: int) -> None:
+    share = Share(50)
+    found, known = fewest_replicas(share, 0.9, first=20, sketch=Share(sketched))
+    assert found == 50 and {49, 50} <= known.keys() and len(share.asked) <= 16
+    assert len(Share(50).asked) == 0 and (sketched != 50 or share.asked == [50, 49])
+    assert fewest_replicas(Share(5, best=0.8), 0.9, first=1, sketch=Share(5, best=0.8))[0] is None
+
+
 def test_no_number_of_replicas_does_when_one_request_at_a_time_is_too_many() -> None:
     found, known = fewest_replicas(Share(5, best=0.8), 0.9, first=1)
     assert found is None and known[max(known)].in_flight < 0.02
