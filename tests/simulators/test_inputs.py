@@ -44,9 +44,10 @@ def test_tokens_are_sorted_to_their_requests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("several", "says"), [({"data_parallel": 2}, "2 data-parallel replicas"), ({"pipeline_parallel": 4}, "4 pipeline stages")]
+    ("limits", "says"),
+    [(with_limits(data_parallel=2), "2 data-parallel replicas"), (with_limits(pipeline_parallel=4), "4 pipeline stages")],
 )
-def test_the_load_of_several_engines_is_not_put_on_one(several: dict[str, int], says: str) -> None:
+def test_the_load_of_several_engines_is_not_put_on_one(limits: EngineLimits, says: str) -> None:
     one_engine("x", RUN)
     with pytest.raises(NotAvailable, match=f"x: run vllm-law-0 is of an engine with {says}, and it is set up for one"):
-        one_engine("x", make_measured([(0.5, 9, 9)], limits=with_limits(**several)))
+        one_engine("x", make_measured([(0.5, 9, 9)], limits=limits))
