@@ -81,7 +81,8 @@ def recommended(command: str, place: Path) -> None:
     """A recommendation, with few requests: something meets the limits."""
     words = arguments(command)
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    done = subprocess.run(as_module([*words, "requests=100"]), cwd=place, env=environ, capture_output=True, text=True, check=False)
+    few = ["requests=100", "limits.max_num_seqs=256", "limits.max_num_batched_tokens=2048"]
+    done = subprocess.run(as_module([*words, *few]), cwd=place, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "this is the least of" in " ".join(done.stdout.split()), f"{command}:\n{done.stdout}{done.stderr}"
 
 

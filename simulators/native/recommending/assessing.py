@@ -15,12 +15,13 @@ from simulators.native.planning.judge import Judge, Metrics, TraceAt
 from simulators.native.predictor import Prediction
 from simulators.native.recommending.bounds import Bound, bound
 from simulators.native.recommending.limiting import MEMORY, limited_by, mean_step, slowest
-from simulators.native.recommending.replicas import fewest_replicas
+from simulators.native.recommending.replicas import ANY, fewest_replicas
 from simulators.native.recommending.ways import Way
 from simulators.native.resolve import NoRoom
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
+TOO_DEAR = "which cost far more than the cheapest way (recommend.py: GIVE_UP)"
 SKETCHED = 5  # times as many requests as simulations have that only say where to look
 LONGER = 4  # times a simulation that was too short for its queue
 
@@ -80,28 +81,34 @@ class Assessment:
         return 1 / tpot if tpot else None
 
 
-def assess(way: Way, demand: Demand) -> Assessment:
-    """Bounds first, then as many simulations as it takes."""
+def assess(way: Way, demand: Demand, *, most: float = math.inf, dollars: bool = False) -> Assessment:
+    """Bounds first, then as many simulations as it takes. most: devices, or dollars an hour, that nobody spends."""
     price = None
     try:
         settings.check(way.cfg)
         price = settings.choice("hardware", way.cfg.hardware).get("price_per_hour")
-        return _assess(way, settings.deployment(way.cfg), demand, price)
+        deployment = settings.deployment(way.cfg)
+        each = deployment.devices * (price if dollars and price else 1.0)
+        return _assess(way, deployment, demand, price, ANY if math.isinf(most) else math.floor(most / each))
     except (SimulatorError, ValueError) as error:
         limit = MEMORY if isinstance(error, NoRoom) else None
         return Assessment(way=way, hardware=way.cfg.hardware, price=price, limit=limit, why_not=str(error).removeprefix("native: "))
 
 
-def _assess(way: Way, deployment: Deployment, demand: Demand, price: float | None) -> Assessment:
-    trace = demand.trace()
-    found, alone = _bound(deployment, trace, demand)
+def _assess(way: Way, deployment: Deployment, demand: Demand, price: float | None, most: int) -> Assessment:
+    found, alone = _bound(deployment, demand.trace(), demand)
     each = deployment.devices
     if found.replicas is None:
         missed = " and ".join(name for name, missed in (("TTFT", found.ttft), ("the whole", found.late)) if missed)
         why = f"not even alone do {demand.wanted:.0%} of the requests meet the limits: {missed or 'one or the other'} takes longer"
         return Assessment(way=way, hardware=way.cfg.hardware, price=price, devices_each=each, limit=alone, why_not=why)
+    if found.replicas > most:
+        why = f"it needs {found.replicas} replicas or more, {TOO_DEAR}"
+        return Assessment(
+            way=way, hardware=way.cfg.hardware, price=price, devices_each=each, at_least=found.replicas, limit="cost", why_not=why
+        )
     judged = OneReplica(deployment, demand)
-    replicas, known = fewest_replicas(judged.at, demand.wanted, first=found.replicas, sketch=judged.sketch)
+    replicas, known = fewest_replicas(judged.at, demand.wanted, first=found.replicas, sketch=judged.sketch, most=most)
     shown = replicas or max(known)
     outcome, asked = judged.outcomes[shown]
     return Assessment(
@@ -115,8 +122,8 @@ def _assess(way: Way, deployment: Deployment, demand: Demand, price: float | Non
         attainment=known[shown],
         metrics=judged.judge.latencies_of(outcome),
         output_rate=demand.rate * float(columns_of(asked).output_tokens.mean()),
-        limit=limited_by(deployment, asked, outcome, known[shown].in_flight),
-        why_not=None if replicas else none_will_do(demand.wanted),
+        limit="cost" if replicas is None and shown >= most else limited_by(deployment, asked, outcome, known[shown].in_flight),
+        why_not=None if replicas else f"it needs more than {shown} replicas, {TOO_DEAR}" if shown >= most else none_will_do(demand.wanted),
     )
 
 

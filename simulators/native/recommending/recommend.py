@@ -1,5 +1,6 @@
 """recommend: every way to serve a model at a rate within an SLO assessed, and the best of them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,8 @@ from workloads.columns import in_columns
 from workloads.trace import Trace
 
 DATABASE = Path("results/plumbline.duckdb")
+ROUND = 32  # ways that are assessed at once
+GIVE_UP = 8.0  # times the cost of the cheapest way: beyond that a way is not followed further
 REQUESTS = 4_000  # of a simulation, where no number is given
 MEASURES: dict[str, Callable[[Assessment], float | None]] = {  # of cost, the one that decides last
     "devices": lambda one: one.devices,
@@ -73,8 +76,26 @@ def recommend(words: Sequence[str], database: Path = DATABASE) -> Recommendation
     demand.trace()  # what is wrong with it is told once
     settings.model(tried[0].cfg.model)
     seen = all_seen(database)
-    assessed = Parallel(n_jobs=-1, prefer="threads")(delayed(assess)(way, demand) for way in tried)
-    return Recommendation(assessed=tuple(assessed), told=tuple(differing(tried)), demand=demand, seen=tuple(seen))
+    return Recommendation(assessed=tuple(_assessed(tried, demand)), told=tuple(differing(tried)), demand=demand, seen=tuple(seen))
+
+
+def _assessed(tried: Sequence[Way], demand: Demand) -> list[Assessment]:
+    """All of them, in rounds on all cores, the largest engines first. What costs GIVE_UP times the cheapest is not followed further."""
+    dollars = all(settings.choice("hardware", way.cfg.hardware).get("price_per_hour") for way in tried)
+    order, done, most = sorted(tried, key=_size), list[Assessment](), math.inf
+    for place in range(0, len(order), ROUND):
+        tasks = (delayed(assess)(way, demand, most=most, dollars=dollars) for way in order[place : place + ROUND])
+        done += Parallel(n_jobs=-1, prefer="threads")(tasks)
+        costs = [one.dollars if dollars else one.devices for one in done]
+        most = GIVE_UP * min((cost for cost in costs if cost is not None), default=math.inf)
+    return sorted(done, key=lambda one: one.way.number)
+
+
+def _size(way: Way) -> tuple[float, int]:
+    """Larger engines need fewer replicas, which are simulated faster."""
+    cfg = way.cfg
+    devices = cfg.tensor_parallel * cfg.pipeline_parallel_size * cfg.data_parallel_size
+    return -devices * float(settings.choice("hardware", cfg.hardware).get("fp16_tflops") or 0.0), way.number
 
 
 def demand_of(way: Way) -> Demand:

@@ -9,15 +9,17 @@ from simulators.native.planning.capacity import ALONE
 FIRST_STEP = 1.15  # ratio of the second number that is tried to the first
 FARTHEST = 4.0  # ratio of a number that is tried to the one before
 
+ANY = 1 << 40  # replicas; more than anybody has
 Share = Callable[[int], Attainment]  # of good requests, with a number of replicas
 Trials = dict[int, Attainment]
 
 
-def fewest_replicas(at: Share, wanted: float, *, first: int, sketch: Share | None = None) -> tuple[int | None, Trials]:
-    """The number, and what was simulated; None: not even a replica that serves one at a time will do.
+def fewest_replicas(at: Share, wanted: float, *, first: int, sketch: Share | None = None, most: int = ANY) -> tuple[int | None, Trials]:
+    """The number, and what was simulated; None: not even a replica that serves one at a time will do, or so many
+    are not wanted.
 
     at: of a number of replicas; taken to rise with it. first: fewer will not do. sketch: about the same, with less work: it says where to
-    look, and `at` alone decides.
+    look, and `at` alone decides. most: nobody wants more.
     """
     known: Trials = {}
 
@@ -28,15 +30,15 @@ def fewest_replicas(at: Share, wanted: float, *, first: int, sketch: Share | Non
 
     start = first
     if sketch is not None:
-        found, tried = fewest_replicas(sketch, wanted, first=first)
+        found, tried = fewest_replicas(sketch, wanted, first=first, most=most)
         start = found or max(tried)
     low, high = (_down(enough, start, first) if enough(start) else (start, None)) if start > first else (first - 1, None)
     if high is None:
         high, step = max(low + 1, start), FIRST_STEP
         while not enough(high):
-            if known[high].in_flight < ALONE:
+            if known[high].in_flight < ALONE or high >= most:
                 return None, known
-            low, high, step = high, max(high + 1, math.ceil(high * step)), min(step * step, FARTHEST)
+            low, high, step = high, min(most, max(high + 1, math.ceil(high * step))), min(step * step, FARTHEST)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

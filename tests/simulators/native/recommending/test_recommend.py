@@ -131,6 +131,17 @@ def test_it_says_what_to_take_why_others_cannot_and_how_it_is_started(capsys: py
     assert "None of 32 ways to serve meets 30 requests/s" in nothing and "not even alone" in nothing
 
 
+def test_what_costs_far_more_than_the_cheapest_is_not_followed_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fewest_replicas(Share(50), 0.9, first=2, most=20)[0] is None and max(fewest_replicas(Share(50), 0.9, first=2, most=20)[1]) == 20
+    one_each = ["tensor_parallel=1", "limits.max_num_seqs=256", "effects.weights=null", "requests=400"]
+    dear = ["model=llama_3_1_8b", "hardware=[b200,l4]", *one_each]
+    monkeypatch.setattr("simulators.native.recommending.recommend.ROUND", 2)
+    found = recommend([*dear, "rate=60", "slo.tpot=0.1"])
+    assert found.choice and found.choice.hardware == "b200"
+    small = [one for one in found.assessed if one.hardware == "l4"]
+    assert small and all(one.limit == "cost" and "cost far more" in str(one.why_not) and one.replicas is None for one in small)
+
+
 def test_a_way_is_told_in_short() -> None:
     words = ["model=llama_3_1_8b", "rate=1", "hardware=[h100,l4]", "tensor_parallel=[1,2]", "enable_expert_parallel=[false,true]"]
     way = next(w for w in ways([*words, "speculation.seed=[1,2]"]) if w.cfg.enable_expert_parallel and w.chosen["effects.weights"] == "fp8")
