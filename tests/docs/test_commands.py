@@ -115,6 +115,7 @@ FETCHED = covered_by("tests/results/catalogue/test_catalogue.py::test_a_fetched_
 IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
 IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
+IN_KIT = covered_by("tests/simulators/conformance/test_conformance.py::test_our_own_simulator_models_what_it_says_and_the_command_keeps_it")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -123,6 +124,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline bench (--help|--cfg job)", runs),
     (r"\./plumbline bench .*(engine=toy|engine=command|simulator=\[slots\]).*", IN_RECIPES),
     (r"\./plumbline (bench|study|simulate|campaign)( .*)?", composed),
+    (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json) .*", runs),
