@@ -88,7 +88,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "derived": {"cells", "live", "record", "project", "storage"},
         "project": set(),
         "storage": {"operations", "project", "record", "record_table"},
-        "recordings": {"project", "record"},
+        "recordings": {"project", "record", "storage"},
         "catalogue": {"project", "record", "recordings", "storage"},
         "silicon": set(),
     },

@@ -127,7 +127,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
-    (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json) .*", runs),
+    (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
     (r"\./plumbline recordings fetch .*", FETCHED),
     (r"\./plumbline recordings( .*)?", runs),
@@ -155,6 +155,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(stored, run)
     database.build([stored], folder / "results" / "plumbline.duckdb")
     (folder / "run_id").write_text(measured.run_id)
+    predicted = [f"{r.request_id},{r.first_token},{r.finished}" for r in simulated.records]
+    (folder / "predictions.csv").write_text("\n".join(["request_id,first_token,finished", *predicted]) + "\n")
     (folder / "my_recording").mkdir()
     (folder / "my_recording" / "requests.csv").write_text(
         "arrival,input_tokens,output_tokens,first_token,finished\n0.0,120,16,0.1,0.6\n0.5,64,8,0.6,0.9\n"
