@@ -15,6 +15,7 @@ SYSTEMS = {
     "native": "Plumbline native",
     "native_replayed": "Plumbline native, replayed",
     "blis": "BLIS",
+    "blis_roofline": "BLIS, roofline",
     "llmservingsim": "LLMServingSim",
 }
 LICENCES = {  # of simulators, as their repositories and packages say
@@ -25,6 +26,7 @@ LICENCES = {  # of simulators, as their repositories and packages say
     "native": "Apache-2.0",
     "native_replayed": "Apache-2.0",
     "blis": "Apache-2.0",
+    "blis_roofline": "Apache-2.0",
     "llmservingsim": "MIT",
 }
 APART = "_pd"  # ends the name of a system with prefill and decode on instances of their own

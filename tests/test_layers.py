@@ -53,6 +53,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         ROOT_FILES: set(),
         "foreign": {"errors", "simulator"},
         "aisimulate": A_FOREIGN_SIMULATOR,
+        "blis": A_FOREIGN_SIMULATOR,
         "distserve": A_FOREIGN_SIMULATOR,
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,

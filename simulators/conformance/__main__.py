@@ -56,7 +56,7 @@ def _coverage(found: Conformance) -> Table:
     for row in rows(found):
         table.add_row(row.name, row.declared, row.measured or "-", f"{row.held} of {row.tried}" if row.tried else "-", row.standing)
     held = found.tried(None)
-    table.add_row("laws", "", "", f"{sum(held)} of {len(held)}", "broken" if broken(found) else "hold")
+    table.add_row("laws", "", "", f"{sum(held)} of {len(held)}", "broken" if broken(found) else "hold" if held else "not tried")
     return table
 
 
