@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
-from simulators.aisimulate.files import SYSTEM, AISimulateScenario, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.files import SYSTEM, AISimulateScenario, parallelism, preemptions, read_rows, to_records, write_trace
 from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.step_points import fit, residuals
-from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, sent_trace, transfer_rate
+from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, one_engine, sent_trace, transfer_rate
 from simulators.simulator import Coverage
 from workloads.trace import Trace
 
@@ -89,23 +89,24 @@ class AISimulate:
             preemption="yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",
-            pipeline_parallel="no",
+            pipeline_parallel="partly",
             disaggregation="yes",
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
             gqa="yes",
             experts="partly",
-            expert_parallel="no",
-            data_parallel="no",
+            expert_parallel="partly",
+            data_parallel="partly",
             latent_attention="partly",
             windows="partly",
             quantisation="partly",
             speculation="no",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
             "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
-            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; experts, latent_attention, windows, "
-            "quantisation: in the shipped operation times of models that it knows, not in the calibrated track's; pipeline_parallel, "
-            "expert_parallel, data_parallel, speculation: it has settings for them, which are not used here; "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as its setting, "
+            "never held against an engine; experts, latent_attention, windows, quantisation: in the shipped operation times of models "
+            "that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and matched tracks, replicas "
+            "without dummy batches; speculation: it has a setting for it, which is not used here; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 
@@ -171,7 +172,7 @@ class AISimulate:
             "model": scratch / "model",
             "hardware": device["system"],
             "version": device["version"],
-            "tensor_parallel": 1 if track == "calibrated" else said.tensor_parallel,
+            "parallelism": self._parallelism(measured, track),
             **self._pools(measured, track),
         }
         if track == "shipped":
@@ -193,6 +194,13 @@ class AISimulate:
             max_model_len=said.max_model_len,
             **common,
         )
+
+    def _parallelism(self, measured: Run, track: Track) -> dict[str, int]:
+        """Raises NotAvailable for engines that a profile of one engine's steps does not tell."""
+        if track != "calibrated":
+            return parallelism(measured.limits, measured.config.get("model") or {})
+        one_engine(self.system, measured)
+        return {"tensor": 1}
 
     def _pools(self, measured: Run, track: Track) -> dict[str, Any]:
         if self.topology == "colocated":

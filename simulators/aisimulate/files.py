@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.record import RequestRecord
+from results.record import EngineLimits, RequestRecord
 from simulators.errors import SimulatorError
 from simulators.foreign.program import check_finite, check_rows, describe_log
 from simulators.inputs import Pools
@@ -18,6 +18,7 @@ from workloads.trace import Request, Trace
 SYSTEM = "aisimulate"
 MS = 1e-3  # s
 GB = 1e9  # bytes
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # a config.json of a mixture has one of these
 TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it reports
 
 
@@ -29,7 +30,7 @@ class AISimulateScenario:
     model: Path  # folder of a config.json
     hardware: str  # its name of the system that has the operation times
     version: str  # of the engine with which those were measured
-    tensor_parallel: int  # devices of an instance
+    parallelism: Mapping[str, int]  # its settings of an instance's devices: tensor, pipeline, attention_data, moe_tensor, moe_expert
     prefix_caching: bool  # whether shared prefixes are computed once
     block_size: int | None = None  # tokens of a block of the KV cache
     blocks: int | None = None  # of the KV cache; None: as many as its own memory model finds room for
@@ -65,10 +66,22 @@ class AISimulateScenario:
     def _worker(self, replicas: int) -> dict[str, Any]:
         capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
         return {
-            "parallelism": {"replicas": replicas, "tensor": self.tensor_parallel},
+            "parallelism": {**self.parallelism, "replicas": replicas * self.parallelism.get("replicas", 1)},
             "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
             "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
         }
+
+
+def parallelism(limits: EngineLimits, model: Mapping[str, Any]) -> dict[str, int]:
+    """Its settings for an engine's devices. model: config.json. Each replica of a dense model is an engine of its own; those of a mixture
+    of experts share the experts, as whole ones on devices of their own or in slices on all of them. All other limits are a replica's.
+    """
+    tensor, data, pipeline = limits.tensor_parallel, limits.data_parallel, limits.pipeline_parallel
+    shape = model.get("text_config") or model
+    if not any(shape.get(name) for name in EXPERTS):
+        return {"tensor": tensor, "pipeline": pipeline, "replicas": data}
+    experts = limits.expert_parallel
+    return {"tensor": tensor, "pipeline": pipeline, "attention_data": data, "moe_expert": experts, "moe_tensor": tensor * data // experts}
 
 
 def _given(**settings: Any) -> dict[str, Any]:

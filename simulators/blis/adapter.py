@@ -21,7 +21,7 @@ from results.record import Run, Track
 from simulators.blis.files import SYSTEM, microseconds, read_records, write_trace
 from simulators.errors import NotAvailable
 from simulators.foreign.program import foreign_run, run_program
-from simulators.inputs import known_limits, sent_trace
+from simulators.inputs import known_limits, one_engine, sent_trace
 from simulators.simulator import Coverage
 from workloads.trace import Trace
 
@@ -129,12 +129,10 @@ class Blis:
         return binary, files
 
     def _device(self, measured: Run) -> str:
-        """Its name of the run's GPU. Raises NotAvailable for one that it has no coefficients of, and for replicas and stages."""
+        """Its name of the run's GPU. Raises NotAvailable for one that it has no coefficients of, and for several engines."""
         if measured.hardware not in self.devices:
             raise NotAvailable(f"blis: it has no coefficients of {measured.hardware}, only of {', '.join(self.devices)}")
-        for name in ("data_parallel", "pipeline_parallel"):
-            if getattr(measured.limits, name) > 1:
-                raise NotAvailable(f"blis: run {measured.run_id} has {name} {getattr(measured.limits, name)}, which is not passed on to it")
+        one_engine(self.system, measured)
         return self.devices[measured.hardware]
 
     def _limits(self, measured: Run, track: Track) -> dict[str, int]:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from harness.engine import EngineError
 from harness.environment import ensure
 from results.profile import Profile
+from results.project.folder import ROOT
 from results.record import RequestRecord, Run
 from simulators.aisimulate.tables import DECODE_FLOOR
 from simulators.errors import NotAvailable, SimulatorError
@@ -234,6 +236,37 @@ def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
         last[track] = max(r.scheduled or 0.0 for r in run.records)
     assert last["shipped"] == pytest.approx(0.5)
     assert last["matched"] > 0.55
+
+
+def of_mixture(run: Run) -> Run:
+    """The run, of a model of 128 experts on an H200."""
+    model = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / "qwen3_30b_a3b.yaml").config)
+    return dataclasses.replace(run, hardware="h200", config={**run.config, "hardware": H200, "model": model})
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_replicas_are_engines_of_their_own_with_the_limits_of_each(mixture: bool, tmp_path: Path) -> None:
+    """Four requests at one instant on engines that take one at a time: two replicas have two waves of them."""
+    limits = with_limits(max_num_seqs=1, data_parallel=2)
+    measured = make_measured([(0.5, 256, 40)] * 4, limits=limits)
+    run = simulate(of_mixture(measured) if mixture else on_h200(measured), None, tmp_path, track="matched")
+    first, second, third, fourth = sorted(r.scheduled or 0.0 for r in run.records)
+    assert first == second == pytest.approx(0.5)
+    assert third == fourth and third > 0.53
+
+
+@pytest.mark.parametrize("expert_parallel", [1, 2])
+def test_a_mixture_on_two_devices_and_the_profile_of_one_engine_for_two(expert_parallel: int, tmp_path: Path) -> None:
+    times = {}
+    for devices in (1, 2):
+        limits = with_limits(tensor_parallel=devices, expert_parallel=expert_parallel if devices == 2 else 1)
+        (tmp_path / str(devices)).mkdir()
+        run = simulate(of_mixture(make_measured([(0.5, 4000, 4)], limits=limits)), None, tmp_path / str(devices), track="matched")
+        times[devices] = ttft(run.records[0])
+    assert times[2] < times[1]
+    two = of_mixture(make_measured([(0.5, 256, 4)], limits=with_limits(data_parallel=2)))
+    with pytest.raises(NotAvailable, match="an engine with 2 data-parallel replicas, and it is set up for one"):
+        simulate(two, make_profile(LAW), tmp_path)
 
 
 def test_hardware_that_it_does_not_know_gets_the_nearest_and_says_so(tmp_path: Path) -> None:

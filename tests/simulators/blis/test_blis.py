@@ -120,7 +120,7 @@ def test_results_that_cannot_be_are_one_line(results: str, message: str, tmp_pat
         (on_h100(), {"binary": None}, r"blis: no binary; build one from .* set simulators.blis.binary, or PLUMBLINE_BLIS"),
         (on_h100(), {"binary": "nowhere/blis"}, r"blis: no file .*nowhere/blis, .*defaults.yaml, .*hardware_config.json"),
         (make_measured(REQUESTS), {}, r"it has no coefficients of cpu-test, only of h100, a100, l40s"),
-        (on_h100(data_parallel=2), {}, r"run conformance has data_parallel 2, which is not passed on to it"),
+        (on_h100(data_parallel=2), {}, r"is of an engine with 2 data-parallel replicas, and it is set up for one"),
         (dataclasses.replace(on_h100(), limits=EngineLimits()), {}, r"does not say the engine's kv_tokens, max_num_seqs, max_num_batched"),
     ],
 )
