@@ -56,7 +56,7 @@ def table(options: argparse.Namespace) -> str:
         with open_database(options.database) as connection:
             scores = scorecard.numbers(connection, options.database, options.study or None)
         printed = _in_format(scores, scorecard.as_text(scores), options.format)
-        covered = scorecard.coverage(dict.fromkeys(scores["system"]))
+        covered = scorecard.coverage()
         return printed if covered.empty or options.format == "csv" else f"{printed}\n\n{_in_format(covered, covered, options.format)}"
     if options.study is not None:
         with open_database(options.database) as connection:

@@ -4,7 +4,7 @@ Errors are of a run's mean latency: their size, median and 90th percentile over 
 size of the errors of single requests, median over the runs. Each simulator is over its own runs, and `runs` says of how many.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +110,12 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def coverage(systems: Iterable[str], folder: Path = conformance.FOLDER) -> pd.DataFrame:
-    """What each simulator declares and what the conformance kit measured, a row per row of Coverage; those never checked are left out."""
-    found = [kit for system in systems if (kit := _read(system, folder)) is not None]
+def coverage(folder: Path = conformance.FOLDER) -> pd.DataFrame:
+    """What each simulator that was checked declares and what the conformance kit measured of it, a row per row of Coverage."""
+    found = [kit for path in sorted(folder.glob("*.json")) if (kit := _read(path.stem, folder)) is not None]
     declared = list(dict.fromkeys(name for kit in found for name in kit.declared))
     rows = [{"": name.replace("_", " "), **{_titled(kit): _beside(kit, name) for kit in found}} for name in declared]
-    laws = {_titled(kit): f"{sum(kit.tried(None))} of {len(kit.tried(None))}" for kit in found}
+    laws = {_titled(kit): f"{sum(tried)} of {len(tried)}" if (tried := kit.tried(None)) else "not tried" for kit in found}
     return pd.DataFrame([*rows, {"": "laws that hold", **laws}], dtype=object) if found else pd.DataFrame()
 
 

@@ -89,7 +89,7 @@ class AISimulate:
             preemption="yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",
-            pipeline_parallel="partly",
+            pipeline_parallel="no",
             disaggregation="yes",
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
@@ -103,10 +103,10 @@ class AISimulate:
             speculation="no",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
             "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
-            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as its setting, "
-            "never held against an engine; experts, latent_attention, windows, quantisation: in the shipped operation times of models "
-            "that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and matched tracks, replicas "
-            "without dummy batches; speculation: it has a setting for it, which is not used here; "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
+            "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
+            "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
+            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 

@@ -87,7 +87,7 @@ def test_measured_coverage_is_shown_of_the_version_that_was_scored(scored: Path,
             text = scorecard.as_text(scorecard.numbers(connection, scored, None, tmp_path)).set_index("simulator")
         shown[version] = text.loc["Vidur (matched)", "measured yes/partly/no"]
     assert shown == {"0.0.2": "1/0/1", "0.0.3": "–"}
-    covered = scorecard.coverage(["vidur", "aisimulate"], tmp_path)
+    covered = scorecard.coverage(tmp_path)
     assert list(covered.columns) == ["", "Vidur 0.0.3"]
     assert covered["Vidur 0.0.3"].tolist() == ["yes, measured no", "yes", "no, not tried", "1 of 1"]
 
@@ -111,5 +111,4 @@ def test_what_cannot_be_shown_is_one_line(scored: Path, make_database: MakeDatab
 
 def test_the_page_has_the_coverage_that_was_measured() -> None:
     """docs/simulators.md shows the files of results/conformance as they are."""
-    systems = ("native", "aisimulate", "vidur", "splitwise_sim", "distserve_sim")
-    assert tables.markdown(scorecard.coverage(systems)).strip() in (ROOT / "docs" / "simulators.md").read_text()
+    assert tables.markdown(scorecard.coverage()).strip() in (ROOT / "docs" / "simulators.md").read_text()
