@@ -22,6 +22,7 @@ from typing import Any, Literal
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.aisimulate.files import SYSTEM, AISimulateScenario, parallelism, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
@@ -101,12 +102,14 @@ class AISimulate:
             windows="partly",
             quantisation="partly",
             speculation="no",
+            closed_loop="partly",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
             "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
             "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
             "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
             "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
-            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; "
+            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; closed_loop: all slots "
+            "begin at once, and sessions whose turns branch or join are sent when they were; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 
@@ -131,12 +134,13 @@ class AISimulate:
         usage = self._run(scenario, scratch, calibrated=tables is not None)
 
         log = scratch / "log"
-        rows = read_rows(scratch / "out" / "requests.jsonl", trace, log)
+        rows = read_rows(scratch / "out" / "requests.jsonl", trace, scenario.sending, log)
         return foreign_run(
             self,
             measured,
-            to_records(trace, rows, offset, log),
+            to_records(trace, scenario.sending, rows, offset, log),
             usage,
+            looped=scenario.sending.looped,
             version=RELEASE,
             track=track,
             settings={
@@ -169,6 +173,7 @@ class AISimulate:
         own = self.prefix_caching
         common: dict[str, Any] = {
             "trace": trace,
+            "sending": sending(measured, trace),
             "model": scratch / "model",
             "hardware": device["system"],
             "version": device["version"],
@@ -235,7 +240,7 @@ class AISimulate:
     def _run(self, scenario: AISimulateScenario, scratch: Path, *, calibrated: bool) -> Usage:
         """Write its trace and its configuration, and run it."""
         trace, settings, log = scratch / "trace.jsonl", scratch / "prediction.yaml", scratch / "log"
-        write_trace(scenario.trace, trace)
+        write_trace(scenario.trace, scenario.sending, trace)
         settings.write_text(json.dumps(scenario.settings(trace), indent=1))  # JSON is YAML
         env = clean_environment({"AICONFIGURATOR_SYSTEMS_PATH": str(scratch / "systems")} if calibrated else {})
         # -P: nothing of the scratch folder can be imported

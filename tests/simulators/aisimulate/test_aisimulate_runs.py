@@ -238,6 +238,29 @@ def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
     assert last["matched"] > 0.55
 
 
+def test_a_closed_loop_keeps_as_many_in_flight(tmp_path: Path) -> None:
+    """Sent two seconds apart, as on an engine that takes so long; here each is sent when one of three has ended."""
+    measured = make_measured([(0.5 + 2 * i, 100 + 10 * i, 5 + 7 * i % 11) for i in range(12)])
+    load = {"loop": "closed", "concurrency": 3}
+    run = simulate(dataclasses.replace(measured, config={**measured.config, "load": load}), make_profile(LAW), tmp_path)
+    sent = [r.sent or 0.0 for r in run.records]
+    ended = sorted(r.finished or 0.0 for r in run.records)
+    assert sent[:3] == pytest.approx([0.5] * 3)
+    assert sorted(sent[3:]) == pytest.approx(ended[:-3], abs=1e-6)
+    assert run.config["simulator"]["coverage"]["closed_loop"] == "partly"
+
+
+def test_a_turn_is_sent_when_the_one_before_has_ended_and_its_delay_is_over(tmp_path: Path) -> None:
+    measured = make_measured([(0.5, 100, 10), (0.6, 50, 20), (3.0, 120, 10), (4.0, 130, 10)])
+    waits = {2: (0,), 3: (2,)}
+    asked = tuple(dataclasses.replace(r, after=waits.get(i, ()), delay=0.25 * (i in waits)) for i, r in enumerate(measured.trace))
+    turns = dataclasses.replace(measured, trace=dataclasses.replace(measured.trace, requests=asked))
+    first, other, second, third = simulate(turns, make_profile(LAW), tmp_path).records
+    assert (first.sent, other.sent) == pytest.approx((0.5, 0.6))
+    assert second.sent == pytest.approx((first.finished or 0) + 0.25, abs=1e-6)
+    assert third.sent == pytest.approx((second.finished or 0) + 0.25, abs=1e-6)
+
+
 def of_mixture(run: Run) -> Run:
     """The run, of a model of 128 experts on an H200."""
     model = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / "qwen3_30b_a3b.yaml").config)
