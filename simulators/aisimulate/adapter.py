@@ -108,8 +108,8 @@ class AISimulate:
             "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
             "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
             "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
-            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; closed_loop: all slots "
-            "begin at once, and sessions whose turns branch or join are sent when they were; "
+            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; "
+            "closed_loop: all slots begin at once, and sessions whose turns branch or join are sent when they were; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 
