@@ -59,8 +59,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "native": {"errors", "inputs", "simulator"},
         # native: a profile is composed from a model's sizes (architecture), or fitted to requests by serving them on our own engine
         "calibration": {"errors", "inputs", "foreign", "native"},
-        # silicon: measured points, whose closed loops are served on our own engine
-        "silicon": {"errors", "native"},
+        # silicon: measured points, whose closed loops are served on our own engine, and a sample of them by AISimulate
+        "silicon": {"errors", "native", "foreign", "aisimulate"},
     },
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},
