@@ -52,6 +52,7 @@ class NativePoints:
     predictor: Predictor
     processes: int
     fit_points: int
+    fitted: Mapping[str, Sequence[str]]
     protocols: Mapping[str, Mapping[str, Any]]
     sglang_rounds: int
     servers: Sequence[Mapping[str, Any]]
@@ -153,7 +154,13 @@ class NativePoints:
             for half in halves
             for engine in FITTED
         }
-        found = dict(zip(jobs, Parallel(n_jobs=self.processes)(delayed(fit)(drawn) for drawn in jobs.values()), strict=True))
+        found = dict(
+            zip(
+                jobs,
+                Parallel(n_jobs=self.processes)(delayed(fit)(drawn, self.fitted[engine]) for (_, engine), drawn in jobs.items()),
+                strict=True,
+            )
+        )
         return {half: {engine: found[half, engine] for engine in FITTED} for half in halves}
 
     def _drawn(self, points: Sequence[Prepared]) -> list[Prepared]:
