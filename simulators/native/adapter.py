@@ -126,9 +126,9 @@ class Native(Predictor):
         )
 
     def _limits(self, measured: Run, track: Track, parallel: Parallelism, longest: int) -> Limits:
-        """Of the engine as the track knows it; where it did not say how much its KV cache holds, that of the memory model (matched)."""
+        """Of the engine as the track knows it; where it did not say how much its KV cache holds, that of the memory model."""
         said, known = measured.limits, None
-        if track == "shipped" or (track == "matched" and said.kv_tokens is None):
+        if track == "shipped" or (track in ("matched", "calibrated") and said.kv_tokens is None):
             config, most = measured.config, said.max_model_len or longest
             known = self.default_limits(config["model"], config["hardware"], parallel=parallel, max_model_len=most)
         if known is not None and track == "shipped":

@@ -6,6 +6,7 @@ the first round, when all requests come at once. What a request spends outside t
 is added (front.py); that a place in the loop is empty meanwhile is left out.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,10 @@ class NativePoints:
         """Each point ready to be timed, or the reason why it cannot be simulated."""
         planned = [self._planned(point, models) for point in points]
         keys = sorted({p.key for p in planned if isinstance(p, PlannedLoop)}, key=lambda key: -key.cost)
-        schedules = dict(zip(keys, Parallel(n_jobs=self.processes)(delayed(schedule_of)(key) for key in keys), strict=True))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib replaces one that has grown; nothing is lost
+            made = Parallel(n_jobs=self.processes)(delayed(schedule_of)(key) for key in keys)
+        schedules = dict(zip(keys, made, strict=True))
         return [p if isinstance(p, str) else self._with(p, schedules[p.key]) for p in planned]
 
     def _planned(self, point: MeasuredPoint, models: Mapping[str, str]) -> PlannedLoop | str:

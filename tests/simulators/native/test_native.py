@@ -57,7 +57,7 @@ def test_it_is_a_simulator() -> None:
     assert simulator.tracks() == ("shipped", "matched", "calibrated", "oracle")
 
 
-def test_matched_takes_the_memory_model_where_only_the_kv_capacity_is_unknown(tmp_path: Path) -> None:
+def test_the_memory_model_stands_in_where_only_the_kv_capacity_is_unknown(tmp_path: Path) -> None:
     """In process an engine says nothing of its KV cache, but how many sequences it takes is in its arguments."""
     known = native().simulate(measured(), track="matched", profile=None, scratch=tmp_path)
     silent = measured(limits=dataclasses.replace(measured().limits, kv_tokens=None))
@@ -68,8 +68,8 @@ def test_matched_takes_the_memory_model_where_only_the_kv_capacity_is_unknown(tm
     assert room[0]["kv_blocks"] * room[0]["block_size"] == pytest.approx(room[1]["kv_blocks"] * room[1]["block_size"], rel=1e-3)
     said = [run.config["simulator"]["kv_capacity"] for run in (known, made, shipped)]
     assert said == ["the engine's", "our memory model's", "our memory model's"]
-    with pytest.raises(NotAvailable, match="did not say its kv_tokens"):
-        native().simulate(silent, track="calibrated", profile=make_profile(Law()), scratch=tmp_path)
+    calibrated = native().simulate(silent, track="calibrated", profile=make_profile(Law()), scratch=tmp_path)
+    assert calibrated.config["simulator"]["limits"] == made.config["simulator"]["limits"]
 
 
 @pytest.mark.parametrize("track", ["shipped", "matched", "calibrated"])

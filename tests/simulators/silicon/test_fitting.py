@@ -64,7 +64,7 @@ def test_only_what_is_named_is_fitted_and_it_comes_nearer() -> None:
 
 
 def test_a_name_that_is_no_factor_is_refused() -> None:
-    with pytest.raises(ValueError, match="study.fitted: speed is no factor; they are gemm_flops"):
+    with pytest.raises(ValueError, match=r"study\.fitted: speed is no factor; they are gemm_flops"):
         fit([], ["speed"])
 
 
