@@ -18,6 +18,7 @@ from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from results.silicon.points import MeasuredPoint
 from results.silicon.predictions import PointPrediction
 from simulators.aisimulate.files import write_trace
+from simulators.aisimulate.sending import at_times
 from simulators.errors import SimulatorError
 from simulators.foreign.program import interpreter, run_program
 from simulators.silicon.loops import LoopProtocol, trace_of
@@ -84,7 +85,7 @@ class AISimulatePoints:
         """Its summary, and the mean tokens of an answer. Raises SimulatorError."""
         protocol = LoopProtocol(**self.protocol)
         trace = trace_of(point.input_tokens, point.output_tokens, protocol.rounds * point.concurrency, protocol)
-        write_trace(trace, scratch / "trace.jsonl")
+        write_trace(trace, at_times(trace), scratch / "trace.jsonl")
         (scratch / "prediction.yaml").write_text(json.dumps(self.settings(point, model, scratch / "trace.jsonl")))  # JSON is YAML
         argv = [str(interpreter(self.environment)), "-P", "-m", "aisimulate", "predict", "-c", "prediction.yaml", "--output-dir", "out"]
         run_program(self.name, [*argv, "--format", "json"], cwd=scratch, log=scratch / "log", limit=self.limit)
