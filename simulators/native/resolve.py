@@ -20,6 +20,10 @@ SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SG
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 
 
+class NoRoom(SimulatorError):
+    """A model that does not fit a device's memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
     """Limits of an engine of which nothing is known but the model and the device (the shipped track). Names as in Limits.
@@ -47,7 +51,7 @@ class Defaults:
         max_model_len: int,
         effects: Effects = Effects(),  # noqa: B008 - frozen
     ) -> Limits:
-        """The limits of such an engine. Raises SimulatorError when the model does not fit, and says by how much."""
+        """The limits of such an engine. Raises NoRoom when the model does not fit, and says by how much."""
         weights = parallel.weight_bytes(shape) * (1 - effects.weights_on_host)
         state = self.max_num_seqs * shape.state_bytes / parallel.tensor / parallel.pipeline
         room = device.memory * self.memory_utilization - self.activations - weights - state
@@ -55,7 +59,7 @@ class Defaults:
         block = self.block_size * shape.kv_bytes_per_device(parallel.tensor) / parallel.pipeline
         needed = -(-max_model_len // self.block_size) * block
         if room < needed:
-            raise SimulatorError(
+            raise NoRoom(
                 f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens "
                 f"do not fit {self.memory_utilization:.0%} of {device.name}'s {device.memory / 1e9:.0f} GB: "
                 f"{(needed - room) / 1e9:.1f} GB too much; use a larger device, more of them (tensor_parallel), or a smaller max_model_len"
