@@ -62,8 +62,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "calibration": {"errors", "inputs", "foreign", "native"},
         # conformance: small traces with known answers, for any simulator
         "conformance": {"errors", "simulator"},
-        # silicon: measured points, whose closed loops are served on our own engine
-        "silicon": {"errors", "native"},
+        # silicon: measured points, whose closed loops are served on our own engine, and a sample of them by AISimulate
+        "silicon": {"errors", "native", "foreign", "aisimulate"},
     },
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},

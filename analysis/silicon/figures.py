@@ -48,7 +48,7 @@ def signed_errors(frame: pd.DataFrame, by: str, metric: str, label: str, order: 
         if len(errors):
             low, first, middle, third, high = np.quantile(errors, [0.05, 0.25, 0.5, 0.75, 0.95])
             figure.add_box(
-                y=[f"{name} ({len(errors)})"],
+                y=[f"{name.rpartition('/')[2]} ({len(errors)})"],
                 q1=[first],
                 median=[middle],
                 q3=[third],
@@ -59,7 +59,7 @@ def signed_errors(frame: pd.DataFrame, by: str, metric: str, label: str, order: 
                 showlegend=False,
                 hoverinfo="x",
             )
-    figure.update_xaxes(title_text=f"{label}: predicted over measured, less one (%)", zeroline=True, zerolinecolor=OTHER, ticksuffix=" %")
+    figure.update_xaxes(title_text=f"{label} error", zeroline=True, zerolinecolor=OTHER, ticksuffix=" %")
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(height=max(220, 60 + 34 * len(order)))
     return figure

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import EngineLimits, Run
@@ -72,6 +72,14 @@ class Defaults:
             max_model_len=max_model_len,
             in_flight=self.in_flight,
         )
+
+
+def with_capacity(said: EngineLimits, own: Limits) -> EngineLimits:
+    """What an engine said of its limits, and where that is all but the size of its KV cache, that of the memory model. own: shipped."""
+    missing = [name for name in NEEDED if getattr(said, name) is None]
+    if missing != ["kv_tokens"] or not said.block_size:
+        return said
+    return replace(said, kv_tokens=(own.kv_blocks * own.block_size // said.block_size + NULL_BLOCKS) * said.block_size)
 
 
 def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str, *, vllm: str | None = None) -> Limits:
