@@ -96,6 +96,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
         "silicon": {"axes", "names", "plots", "page"},
+        "comparison": {"data", "requests", "stats", "names", "tables", "scoring"},
         "scoring": {"data", "requests", "stats"},
         "page": {"data", "names", "plots", "tables"},
         "study": {"data", "names", "plots", "stats", "page", "scoring"},
