@@ -8,7 +8,7 @@ from analysis.comparison.difference import Difference, difference, noise_of
 from analysis.comparison.matching import CellPair, in_words, matched
 from analysis.comparison.requests_spread import SUMS, SampledRun, same_requests, sampled, spreads
 from analysis.comparison.sides import Repeats, Side
-from analysis.comparison.verdicts import Verdict, verdicts
+from analysis.comparison.verdicts import FigureVerdict, verdicts
 from analysis.data import AnalysisError, Key
 from analysis.stats import Bootstrap
 
@@ -42,7 +42,7 @@ class ComparedCells:
     """Two cells with their figures. paired: they served the same requests. notes: what a reader must know before believing a figure."""
 
     pair: CellPair
-    figures: Sequence[tuple[Difference, Verdict]]
+    figures: Sequence[tuple[Difference, FigureVerdict]]
     paired: bool
     notes: Sequence[str]
 
@@ -132,6 +132,9 @@ def _notes(one: Side, other: Side, pair: CellPair, figures: Sequence[Difference]
     failed = [_mean(side, cell, "error_rate") or 0.0 for side, cell in sides]
     if any(failed):
         notes.append(f"failed requests: {failed[0]:.2%} | {failed[1]:.2%}; latencies are over the others")
+    usd = [[side.costs[run.run_id] for run in cell.runs if run.run_id in side.costs] for side, cell in sides]
+    if all(usd):
+        notes.append("a million output tokens cost " + " | ".join(f"{sum(of) / len(of):.3g}" for of in usd) + " USD")
     if pair.one.is_same_as(pair.other):
         notes.append("both sides are the same runs")
     return notes

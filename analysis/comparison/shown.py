@@ -11,7 +11,7 @@ from rich.table import Table
 from analysis import names
 from analysis.comparison.compare import ComparedCells, ComparedSides
 from analysis.comparison.difference import Difference
-from analysis.comparison.verdicts import More, Verdict
+from analysis.comparison.verdicts import FigureVerdict, More
 from analysis.tables import markdown
 
 COLUMNS = ("figure", "A", "B", "difference", "interval", "noise", "verdict", "what would tell")
@@ -77,7 +77,7 @@ def _cell(cells: ComparedCells) -> dict[str, Any]:
     }
 
 
-def _figure(difference: Difference, verdict: Verdict) -> dict[str, Any]:
+def _figure(difference: Difference, verdict: FigureVerdict) -> dict[str, Any]:
     more = verdict.more
     return {
         "metric": difference.key[0],

@@ -18,6 +18,10 @@ from results.storage.place import Address, Place, place
 from results.storage.run_tables import StoreError
 from results.storage.store import read_meta, run_folders
 
+COSTS = """
+SELECT run_id, cost_per_million_output_tokens AS usd FROM run_cost WHERE usd IS NOT NULL AND run_id IN (SELECT unnest($1::VARCHAR[]))
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Repeats:
@@ -42,12 +46,15 @@ class Repeats:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side. values: run_id to what the view run_metrics says. left_out: why runs of it do not count, a line each."""
+    """One side. values: run_id to what the view run_metrics says. costs: run_id to USD for a million output tokens,
+    where known. left_out: why runs of it do not count, a line each.
+    """
 
     name: str
     connection: duckdb.DuckDBPyConnection
     cells: Sequence[Repeats]
     values: Mapping[str, Mapping[Key, float | None]]
+    costs: Mapping[str, float] = field(default_factory=dict)
     left_out: Sequence[str] = field(default=())
 
 
@@ -127,7 +134,8 @@ def _of_all(name: str, connection: duckdb.DuckDBPyConnection, runs: Iterable[Run
 
 def _side(name: str, connection: duckdb.DuckDBPyConnection, cells: Sequence[Repeats], left_out: Sequence[str] = ()) -> Side:
     ids = sorted({run.run_id for cell in cells for run in (*cell.runs, *cell.valid)})
-    return Side(name=name, connection=connection, cells=cells, values=data.metric_values(connection, ids), left_out=left_out)
+    costs = {row["run_id"]: row["usd"] for row in data.rows(connection, COSTS, [ids])}
+    return Side(name=name, connection=connection, cells=cells, values=data.metric_values(connection, ids), costs=costs, left_out=left_out)
 
 
 def _known_by(runs: Sequence[RunRow]) -> set[tuple[str, object]]:

@@ -35,7 +35,7 @@ class More:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class FigureVerdict:
     """What is said of one difference of B from A. more: where it cannot be told."""
 
     word: Word
@@ -43,7 +43,7 @@ class Verdict:
     more: More | None
 
 
-def verdicts(found: Sequence[tuple[Difference, Sequence[Repeats]]], margin: float) -> list[Verdict]:
+def verdicts(found: Sequence[tuple[Difference, Sequence[Repeats]]], margin: float) -> list[FigureVerdict]:
     """The verdict of each difference (beside the cells that it is of), all judged together. margin: relative, what counts as none."""
     chances = [difference.chance(margin) for difference, _ in found]
     told = _told(chances, 1 - found[0][0].confidence) if found else []
@@ -69,13 +69,13 @@ def _told(chances: Sequence[float | None], alpha: float) -> list[bool]:
     return told
 
 
-def _verdict(found: Difference, cells: Sequence[Repeats], chance: float | None, *, told: bool, margin: float, judged: int) -> Verdict:
+def _verdict(found: Difference, cells: Sequence[Repeats], chance: float | None, *, told: bool, margin: float, judged: int) -> FigureVerdict:
     if told and found.relative is not None:
-        return Verdict(word="better" if (found.relative < 0) == lower_is_better(found.key) else "worse", chance=chance, more=None)
+        return FigureVerdict(word="better" if (found.relative < 0) == lower_is_better(found.key) else "worse", chance=chance, more=None)
     if found.low is not None and found.high is not None and -margin <= found.low and found.high <= margin:
-        return Verdict(word="same", chance=chance, more=None)
+        return FigureVerdict(word="same", chance=chance, more=None)
     more = _no_interval(found, cells) if chance is None else _enough(found, margin, (1 - found.confidence) / judged)
-    return Verdict(word="cannot tell", chance=chance, more=more)
+    return FigureVerdict(word="cannot tell", chance=chance, more=more)
 
 
 def _enough(found: Difference, margin: float, alpha: float) -> More:

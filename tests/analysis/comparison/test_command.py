@@ -121,6 +121,17 @@ def test_other_requests_another_rate_and_failures_are_said(tmp_path: Path, capsy
     assert all(words in out for words in ("not the same requests", "not the same rate: ", "failed requests: 0.00% | "))
 
 
+def test_what_tokens_cost_on_either_side_is_said_where_prices_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side, price in (("a", 2.0), ("b", 3.0)):
+        run = make_run(side, num_requests=40, rho=None, telemetry=False)
+        hardware = {**run.config["hardware"], "price_per_hour": price}
+        write_run(tmp_path / side, dataclasses.replace(run, config={**run.config, "hardware": hardware}))
+    _, out = asked(capsys, tmp_path / "a", tmp_path / "b", "--format", "json", "--metrics", "tpot", *NOWHERE)
+    [note] = [note for note in json.loads(out)["cells"][0]["notes"] if note.startswith("a million output tokens cost ")]
+    one, other = (float(word) for word in note.removeprefix("a million output tokens cost ").removesuffix(" USD").split(" | "))
+    assert other == pytest.approx(1.5 * one, rel=0.01)
+
+
 def test_invalid_repeats_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored(tmp_path / "a")
     [*_, last] = stored(tmp_path / "b")
