@@ -59,6 +59,15 @@ def known_limits(system: str, measured: Run, names: Sequence[str]) -> list[int]:
     return [int(getattr(measured.limits, name)) for name in names]
 
 
+def one_engine(system: str, measured: Run) -> None:
+    """Raise NotAvailable when the run is of several engines behind one front end, or of one with stages: a simulator that is set up for
+    one engine would serve the load of all of them on one, or on a device of another size.
+    """
+    for what, count in (("data-parallel replicas", measured.limits.data_parallel), ("pipeline stages", measured.limits.pipeline_parallel)):
+        if count > 1:
+            raise NotAvailable(f"{system}: run {measured.run_id} is of an engine with {count} {what}, and it is set up for one")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KVShape:
     """One token's keys and values: layers, elements of the keys of a layer (all KV heads, so GQA is in it), bytes of an element."""

@@ -48,8 +48,8 @@ OPENING = Figure(
     title="How far each simulator is off",
     view="cell_fidelity",
     caption="Signed error of the medians: left of the line the simulator says less than was measured. A dot per cell, a bar at "
-    "their median, whose value stands to the right; grey: what the engine differs from itself by. The nearest on top; 4/20: on 4 of "
-    "the 20 cells only.",
+    "their median, whose value stands to the right; grey: what the engine differs from itself by. The nearest on top; behind a name: "
+    "on how many of the cells, where not on all.",
 )
 PARTS = (
     StudySection(

@@ -18,9 +18,14 @@ class MissingSimulation:
 
 def counted(said: Iterable[tuple[str, str, str, bool]]) -> list[MissingSimulation]:
     """Refusals by simulator, most frequent reason first. said: (measured run, 'system:track', reason, failed), one for each simulation."""
-    found = Counter((name, reason.replace(run, "the run's"), failed) for run, name, reason, failed in said)
+    found = Counter((name, _without(run, reason), failed) for run, name, reason, failed in said)
     order = sorted(found.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
     return [
         MissingSimulation(system=name.rpartition(":")[0], track=name.rpartition(":")[2], reason=reason, failed=failed, runs=runs)
         for (name, reason, failed), runs in order
     ]
+
+
+def _without(run: str, reason: str) -> str:
+    """The reason, said of any run."""
+    return reason.replace(f"run {run}", "the run").replace(run, "the run's")

@@ -21,12 +21,13 @@ from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
-from simulators.aisimulate.files import SYSTEM, AISimulateScenario, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.files import SYSTEM, AISimulateScenario, parallelism, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.step_points import fit, residuals
-from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, sent_trace, transfer_rate
+from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, one_engine, sent_trace, transfer_rate
 from simulators.simulator import Coverage
 from workloads.trace import Trace
 
@@ -95,10 +96,13 @@ class AISimulate:
             windows="partly",
             quantisation="partly",
             speculation="partly",
+            closed_loop="partly",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context "
-            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as a "
-            "setting, not used here; experts, latent_attention, windows, quantisation: in the shipped operation times of models that it "
-            "knows, not in the calibrated track's; expert_parallel, data_parallel, speculation: as settings, not used here; "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as its setting, "
+            "never held against an engine; experts, latent_attention, windows, quantisation: in the shipped operation times of models "
+            "that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and matched tracks, replicas "
+            "without dummy batches; speculation: as a setting, not used here; closed_loop: all slots "
+            "begin at once, and sessions whose turns branch or join are sent when they were; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 
@@ -123,12 +127,13 @@ class AISimulate:
         usage = self._run(scenario, scratch, calibrated=tables is not None)
 
         log = scratch / "log"
-        rows = read_rows(scratch / "out" / "requests.jsonl", trace, log)
+        rows = read_rows(scratch / "out" / "requests.jsonl", trace, scenario.sending, log)
         return foreign_run(
             self,
             measured,
-            to_records(trace, rows, offset, log),
+            to_records(trace, scenario.sending, rows, offset, log),
             usage,
+            looped=scenario.sending.looped,
             version=RELEASE,
             track=track,
             settings={
@@ -161,10 +166,11 @@ class AISimulate:
         own = self.prefix_caching
         common: dict[str, Any] = {
             "trace": trace,
+            "sending": sending(measured, trace),
             "model": scratch / "model",
             "hardware": device["system"],
             "version": device["version"],
-            "tensor_parallel": 1 if track == "calibrated" else said.tensor_parallel,
+            "parallelism": self._parallelism(measured, track),
             **self._pools(measured, track),
         }
         if track == "shipped":
@@ -186,6 +192,13 @@ class AISimulate:
             max_model_len=said.max_model_len,
             **common,
         )
+
+    def _parallelism(self, measured: Run, track: Track) -> dict[str, int]:
+        """Raises NotAvailable for engines that a profile of one engine's steps does not tell."""
+        if track != "calibrated":
+            return parallelism(measured.limits, measured.config.get("model") or {})
+        one_engine(self.system, measured)
+        return {"tensor": 1}
 
     def _pools(self, measured: Run, track: Track) -> dict[str, Any]:
         if self.topology == "colocated":
@@ -220,7 +233,7 @@ class AISimulate:
     def _run(self, scenario: AISimulateScenario, scratch: Path, *, calibrated: bool) -> Usage:
         """Write its trace and its configuration, and run it."""
         trace, settings, log = scratch / "trace.jsonl", scratch / "prediction.yaml", scratch / "log"
-        write_trace(scenario.trace, trace)
+        write_trace(scenario.trace, scenario.sending, trace)
         settings.write_text(json.dumps(scenario.settings(trace), indent=1))  # JSON is YAML
         env = clean_environment({"AICONFIGURATOR_SYSTEMS_PATH": str(scratch / "systems")} if calibrated else {})
         # -P: nothing of the scratch folder can be imported

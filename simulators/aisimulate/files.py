@@ -5,11 +5,12 @@ Units: its times are milliseconds (floats, not rounded; the trace's `timestamp` 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from results.record import RequestRecord
+from results.record import EngineLimits, RequestRecord
+from simulators.aisimulate.sending import Sending
 from simulators.errors import SimulatorError
 from simulators.foreign.program import check_finite, check_rows, describe_log
 from simulators.inputs import Pools
@@ -18,6 +19,7 @@ from workloads.trace import Request, Trace
 SYSTEM = "aisimulate"
 MS = 1e-3  # s
 GB = 1e9  # bytes
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # a config.json of a mixture has one of these
 TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it reports
 
 
@@ -26,10 +28,11 @@ class AISimulateScenario:
     """What is to be simulated. Limits that are None are left to AISimulate's own defaults."""
 
     trace: Trace  # the requests
+    sending: Sending  # when they are sent
     model: Path  # folder of a config.json
     hardware: str  # its name of the system that has the operation times
     version: str  # of the engine with which those were measured
-    tensor_parallel: int  # devices of an instance
+    parallelism: Mapping[str, int]  # its settings of an instance's devices: tensor, pipeline, attention_data, moe_tensor, moe_expert
     prefix_caching: bool  # whether shared prefixes are computed once
     block_size: int | None = None  # tokens of a block of the KV cache
     blocks: int | None = None  # of the KV cache; None: as many as its own memory model finds room for
@@ -51,7 +54,7 @@ class AISimulateScenario:
             **_given(context_length=self.max_model_len),
             **self._workers(),
         }
-        return {"traffic": {"source": source, "load": {"type": "trace_timestamps", "speedup": 1.0}}, "engine": engine}
+        return {"traffic": {"source": source, "load": dict(self.sending.load)}, "engine": engine}
 
     def _workers(self) -> dict[str, Any]:
         if self.pools is None:
@@ -65,10 +68,22 @@ class AISimulateScenario:
     def _worker(self, replicas: int) -> dict[str, Any]:
         capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
         return {
-            "parallelism": {"replicas": replicas, "tensor": self.tensor_parallel},
+            "parallelism": {**self.parallelism, "replicas": replicas * self.parallelism.get("replicas", 1)},
             "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
             "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
         }
+
+
+def parallelism(limits: EngineLimits, model: Mapping[str, Any]) -> dict[str, int]:
+    """Its settings for an engine's devices. model: config.json. Each replica of a dense model is an engine of its own; those of a mixture
+    of experts share the experts, as whole ones on devices of their own or in slices on all of them. All other limits are a replica's.
+    """
+    tensor, data, pipeline = limits.tensor_parallel, limits.data_parallel, limits.pipeline_parallel
+    shape = model.get("text_config") or model
+    if not any(shape.get(name) for name in EXPERTS):
+        return {"tensor": tensor, "pipeline": pipeline, "replicas": data}
+    experts = limits.expert_parallel
+    return {"tensor": tensor, "pipeline": pipeline, "attention_data": data, "moe_expert": experts, "moe_tensor": tensor * data // experts}
 
 
 def _given(**settings: Any) -> dict[str, Any]:
@@ -80,49 +95,54 @@ def trace_block_size(trace: Trace) -> int:
     return trace.block_size or max(r.input_tokens for r in trace)
 
 
-def write_trace(trace: Trace, path: Path) -> None:
-    """The requests as Mooncake JSONL. `session_id` carries the request's id: its own ids are random, its rows in order of completion.
+def write_trace(trace: Trace, sending: Sending, path: Path) -> None:
+    """The requests as Mooncake JSONL, session by session: its own ids are random, so a row that comes out is known by session and turn.
 
     A prompt's blocks keep their identity; what lies beyond them gets ids of its own, which no other prompt has.
     """
     size = trace_block_size(trace)
     interned: dict[int, int] = {}
     fresh = sum(len(r.blocks) for r in trace)  # ids from here on are nobody else's
+    requests = {r.request_id: r for r in trace}
     with path.open("w", encoding="utf-8") as file:
-        for request in trace:
-            needed = -(-request.input_tokens // size)
-            blocks = [interned.setdefault(block, len(interned)) for block in request.blocks[:needed]]
-            own = list(range(fresh, fresh + needed - len(blocks)))
-            fresh += len(own)
-            row = {
-                "session_id": str(request.request_id),
-                "timestamp": request.arrival / MS,
-                "input_length": request.input_tokens,
-                "output_length": request.output_tokens,
-                "hash_ids": blocks + own,
-            }
-            file.write(json.dumps(row) + "\n")
+        for session in sending.sessions:
+            for turn, request in enumerate(requests[asked] for asked in session):
+                needed = -(-request.input_tokens // size)
+                blocks = [interned.setdefault(block, len(interned)) for block in request.blocks[:needed]]
+                own = list(range(fresh, fresh + needed - len(blocks)))
+                fresh += len(own)
+                row = {
+                    "session_id": str(session[0]),
+                    **({"delay": sending.delays[request.request_id] / MS} if turn else {"timestamp": request.arrival / MS}),
+                    "input_length": request.input_tokens,
+                    "output_length": request.output_tokens,
+                    "hash_ids": blocks + own,
+                }
+                file.write(json.dumps(row) + "\n")
 
 
-def read_rows(path: Path, trace: Trace, log: Path) -> dict[int, Mapping[str, Any]]:
+def read_rows(path: Path, trace: Trace, sending: Sending, log: Path) -> dict[int, Mapping[str, Any]]:
     """Its rows by request id. Raises SimulatorError for missing rows, and rows of other requests than were asked for."""
     if not path.is_file():
         raise SimulatorError(f"{SYSTEM}: it ended without {path.name}; {describe_log(log)}")
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    ids = [int(row["session_id"]) for row in rows]
+    places = sending.places
+    ids = [places.get((row["session_id"], row["turn_index"]), int(row["session_id"])) for row in rows]
     check_rows(SYSTEM, [r.request_id for r in trace], ids, log)
     return dict(zip(ids, rows, strict=True))
 
 
-def to_records(trace: Trace, rows: Mapping[int, Mapping[str, Any]], offset: float, log: Path) -> list[RequestRecord]:
+def to_records(trace: Trace, sending: Sending, rows: Mapping[int, Mapping[str, Any]], offset: float, log: Path) -> list[RequestRecord]:
     """One record per request, in the trace's order. offset: s added to the first and last token for the front end.
 
-    A request that it rejected (too long for the model or for the KV cache) is a failed record.
-    Raises SimulatorError when it simulated other arrivals or token counts than asked, or time runs backwards.
+    Where ends made requests due, arrivals are its own. A request that it rejected (too long for the model or for the KV cache) is a failed
+    record. Raises SimulatorError when it simulated other arrivals or token counts than asked, or time runs backwards.
     """
     start = trace.requests[0].arrival
-    return [_record(request, rows[request.request_id], start, offset, log) for request in trace]
+    due = {r.request_id: start + rows[r.request_id]["arrival_time_ms"] * MS for r in trace}
+    as_due = (replace(r, arrival=due[r.request_id]) if sending.looped else r for r in trace)
+    return [_record(request, rows[request.request_id], start, offset, log) for request in as_due]
 
 
 def _record(request: Request, row: Mapping[str, Any], start: float, offset: float, log: Path) -> RequestRecord:

@@ -40,6 +40,7 @@ from simulators.inputs import (
     labelled,
     mean_decode_context,
     needed_profile,
+    one_engine,
     sent_trace,
     transfer_rate,
 )
@@ -175,6 +176,7 @@ class DistServeSim:
 
     def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> DistServeScenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
+        one_engine(self.system, measured)
         trace = sent_trace(self.system, measured)
         if self.topology == "pd":
             trace = handed_over(trace)

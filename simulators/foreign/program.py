@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,12 @@ def foreign_run(
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
     phases: Mapping[str, float] = {},
+    looped: bool = False,
 ) -> Run:
     """What a foreign program's adapter ends in: `simulated_run`, with the adapter's own settings, those of this run, and what it used.
 
-    simulator: a dataclass. settings: of this run, JSON-able. phases: seconds of the program's own parts, by name. Raises SimulatorError
-    when records are missing.
+    simulator: a dataclass. settings: of this run, JSON-able. phases: seconds of the program's own parts, by name. looped: as of
+    `simulated_run`. Raises SimulatorError when records are missing.
     """
     timing = {**asdict(usage), **phases}
     return simulated_run(
@@ -82,7 +83,8 @@ def foreign_run(
         version=version,
         track=track,
         wall_s=usage.wall_s,
-        coverage=simulator.coverage,
+        coverage=simulator.coverage if looped else replace(simulator.coverage, closed_loop="no"),
+        looped=looped,
         config={"name": simulator.system, **asdict(simulator), **settings, "timing": timing},  # type: ignore[call-overload]
         provenance=provenance,
     )

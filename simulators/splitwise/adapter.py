@@ -33,6 +33,7 @@ from simulators.inputs import (
     kv_shape,
     labelled,
     needed_profile,
+    one_engine,
     sent_trace,
     tokens_per_request,
     transfer_rate,
@@ -180,6 +181,7 @@ class SplitwiseSim:
 
     def _scenario(self, measured: Run, track: Track, profile: Profile | None) -> SplitwiseScenario:
         """What is to be simulated. Raises SimulatorError when the track, the profile or a limit is not to be had."""
+        one_engine(self.system, measured)
         trace, apart = sent_trace(self.system, measured), self.topology == "pd"
         shipped, calibrated = track == "shipped", track == "calibrated"
         limits = None

@@ -19,7 +19,7 @@ from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import described
 from simulators.foreign.program import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
-from simulators.inputs import known_limits, needed_profile, sent_trace
+from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace
 from simulators.simulator import Coverage
 from simulators.vidur.device_times import DeviceTimes
 from simulators.vidur.files import (
@@ -175,6 +175,7 @@ class Vidur:
 
     def _scenario(self, measured: Run, track: Track, calibration: ProfileTimes | DeviceTimes | None) -> VidurScenario:
         """What is to be simulated, in numbers. Raises SimulatorError when the run sent no request, NotAvailable when it lacks a limit."""
+        one_engine(self.system, measured)
         trace = sent_trace(self.system, measured)
         steps = calibration is not None and calibration.whole_steps
         limits = None if track == "shipped" else _limits(measured, calibration.block_size if calibration else SHIPPED_BLOCK_SIZE)

@@ -5,7 +5,7 @@ import pytest
 
 from results.record import EngineLimits
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.inputs import known_limits, kv_shape, needed_profile, tokens_per_request, transfer_rate
+from simulators.inputs import known_limits, kv_shape, needed_profile, one_engine, tokens_per_request, transfer_rate
 from tests.simulators.foreign.copies import linked
 from tests.simulators.profiles import Law, make_measured, make_profile, with_limits
 
@@ -41,3 +41,13 @@ def test_an_unknown_dtype_is_named() -> None:
 def test_tokens_are_sorted_to_their_requests() -> None:
     places, times = np.array([2, 0, 2, 0]), np.array([5.0, 2.0, 4.0, 1.0])
     assert tokens_per_request(places, times, 4) == [[1.0, 2.0], [], [4.0, 5.0], []]
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [(with_limits(data_parallel=2), "2 data-parallel replicas"), (with_limits(pipeline_parallel=4), "4 pipeline stages")],
+)
+def test_the_load_of_several_engines_is_not_put_on_one(limits: EngineLimits, says: str) -> None:
+    one_engine("x", RUN)
+    with pytest.raises(NotAvailable, match=f"x: run vllm-law-0 is of an engine with {says}, and it is set up for one"):
+        one_engine("x", make_measured([(0.5, 9, 9)], limits=limits))

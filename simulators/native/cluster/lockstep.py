@@ -5,6 +5,10 @@ compute in lock-step, round by round: an engine that has nothing to compute runs
 its batches. A wave of rounds begins with a request. It ends when the engines find that none of them has work; they look only in the first
 round and in every `dp_sync_interval`-th, so that dummy rounds follow the last token. All ranks are one Scheduler here, whose batches have
 parts.
+
+With asynchronous scheduling a rank decides the next round while one is computed, but waits for the end of a dummy batch: an idle rank takes
+what arrives during a round into the very next one. And a wave ends with a round in which all had dummy batches, as the tokens of the
+last round are not known when they look.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,6 +95,8 @@ class LockStep:
         self._balancer = LoadBalancer(data_parallel_size)
         self._unfinished = [0] * data_parallel_size
         self._running = False  # whether a wave is
+        self._newest: Round | None = None  # the round that was decided last
+        self._decided: dict[int, Batch] | None = None  # of the next round, the batches of ranks that did not wait for the newest to end
         self._rounds = 0  # of this wave, ended
 
     def add(self, arrived: sequence.Sequence) -> None:
@@ -109,28 +115,41 @@ class LockStep:
         """See Scheduler: while a wave runs there are rounds."""
         return self._running
 
-    def schedule(self) -> Round:
-        """See Scheduler."""
+    def schedule(self) -> Batch:
+        """See Scheduler. While some ranks wait for the end of their dummy batches, a batch of nobody."""
+        if self._decided is None and self._some_wait():
+            assert self._newest is not None
+            busy = [place for place, part in enumerate(self._newest.parts) if part.sequences]
+            self._decided = {place: self.ranks[place].schedule() for place in busy}
+            return Batch()
+        decided, self._decided = self._decided or {}, None
         round_ = Round()
-        round_.parts = [rank.schedule() for rank in self.ranks]
+        round_.parts = [decided[place] if place in decided else rank.schedule() for place, rank in enumerate(self.ranks)]
         for part in round_.parts:
             for name in ("sequences", "tokens", "samplers", "admitted", "preempted"):
                 getattr(round_, name).extend(getattr(part, name))
         round_.dummy = not round_.sequences
+        self._newest = round_
         return round_
 
     def finish(self, batch: Batch, now: float) -> None:
         """See Scheduler."""
-        assert isinstance(batch, Round)
         batch.done = True
+        if not isinstance(batch, Round):
+            return
         for place, (rank, part) in enumerate(zip(self.ranks, batch.parts, strict=True)):
             before = [s.total < s.end for s in part.samplers]
             rank.finish(part, now)
             self._unfinished[place] -= sum(b and s.total == s.end for b, s in zip(before, part.samplers, strict=True))
-        self._rounds += self._running  # one that was under way when the wave ended belongs to none
-        looked = self._running and (self._rounds == 1 or self._rounds % self.interval == 0)
-        if looked and not any(rank.running or len(rank.waiting) for rank in self.ranks):
+        self._rounds += 1
+        looked = self._rounds == 1 or self._rounds % self.interval == 0
+        known = self.limits.in_flight == 1 or batch.dummy  # whether all tokens are, when they look
+        if looked and known and not any(rank.running or len(rank.waiting) for rank in self.ranks):
             self._running, self._rounds = False, 0
+
+    def _some_wait(self) -> bool:
+        """Whether the newest round is under way, and a dummy batch on some rank."""
+        return self._newest is not None and not self._newest.done and not all(part.sequences for part in self._newest.parts)
 
     def withdraw(self, leaving: sequence.Sequence) -> bool:
         """See Scheduler."""

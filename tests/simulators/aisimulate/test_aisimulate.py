@@ -1,5 +1,6 @@
 """AISimulate's adapter without AISimulate: its settings, what it writes, what it refuses, what it makes of bad output."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from results.project.folder import ROOT
+from results.record import Run
 from simulators.aisimulate.adapter import AISimulate
 from simulators.aisimulate.files import read_rows, to_records, write_trace
+from simulators.aisimulate.sending import at_times, sending
 from simulators.aisimulate.tables import AISimulateTables
 from simulators.errors import SimulatorError
 from simulators.foreign.step_points import fit
@@ -59,6 +62,7 @@ def row(request: Request, start: float, **changes: Any) -> dict[str, Any]:
         "output_length": request.output_tokens,
         "requested_output_length": request.output_tokens,
         "terminal_status": "completed",
+        "turn_index": 0,
         "readmission_count": 0,
         "admission_history": [{"reused_input_tokens": 16}],
         **changes,
@@ -68,7 +72,7 @@ def row(request: Request, start: float, **changes: Any) -> dict[str, Any]:
 def read(tmp_path: Path, trace: Trace, rows: list[dict[str, Any]]) -> list[Any]:
     path, log = tmp_path / "requests.jsonl", tmp_path / "log"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return to_records(trace, read_rows(path, trace, log), 0.0, log)
+    return to_records(trace, at_times(trace), read_rows(path, trace, at_times(trace), log), 0.0, log)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_what_it_cannot_be_set_to_is_one_line_before_it_starts(
 
 
 def test_prompts_share_the_blocks_that_the_trace_says_and_no_others(tmp_path: Path) -> None:
-    write_trace(shared_trace(), tmp_path / "trace.jsonl")
+    write_trace(shared_trace(), at_times(shared_trace()), tmp_path / "trace.jsonl")
     first, second, third = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
     assert first["hash_ids"][0] == second["hash_ids"][0]
     assert [len(r["hash_ids"]) for r in (first, second, third)] == [3, 3, 1]  # enough for every token, or prompts would be cut
@@ -118,7 +122,7 @@ def test_prompts_share_the_blocks_that_the_trace_says_and_no_others(tmp_path: Pa
 
 
 def test_arrivals_are_milliseconds_that_are_not_rounded(tmp_path: Path) -> None:
-    write_trace(shared_trace(), tmp_path / "trace.jsonl")
+    write_trace(shared_trace(), at_times(shared_trace()), tmp_path / "trace.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
     assert [r["timestamp"] for r in rows] == pytest.approx([250, 500, 1000.123], abs=1e-9)
     assert [r["session_id"] for r in rows] == ["7", "3", "5"]
@@ -182,3 +186,19 @@ def test_more_work_never_takes_less_time() -> None:
     assert (np.diff(tables.gemm) >= 0).all()
     assert (np.diff(tables.generation, axis=1) >= 0).all()
     assert (np.diff(tables.prefill(np.arange(1, 1024), 100)) > 0).all()
+
+
+def with_turns(*after: tuple[int, ...]) -> Run:
+    """A run of requests each of which waits for these."""
+    measured = make_measured([(0.5 + i, 100, 10) for i in range(len(after))])
+    asked = tuple(dataclasses.replace(r, after=a, delay=0.2 if a else 0.0) for r, a in zip(measured.trace, after, strict=True))
+    return dataclasses.replace(measured, trace=dataclasses.replace(measured.trace, requests=asked))
+
+
+def test_turns_are_sessions_and_branches_are_sent_when_they_were() -> None:
+    chains = with_turns((), (), (0,), (1,), (2,))
+    made = sending(chains, chains.trace_as_sent())
+    assert (sorted(made.sessions), made.looped) == ([(0, 2, 4), (1, 3)], True)
+    for branching in (with_turns((), (0,), (0,)), with_turns((), (), (0, 1))):
+        made = sending(branching, branching.trace_as_sent())
+        assert (made.sessions, made.looped) == (((0,), (1,), (2,)), False)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from harness.engine import EngineError
 from harness.environment import ensure
 from results.profile import Profile
+from results.project.folder import ROOT
 from results.record import RequestRecord, Run
 from simulators.aisimulate.tables import DECODE_FLOOR
 from simulators.errors import NotAvailable, SimulatorError
@@ -234,6 +236,60 @@ def test_the_shipped_and_matched_tracks(tmp_path: Path) -> None:
         last[track] = max(r.scheduled or 0.0 for r in run.records)
     assert last["shipped"] == pytest.approx(0.5)
     assert last["matched"] > 0.55
+
+
+def test_a_closed_loop_keeps_as_many_in_flight(tmp_path: Path) -> None:
+    """Sent two seconds apart, as on an engine that takes so long; here each is sent when one of three has ended."""
+    measured = make_measured([(0.5 + 2 * i, 100 + 10 * i, 5 + 7 * i % 11) for i in range(12)])
+    load = {"loop": "closed", "concurrency": 3}
+    run = simulate(dataclasses.replace(measured, config={**measured.config, "load": load}), make_profile(LAW), tmp_path)
+    sent = [r.sent or 0.0 for r in run.records]
+    ended = sorted(r.finished or 0.0 for r in run.records)
+    assert sent[:3] == pytest.approx([0.5] * 3)
+    assert sorted(sent[3:]) == pytest.approx(ended[:-3], abs=1e-6)
+    assert run.config["simulator"]["coverage"]["closed_loop"] == "partly"
+
+
+def test_a_turn_is_sent_when_the_one_before_has_ended_and_its_delay_is_over(tmp_path: Path) -> None:
+    measured = make_measured([(0.5, 100, 10), (0.6, 50, 20), (3.0, 120, 10), (4.0, 130, 10)])
+    waits = {2: (0,), 3: (2,)}
+    asked = tuple(dataclasses.replace(r, after=waits.get(i, ()), delay=0.25 * (i in waits)) for i, r in enumerate(measured.trace))
+    turns = dataclasses.replace(measured, trace=dataclasses.replace(measured.trace, requests=asked))
+    first, other, second, third = simulate(turns, make_profile(LAW), tmp_path).records
+    assert (first.sent, other.sent) == pytest.approx((0.5, 0.6))
+    assert second.sent == pytest.approx((first.finished or 0) + 0.25, abs=1e-6)
+    assert third.sent == pytest.approx((second.finished or 0) + 0.25, abs=1e-6)
+
+
+def of_mixture(run: Run) -> Run:
+    """The run, of a model of 128 experts on an H200."""
+    model = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "model" / "qwen3_30b_a3b.yaml").config)
+    return dataclasses.replace(run, hardware="h200", config={**run.config, "hardware": H200, "model": model})
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_replicas_are_engines_of_their_own_with_the_limits_of_each(mixture: bool, tmp_path: Path) -> None:
+    """Four requests at one instant on engines that take one at a time: two replicas have two waves of them."""
+    limits = with_limits(max_num_seqs=1, data_parallel=2)
+    measured = make_measured([(0.5, 256, 40)] * 4, limits=limits)
+    run = simulate(of_mixture(measured) if mixture else on_h200(measured), None, tmp_path, track="matched")
+    first, second, third, fourth = sorted(r.scheduled or 0.0 for r in run.records)
+    assert first == second == pytest.approx(0.5)
+    assert third == fourth and third > 0.53
+
+
+@pytest.mark.parametrize("expert_parallel", [1, 2])
+def test_a_mixture_on_two_devices_and_the_profile_of_one_engine_for_two(expert_parallel: int, tmp_path: Path) -> None:
+    times = {}
+    for devices in (1, 2):
+        limits = with_limits(tensor_parallel=devices, expert_parallel=expert_parallel if devices == 2 else 1)
+        (tmp_path / str(devices)).mkdir()
+        run = simulate(of_mixture(make_measured([(0.5, 4000, 4)], limits=limits)), None, tmp_path / str(devices), track="matched")
+        times[devices] = ttft(run.records[0])
+    assert times[2] < times[1]
+    two = of_mixture(make_measured([(0.5, 256, 4)], limits=with_limits(data_parallel=2)))
+    with pytest.raises(NotAvailable, match="an engine with 2 data-parallel replicas, and it is set up for one"):
+        simulate(two, make_profile(LAW), tmp_path)
 
 
 def test_hardware_that_it_does_not_know_gets_the_nearest_and_says_so(tmp_path: Path) -> None:
