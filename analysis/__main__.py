@@ -11,6 +11,7 @@ from analysis import tables
 from analysis.data import AnalysisError, compare, open_database
 from analysis.report import Report
 from analysis.scoring.fidelity import score
+from analysis.study import scorecard
 from analysis.study import table as study_table
 from analysis.study.data import read_study
 from analysis.study.report import StudyReport
@@ -49,8 +50,14 @@ def table(options: argparse.Namespace) -> str:
     with shown("scores") as progress:
         refused = score(options.database, progress=progress)
     for run_id, reason in refused.items():
-        if options.study is not None:
+        if options.study is not None or options.scorecard:
             print(f"analysis: {run_id} is not scored: {reason}", file=sys.stderr)
+    if options.scorecard:
+        with open_database(options.database) as connection:
+            scores = scorecard.numbers(connection, options.database, options.study or None)
+        printed = _in_format(scores, scorecard.as_text(scores), options.format)
+        covered = scorecard.coverage()
+        return printed if covered.empty or options.format == "csv" else f"{printed}\n\n{_in_format(covered, covered, options.format)}"
     if options.study is not None:
         with open_database(options.database) as connection:
             study = read_study(connection, options.database, options.study or None)
@@ -84,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     reporter.add_argument("--out", type=given_path, help=f"the page ({OUT}; of a study {STUDY_OUT})")
     tabler = _command(commands, "table", "score, and print measured beside simulated")
     tabler.add_argument("--format", choices=("md", "csv", "latex"), default="md", help="Markdown, CSV (full precision) or LaTeX (booktabs)")
+    scorecard_does = "every simulator and track over the runs of --study (all runs), and the coverage that was measured"
+    tabler.add_argument("--scorecard", action="store_true", help=scorecard_does)
     for command in (reporter, tabler):
         command.add_argument("--database", type=given_path, default=DATABASE, help=f"the DuckDB file ({DATABASE})")
         command.add_argument(

@@ -13,6 +13,21 @@ SYSTEMS = {
     "distserve_sim": "DistServe-sim",
     "aisimulate": "AISimulate",
     "native": "Plumbline native",
+    "native_replayed": "Plumbline native, replayed",
+    "blis": "BLIS",
+    "blis_roofline": "BLIS, roofline",
+    "llmservingsim": "LLMServingSim",
+}
+LICENCES = {  # of simulators, as their repositories and packages say
+    "vidur": "MIT",
+    "splitwise_sim": "MIT",
+    "distserve_sim": "Apache-2.0",
+    "aisimulate": "Apache-2.0",
+    "native": "Apache-2.0",
+    "native_replayed": "Apache-2.0",
+    "blis": "Apache-2.0",
+    "blis_roofline": "Apache-2.0",
+    "llmservingsim": "MIT",
 }
 APART = "_pd"  # ends the name of a system with prefill and decode on instances of their own
 

@@ -21,10 +21,12 @@ from results.project.caller import given, given_path
 from results.project.progress_bar import shown
 from results.recordings.import_run import Options, import_run
 from results.recordings.recording import RecordingError
+from results.recordings.simulated_by import TRACKS, Author, may_be_replaced, predicted_run
 from results.storage.archive import SUFFIX, unpack_runs
+from results.storage.find import find_run
 from results.storage.place import Place, PlaceError, place
 from results.storage.run_tables import StoreError
-from results.storage.store import write_run
+from results.storage.store import read_run, write_run
 from results.summary import tables, text
 from workloads.trace import TraceError
 
@@ -99,6 +101,9 @@ def show(console: Console, path: Path, run_id: str) -> None:
 
 def import_recording(console: Console, options: argparse.Namespace) -> None:
     """Write the run folder of a run that someone else recorded; say what is assumed of it."""
+    if options.simulated_by is not None or options.of is not None:
+        import_predictions(console, options)
+        return
     names = [field.name for field in dataclasses.fields(Options)]
     given = {name: getattr(options, name) for name in names}
     given["window"] = None if options.window is None else tuple(options.window)
@@ -115,6 +120,29 @@ def import_recording(console: Console, options: argparse.Namespace) -> None:
         *([f"  INVALID: {run.invalid_reason}"] if not run.valid else []),
         f"  prefixes: {facts['shared_prefixes']}",
         f"  next: make bench engine=recorded engine.run={run.run_id}",
+    ]
+    console.print(escape("\n".join(lines)), soft_wrap=True)
+
+
+def import_predictions(console: Console, options: argparse.Namespace) -> None:
+    """Write the folder of a simulated run that someone else predicted."""
+    if options.simulated_by is None or options.of is None:
+        raise RecordingError("predictions need both --simulated-by NAME and --of RUN_ID, the measured run that they are of")
+    for name in (field.name for field in dataclasses.fields(Options)):
+        if getattr(options, name) is not None:
+            raise RecordingError(f"leave out --{name.replace('_', '-')}: a simulated run has what the run has that it is held against")
+    author = Author(name=options.simulated_by, track=options.track, took=options.took, version=options.version)
+    roots = [str(root) for root in dict.fromkeys((options.root, *ROOTS))]
+    measured = read_run(find_run(options.of, roots, asker="--of"))
+    run = predicted_run(options.path, measured, author)
+    may_be_replaced(options.root / run.run_id)
+    folder = write_run(options.root, run, replace=True)
+    failed = sum(record.error is not None for record in run.records)
+    lines = [
+        f"{folder}: {len(run.records)} requests of {measured.run_id} as {run.system} predicts them, {failed} failed",
+        f"  taken from: {run.config['simulator']['form']}, track {run.track}",
+        *(["  a closed loop: the requests stay where they were measured"] if measured.is_closed_loop else []),
+        "  next: ./plumbline database, then ./plumbline report",
     ]
     console.print(escape("\n".join(lines)), soft_wrap=True)
 
@@ -174,6 +202,11 @@ def _add_import(importer: argparse.ArgumentParser) -> None:
     importer.add_argument("--kv-tokens", type=int, metavar="N", help="the engine's KV capacity, where the recording does not say it")
     importer.add_argument("--first", type=int, metavar="N", help="score the first N requests only")
     importer.add_argument("--last", type=int, metavar="N", help="score the last N requests only")
+    importer.add_argument("--simulated-by", metavar="NAME", help="the file has NAME's predictions of single requests, of the run --of")
+    importer.add_argument("--of", metavar="RUN_ID", help="the measured run that predictions are of")
+    importer.add_argument("--track", default="matched", help=f"what predictions were calibrated on: {', '.join(TRACKS)} (matched)")
+    importer.add_argument("--version", metavar="VERSION", help="of the simulator that predicted")
+    importer.add_argument("--took", type=float, metavar="SECONDS", help="what the simulation took")
     importer.add_argument("--window", type=float, nargs=2, metavar=("START", "END"), help="score what arrives between these seconds only")
 
 

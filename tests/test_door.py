@@ -20,6 +20,7 @@ VERBS = {
     "simulate": ("harness.simulate", []),
     "plan": ("simulators.native.__main__", []),
     "compare": ("analysis.comparison.__main__", []),
+    "simulator": ("simulators.conformance.__main__", []),
     "recordings": ("results.catalogue.__main__", []),
     "import": ("results.__main__", ["import"]),
     "unpack": ("results.__main__", ["unpack"]),

@@ -53,12 +53,15 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         ROOT_FILES: set(),
         "foreign": {"errors", "simulator"},
         "aisimulate": A_FOREIGN_SIMULATOR,
+        "blis": A_FOREIGN_SIMULATOR,
         "distserve": A_FOREIGN_SIMULATOR,
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,
         "native": {"errors", "inputs", "simulator"},
         # native: a profile is composed from a model's sizes (architecture), or fitted to requests by serving them on our own engine
         "calibration": {"errors", "inputs", "foreign", "native"},
+        # conformance: small traces with known answers, for any simulator
+        "conformance": {"errors", "simulator"},
         # silicon: measured points, whose closed loops are served on our own engine
         "silicon": {"errors", "native"},
     },
@@ -67,6 +70,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "operation_tables": set(),
         "experts": {"operation_tables", "efficiencies"},
     },
+    "simulators.conformance": {ROOT_FILES: {"cases"}, "cases": {"answer", "case", "law", "scene"}},
     "simulators.native": {
         ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
         "architecture": set(),
@@ -84,8 +88,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         ROOT_FILES: {"derived", "project", "recordings", "storage"},
         "derived": {"cells", "live", "record", "project", "storage"},
         "project": set(),
-        "storage": {"operations", "record", "record_table"},
-        "recordings": {"project", "record"},
+        "storage": {"operations", "project", "record", "record_table"},
+        "recordings": {"project", "record", "storage"},
         "catalogue": {"project", "record", "recordings", "storage"},
         "silicon": set(),
     },

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from analysis import names
 from analysis.data import LOST, Comparison, Key, RunRow, Score, by_simulator
+from analysis.page.modelled import not_modelled
 from analysis.plots import Series
 from analysis.tables import NOT_VALID
 
@@ -211,16 +212,6 @@ def folder_link(run: RunRow, page_folder: Path) -> str:
     """A link to the run's folder."""
     target = folder_of(run, page_folder)
     return f'<p>Run folder: <a href="{escape(target)}/">{escape(target)}</a></p>'
-
-
-def not_modelled(run: RunRow) -> str:
-    """What a simulator does not or only partly model, by its own declaration; '–' when it declares nothing."""
-    coverage = run.config.get("simulator", {}).get("coverage") if isinstance(run.config.get("simulator"), Mapping) else None
-    if not coverage:
-        return "–"
-    lacks = [name.replace("_", " ") for name, support in coverage.items() if support == "no"]
-    partly = [f"{name.replace('_', ' ')} (partly)" for name, support in coverage.items() if support == "partly"]
-    return ", ".join([*lacks, *partly]) or "nothing"
 
 
 DASHARRAYS = {"solid": "none", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}

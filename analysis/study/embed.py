@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import names, plots
 from analysis.data import LOST, TRACKS, RunRow
 from analysis.page import document
+from analysis.page.modelled import not_modelled
 from analysis.stats import Values
 from analysis.study import palette, samples, trust
 from analysis.study.data import HEADLINES, LATENCIES, StudyData
@@ -153,7 +154,7 @@ def _simulators(study: StudyData) -> list[dict[str, Any]]:
                 "name": names.system(system),
                 "label": names.system(system, track),
                 "color": palette.css(system),
-                "lacks": document.not_modelled(run),
+                "lacks": not_modelled(run),
                 "speed": row.get("speed"),
             }
         )

@@ -34,7 +34,13 @@ from workloads.trace import Trace
 RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
 LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page size), so 2 stand for it: a request then holds at most one token more
-ARCHITECTURE_FAULTS = ("unsupported model", "Unsupported", "PerfDataNotAvailable", "does not support")
+ARCHITECTURE_FAULTS = (
+    "unsupported model",
+    "is not supported. Supported architectures",
+    "Unsupported",
+    "PerfDataNotAvailable",
+    "does not support",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class AISimulate:
     def coverage(self) -> Coverage:
         """What it models, as configured."""
         return Coverage(
-            chunked_prefill="yes",
+            chunked_prefill="partly",
             prefix_caching="yes",
             kv_limit="yes",
             max_num_seqs="yes",
@@ -84,7 +90,7 @@ class AISimulate:
             preemption="yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",
-            pipeline_parallel="partly",
+            pipeline_parallel="no",
             disaggregation="yes",
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="no",
@@ -95,14 +101,15 @@ class AISimulate:
             latent_attention="partly",
             windows="partly",
             quantisation="partly",
-            speculation="partly",
+            speculation="no",
             closed_loop="partly",
-            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; context_dependent_decode: of a batch's mean context "
-            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: as its setting, "
-            "never held against an engine; experts, latent_attention, windows, quantisation: in the shipped operation times of models "
-            "that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and matched tracks, replicas "
-            "without dummy batches; speculation: as a setting, not used here; closed_loop: all slots "
-            "begin at once, and sessions whose turns branch or join are sent when they were; "
+            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
+            "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
+            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
+            "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
+            "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
+            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; "
+            "closed_loop: all slots begin at once, and sessions whose turns branch or join are sent when they were; "
             "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
         )
 

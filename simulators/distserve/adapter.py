@@ -92,7 +92,7 @@ class DistServeSim:
         preemption="no",
         context_dependent_decode="yes",
         tensor_parallel="partly",
-        pipeline_parallel="partly",
+        pipeline_parallel="no",
         disaggregation="yes",
         frontend_cost="no",
         token_times="yes",
@@ -100,7 +100,8 @@ class DistServeSim:
         notes="max_num_seqs: of one step; of those let in only as cached tokens, so many of the requests' mean context; "
         "token_budget: of a step's prompts (the longest prompt at least), and 50,000 cached tokens of its decodes, hard-coded; "
         "kv_limit: no prompt starts while the running requests' cached tokens exceed the capacity, none is taken away after that; "
-        "tensor_parallel: as a key of the table of step times; pipeline_parallel: stages that share a step's time evenly, not used here; "
+        "tensor_parallel: as profiled in the calibrated track, in the others that of the shipped times, whatever the run's; "
+        "pipeline_parallel: it has stages that share a step's time evenly, which are not used here; "
         "gqa: it counts cached tokens, not bytes; disaggregation: one decode instance",
     )
 

@@ -109,7 +109,8 @@ class SplitwiseSim:
             if orca
             else "of one step only: prompts go first and decodes stand aside with their KV cache, so under load more requests take turns",
             "preemption": "none" if orca else "of decodes by prompts, within the step's budget; never for want of KV cache",
-            "tensor_parallel": "as a key of the table of step times",
+            "tensor_parallel": "as profiled in the calibrated track, in the others that of the shipped times, whatever the run's",
+            "gqa": "in the bytes of a cached token, and as profiled; its shipped times are of a model of their own",
         }
         return Coverage(
             chunked_prefill="no",
@@ -124,7 +125,7 @@ class SplitwiseSim:
             disaggregation="yes",
             frontend_cost="no",
             token_times="yes",
-            gqa="yes",
+            gqa="partly",
             notes="; ".join(f"{what}: {note}" for what, note in notes.items()),
         )
 

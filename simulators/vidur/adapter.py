@@ -96,6 +96,7 @@ class Vidur:
         notes = {
             "token_times": "exact, but for preempted requests, which have none",
             "context_dependent_decode": "of a batch's mean context",
+            "pipeline_parallel": "it has stages, which are not used here",
             "frontend_cost": "none" if self.frontend == "none" else "the profile's, added to what comes out",
         }
         if self.source == "pypi":
@@ -111,7 +112,7 @@ class Vidur:
             preemption="no" if self.source == "pypi" else "yes",
             context_dependent_decode="yes",
             tensor_parallel="yes",
-            pipeline_parallel="yes",
+            pipeline_parallel="no",
             disaggregation="no",
             frontend_cost="no" if self.frontend == "none" else "partly",
             token_times="partly",

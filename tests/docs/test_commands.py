@@ -116,6 +116,7 @@ FETCHED = covered_by("tests/results/catalogue/test_catalogue.py::test_a_fetched_
 IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_database_is_the_same_as_that_of_a_folder")
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
 IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
+IN_KIT = covered_by("tests/simulators/conformance/test_conformance.py::test_our_own_simulator_models_what_it_says_and_the_command_keeps_it")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -124,10 +125,11 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline bench (--help|--cfg job)", runs),
     (r"\./plumbline bench .*(engine=toy|engine=command|simulator=\[slots\]).*", IN_RECIPES),
     (r"\./plumbline (bench|study|simulate|campaign)( .*)?", composed),
+    (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
     (r"\./plumbline compare .*", runs),
-    (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json) .*", runs),
+    (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
     (r"\./plumbline recordings fetch .*", FETCHED),
     (r"\./plumbline recordings( .*)?", runs),
@@ -157,6 +159,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for build in ("before", "after"):
         write_run(folder / "results" / build, make_run(build, rho=None, telemetry=False))
     (folder / "run_id").write_text(measured.run_id)
+    predicted = [f"{r.request_id},{r.first_token},{r.finished}" for r in simulated.records]
+    (folder / "predictions.csv").write_text("\n".join(["request_id,first_token,finished", *predicted]) + "\n")
     (folder / "my_recording").mkdir()
     (folder / "my_recording" / "requests.csv").write_text(
         "arrival,input_tokens,output_tokens,first_token,finished\n0.0,120,16,0.1,0.6\n0.5,64,8,0.6,0.9\n"

@@ -298,9 +298,10 @@ def test_hardware_that_it_does_not_know_gets_the_nearest_and_says_so(tmp_path: P
     assert "the nearest to cpu-test that it ships: not meant for such hardware" in run.config["simulator"]["times_from"]
 
 
-def test_a_model_that_it_does_not_know_is_not_available(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["OddForCausalLM", "MistralForCausalLM", "DeepseekV2ForCausalLM"])
+def test_a_model_that_it_does_not_know_is_not_available(architecture: str, tmp_path: Path) -> None:
     measured = make_measured([(0.5, 256, 4)])
-    odd = dataclasses.replace(measured, config={**measured.config, "model": {**MODEL, "architectures": ["OddForCausalLM"]}})
+    odd = dataclasses.replace(measured, config={**measured.config, "model": {**MODEL, "architectures": [architecture]}})
     with pytest.raises(NotAvailable, match="it has no operation times for this model on l40s"):
         simulate(odd, None, tmp_path, track="shipped")
 

@@ -51,6 +51,7 @@ def test_the_pypi_release_has_the_calibrated_track_only() -> None:
     assert make_vidur().tracks() == ("calibrated",)
     assert make_vidur().coverage.preemption == "no"
     assert make_vidur().coverage.frontend_cost == "no"
+    assert make_vidur().coverage.pipeline_parallel == "no"  # files.py always asks for one stage
 
 
 @pytest.mark.parametrize(
