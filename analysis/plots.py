@@ -32,6 +32,7 @@ COLORS = {
 }
 OTHER = "#8C8C8C"
 GRID = "rgba(140,140,140,0.25)"
+HEIGHT = 420  # px, of a figure that stands alone
 DASHES = {"shipped": "dot", "matched": "dashdot", "calibrated": "dash"}
 FAINT = 0.4
 SYMBOLS = {"shipped": "triangle-up-open", "matched": "square-open", "calibrated": "circle"}
@@ -281,3 +282,19 @@ def _milliseconds(rows: pd.DataFrame, metric: str) -> Values:
 def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
     """At most POINTS rows, evenly spaced in their order: the same ones every time."""
     return rows if len(rows) <= POINTS else rows.iloc[np.linspace(0, len(rows) - 1, POINTS).astype(int)]
+
+
+def blank() -> go.Figure:
+    """An empty figure in the page's style."""
+    figure = go.Figure()
+    figure.update_layout(
+        height=HEIGHT,
+        margin={"l": 60, "r": 12, "t": 12, "b": 52},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "y": 1.06, "x": 0},
+        font={"size": 12},
+    )
+    figure.update_xaxes(gridcolor=GRID)
+    figure.update_yaxes(gridcolor=GRID)
+    return figure

@@ -123,6 +123,7 @@ def commanded(copy: Path, command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", *command.split()], cwd=copy, env=environ, capture_output=True, text=True, timeout=540)
 
 
+RECOMMEND = "simulators.native recommend rate=1 requests=5 hardware=h100 model=llama_3_1_8b workload=fixed"
 PLAN = "simulators.native rate=1 requests=5 hardware=cpu model=tiny workload=fixed"
 BENCH = "harness simulator=[] engine=recorded"
 NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1\na: 2\n", b"a: \xff\xfe\n"
@@ -156,6 +157,10 @@ NOT_YAML, LIST, WORD, TWICE, BINARY = b"a: b: c\n", b"- 1\n", b"hello\n", b"a: 1
             PLAN,
             "trace is missing in conf/native.yaml",
         ),
+        ("recommend.yaml", NOT_YAML, RECOMMEND, "conf/recommend.yaml:1: not YAML"),
+        ("recommend.yaml", b"tensor_parallel: 4\n", RECOMMEND, "conf/recommend.yaml: it must hold a list for each setting"),
+        ("verdicts.yaml", NOT_YAML, RECOMMEND, "conf/verdicts.yaml:1: not YAML"),
+        ("verdicts.yaml", LIST, RECOMMEND, "conf/verdicts.yaml: it must hold a list of rows, each with source, commit"),
         ("model/tiny.yaml", NOT_YAML, PLAN, "conf/model/tiny.yaml:1: not YAML"),
         ("model/tiny.yaml", WORD, PLAN, "conf/model/tiny.yaml: it has no `config`"),
         ("hardware/cpu.yaml", BINARY, PLAN, "conf/hardware/cpu.yaml: not YAML"),

@@ -62,8 +62,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "calibration": {"errors", "inputs", "foreign", "native"},
         # conformance: small traces with known answers, for any simulator
         "conformance": {"errors", "simulator"},
-        # silicon: measured points, whose closed loops are served on our own engine
-        "silicon": {"errors", "native"},
+        # silicon: measured points, whose closed loops are served on our own engine, and a sample of them by AISimulate
+        "silicon": {"errors", "native", "foreign", "aisimulate"},
     },
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},
@@ -72,7 +72,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     },
     "simulators.conformance": {ROOT_FILES: {"cases"}, "cases": {"answer", "case", "law", "scene"}},
     "simulators.native": {
-        ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "cluster", "effects", "fast", "frontend"},
+        ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "recommending", "cluster", "effects", "fast", "frontend"},
         "architecture": set(),
         "frontend": {"sequence"},
         "kv": {"sequence"},
@@ -82,6 +82,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "fast": {"engine", "served", "kv", "latency", "scheduling", "frontend"},
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "stages", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
+        "recommending": {"architecture", "planning", "predictor", "resolve", "latency", "scheduling", "sequence"},
         "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {
@@ -101,6 +102,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         ROOT_FILES: {"page", "scoring", "study"},
         "silicon": {"axes", "names", "plots", "page"},
         "comparison": {"data", "requests", "stats", "names", "tables", "scoring"},
+        "plan": {"axes", "names", "plots", "page"},
         "scoring": {"data", "requests", "stats"},
         "page": {"data", "names", "plots", "tables"},
         "study": {"data", "names", "plots", "stats", "page", "scoring"},

@@ -24,6 +24,13 @@ def columns_of(trace: Trace) -> Columns:
     )
 
 
+def in_columns(trace: Trace) -> Trace:
+    """The same trace, held as arrays where its requests share no blocks and wait for nobody."""
+    if isinstance(trace.requests, RequestColumns) or any(r.blocks or r.after or r.session is not None for r in trace):
+        return trace
+    return Trace(name=trace.name, requests=RequestColumns(columns_of(trace)))
+
+
 def well_formed(columns: Columns) -> bool:
     """Whether they are what a Trace promises: sorted finite arrivals >= 0, none at a wall-clock time, counts >= 1, unique ids."""
     ids, arrival, inputs, outputs = columns

@@ -9,11 +9,10 @@ import plotly.graph_objects as go
 
 from analysis import names
 from analysis.axes import log_axis
-from analysis.plots import COLORS, GRID, OTHER
+from analysis.plots import COLORS, OTHER, blank
 
 ENGINES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
 SYMBOLS = {"vllm": "circle", "sglang": "square", "trtllm": "diamond"}
-HEIGHT = 420  # px
 BAND = (0.8, 1.2)  # between the lines that are drawn beside the diagonal
 
 
@@ -49,7 +48,7 @@ def signed_errors(frame: pd.DataFrame, by: str, metric: str, label: str, order: 
         if len(errors):
             low, first, middle, third, high = np.quantile(errors, [0.05, 0.25, 0.5, 0.75, 0.95])
             figure.add_box(
-                y=[f"{name} ({len(errors)})"],
+                y=[f"{name.rpartition('/')[2]} ({len(errors)})"],
                 q1=[first],
                 median=[middle],
                 q3=[third],
@@ -60,7 +59,7 @@ def signed_errors(frame: pd.DataFrame, by: str, metric: str, label: str, order: 
                 showlegend=False,
                 hoverinfo="x",
             )
-    figure.update_xaxes(title_text=f"{label}: predicted over measured, less one (%)", zeroline=True, zerolinecolor=OTHER, ticksuffix=" %")
+    figure.update_xaxes(title_text=f"{label} error", zeroline=True, zerolinecolor=OTHER, ticksuffix=" %")
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(height=max(220, 60 + 34 * len(order)))
     return figure
@@ -80,19 +79,3 @@ def server_words(row: Any) -> str:
     """A row's server, for people."""
     gpus = f"{row.devices} {names.gpu(row.gpu)} {row.parallelism}"
     return f"{row.model.rpartition('/')[2]} {row.precision}, {gpus}, {ENGINES[row.engine]} {row.version or ''}".rstrip()
-
-
-def blank() -> go.Figure:
-    """An empty figure in the page's style."""
-    figure = go.Figure()
-    figure.update_layout(
-        height=HEIGHT,
-        margin={"l": 60, "r": 12, "t": 12, "b": 52},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": 1.06, "x": 0},
-        font={"size": 12},
-    )
-    figure.update_xaxes(gridcolor=GRID)
-    figure.update_yaxes(gridcolor=GRID)
-    return figure

@@ -27,8 +27,8 @@ GROUPS = {  # column: head, caption
 }
 FOOTER = (
     "TTFT and TPOT are means over the requests of a closed loop. TPOT is the mean time per output token after the first. Error is "
-    "predicted over measured, less one; median and mean are of the errors' sizes, signed is the median of the errors. Throughput per GPU "
-    "follows from TTFT and TPOT by Little's law, measured and predicted alike, since the sample does not have it."
+    "predicted over measured, less one; median and mean are of the errors' sizes, signed is the median of the errors. Per GPU: throughput, "
+    "which follows from TTFT and TPOT by Little's law, measured and predicted alike, since the sample does not have it."
 )
 
 
@@ -55,7 +55,7 @@ def sentences(frame: pd.DataFrame, errors: pd.DataFrame) -> tuple[str, list[str]
     if tpot is None or ttft is None:
         return "No point could be predicted on a model that nothing was fitted on; the reasons are below.", []
     headline = (
-        f"On {tpot.points} measured points of real GPUs, of models that nothing was fitted on, our TPOT is off by "
+        f"On {tpot.points:,} measured points of real GPUs, of models that nothing was fitted on, our TPOT is off by "
         f"{names.percent(tpot.median, sign=False)} in the median ({names.percent(tpot.mean, sign=False)} in the mean) and TTFT by "
         f"{names.percent(ttft.median, sign=False)} ({names.percent(ttft.mean, sign=False)})."
     )
@@ -65,9 +65,10 @@ def sentences(frame: pd.DataFrame, errors: pd.DataFrame) -> tuple[str, list[str]
 def _order_sentence(held: pd.DataFrame) -> str:
     every, same_load = ordering(held), ordering(held, SAME_LOAD)
     said = (
-        f"Of {every.pairs} pairs of configurations that differ by 10 % or more in throughput per GPU it orders {_share(every.share)} right"
+        f"Of {every.pairs:,} pairs of configurations that differ by 10 % or more in throughput per GPU it orders "
+        f"{_share(every.share)} right"
     )
-    return f"{said}; of the {same_load.pairs} that serve the same load, {_share(same_load.share)}."
+    return f"{said}; of the {same_load.pairs:,} that serve the same load, {_share(same_load.share)}."
 
 
 def _share(share: float | None) -> str:
@@ -147,7 +148,8 @@ def _details(frame: pd.DataFrame, errors: pd.DataFrame, native: pd.DataFrame, he
         ["<h2>By what</h2>", *(tables.by_group(held, by, caption, head) for by, (head, caption) in GROUPS.items())] if len(held) else []
     )
     parts += ["<h2>Worst cases</h2>", tables.worst(held, "tpot"), tables.worst(held, "ttft")] if len(held) else []
-    parts += ["<h2>Beside AISimulate, on the same points</h2>", tables.summary(_beside(errors), "Points that both predicted")]
+    if len(frame[frame["predictor"] == OTHER_SIMULATOR]):
+        parts += ["<h2>Beside AISimulate, on the same points</h2>", tables.summary(_beside(errors), _beside_caption(frame))]
     parts += ["<h2>Apart</h2>", tables.summary(_apart(native), "Points that do not count above")]
     parts += ["<h2>Not simulated</h2>", *(tables.lost(frame, predictor) for predictor in frame["predictor"].unique())]
     return "\n".join(parts)
@@ -183,6 +185,13 @@ def _beside(errors: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         rows.append((name, scores.scored(both)))
     shared = theirs[theirs["point_id"].isin(ours["point_id"])]
     return [("AISimulate, as it is", scores.scored(shared)), *rows]
+
+
+def _beside_caption(frame: pd.DataFrame) -> str:
+    """How many points were drawn for the other simulator, and of how many it has no times."""
+    drawn = frame[frame["predictor"] == OTHER_SIMULATOR]
+    predicted = int(drawn["reason"].isna().sum())
+    return f"Points that both predicted: {len(drawn)} were drawn by a seed, and AISimulate predicted {predicted} of them"
 
 
 def _apart(native: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

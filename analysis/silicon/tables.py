@@ -11,7 +11,7 @@ from analysis.silicon import scores
 from analysis.silicon.figures import records, server_words
 from analysis.silicon.scores import METRICS, PointScore
 
-LABELS = {"tpot": "TPOT", "ttft": "TTFT", "throughput": "Throughput/GPU"}
+LABELS = {"tpot": "TPOT", "ttft": "TTFT", "throughput": "Per GPU"}
 WORST = 12  # points shown
 HEADS = tuple(f"{LABELS[m]} {what}" for m in METRICS for what in ("median", "mean", "signed"))
 
@@ -20,12 +20,14 @@ def by_group(frame: pd.DataFrame, by: str, caption: str, head: str) -> str:
     """Errors of each group of the points, those with the most points first."""
     order = frame[by].value_counts().index
     body = [_score_row(shown(by, str(name)), frame[frame[by] == name]) for name in order]
-    return table([head, "Points", *HEADS], body, caption, "scorecard")
+    return table([head, "Points", *HEADS], body, caption, "scorecard wrapping")
 
 
 def summary(rows: Sequence[tuple[str, pd.DataFrame]], caption: str) -> str:
     """A row per named set of points."""
-    return table(["Points of", "Points", *HEADS], [_score_row(name, frame) for name, frame in rows if len(frame)], caption, "scorecard")
+    return table(
+        ["Points of", "Points", *HEADS], [_score_row(name, frame) for name, frame in rows if len(frame)], caption, "scorecard wrapping"
+    )
 
 
 def worst(frame: pd.DataFrame, metric: str) -> str:
@@ -41,7 +43,7 @@ def worst(frame: pd.DataFrame, metric: str) -> str:
         why = f'<td class="words">{escape(reason(row, metric, apart))}</td>'
         body.append(f'<tr><th scope="row">{escape(what)}<br><small>{escape(load)}</small></th>{times}{error}{why}</tr>')
     heads = ["Point", "Measured (ms)", "Predicted (ms)", "Error", "Why, as far as the sample tells"]
-    return table(heads, body, f"The points whose {LABELS[metric]} is furthest off, one of each server", "plain")
+    return table(heads, body, f"The points whose {LABELS[metric]} is furthest off, one of each server", "plain wrapping")
 
 
 def lost(frame: pd.DataFrame, predictor: str) -> str:
@@ -51,9 +53,8 @@ def lost(frame: pd.DataFrame, predictor: str) -> str:
         f'<tr><th scope="row">{row.points}</th><td>{row.rows}</td><td class="words">{escape(row.reason)}</td></tr>'
         for row in records(found)
     ]
-    return table(
-        ["Points", "Rows of the sample", "Reason (of the first)"], body, f"Points that {predictor} did not predict, by reason", "plain"
-    )
+    heads = ["Points", "Rows of the sample", "Reason (of the first)"]
+    return table(heads, body, f"Points that {predictor} did not predict, by reason", "plain wrapping")
 
 
 def reason(row: object, metric: str, group: dict[tuple[str, ...], tuple[float, int]]) -> str:

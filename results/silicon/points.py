@@ -8,7 +8,9 @@ from the file alone:
 - Where experts are split both ways (moe_tp_size = moe_ep_size = k), tp_size is k times too large: the same measurement stands beside it
   with tp_size / k, and no server of its source has so many GPUs.
 - Where attention is data parallel (attention_dp_size = k), tp_size is the number of GPUs, as the row's own id says; every GPU then
-  computes the attention of its own requests.
+  computes the attention of its own requests. TensorRT-LLM's rows have a tp_size of 1 there, and k as above.
+- One export names DeepSeek-R1's runs after DeepSeek-V3, which has the same shape; their ids begin with dsr1, and the other export has the
+  same times under R1.
 
 Nothing of the file is part of Plumbline: it is read where the wheel is installed.
 """
@@ -25,6 +27,7 @@ DIGITS = 3  # of two times that are one measurement: some exports round to a hun
 SYSTEMS = re.compile(r"_sxm$")  # h100_sxm is conf/hardware's h100
 CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 PRECISIONS = {"nvfp4": "fp4", "fp8": "fp8", "fp8_block": "fp8", "int4_wo": "int4", "": "bf16"}
+NAMED_BY_ID = {"dsr1_": "deepseek-ai/DeepSeek-R1"}  # how an id begins: the model that it was
 NEEDED = ("id", "silicon_data_source", "backend", "model_path", "system", "mode", "isl", "osl", "batch_size", "silicon_ttft_ms")
 
 Loop = Literal["closed", "batch"]
@@ -102,7 +105,7 @@ def _point(row: Mapping[str, str]) -> MeasuredPoint:
         rows=1,
         engine=row["backend"],
         version=row["backend_version"] or None,
-        model=row["model_path"],
+        model=next((model for start, model in NAMED_BY_ID.items() if row["id"].startswith(start)), row["model_path"]),
         gpu=SYSTEMS.sub("", row["system"]),
         weights=row["gemm_quant_mode"] or "bf16",
         experts=row["moe_quant_mode"] or "bf16",
@@ -124,7 +127,8 @@ def _layout(row: Mapping[str, str]) -> tuple[int, int, int]:
     tensor, data = _number(row, "tp_size"), _number(row, "attention_dp_size")
     ways, experts = _number(row, "moe_tp_size"), _number(row, "moe_ep_size")
     if data > 1:
-        return tensor, tensor, tensor
+        devices = tensor if tensor > 1 else max(ways, experts)
+        return devices, devices, devices if experts > 1 else 1
     if ways == experts > 1:
         return tensor // experts, 1, experts
     return tensor, 1, min(experts, tensor)

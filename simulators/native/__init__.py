@@ -7,6 +7,6 @@ loop asks lies in three folders: `scheduling/` (what the next step computes), `k
 twin of the loop and of the scheduler `vllm_v1`: all but small traces go there where it has what is asked for, and the results are the
 same to the last bit. `effects/` changes the model or its KV cache.
 
-`resolve.py` finds an engine's limits. `predictor.py` puts all of it together. `adapter.py` makes a Run of it for the bench; `planning/` and
-`__main__.py` answer a planner (`python -m simulators.native`).
+`resolve.py` finds an engine's limits. `predictor.py` puts all of it together. `adapter.py` makes a Run of it for the bench; `planning/`,
+`recommending/` and `__main__.py` answer a planner (`python -m simulators.native`).
 """

@@ -1,13 +1,16 @@
-"""Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare] KEY=VALUE ...`.
+"""Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare | recommend] KEY=VALUE ...`.
 
 predict (the default): serve a trace on simulated engines and print its latencies
 capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e; it simulates as
   long as it takes to know it to `precision`
 compare: the same for every combination of the settings that are lists, and the Pareto front as a plot (out=FOLDER)
+recommend: the cheapest way to serve a rate within the limits: which GPUs, how many, with which settings; of those that are not named it
+  tries what conf/recommend.yaml says
 
   ./plumbline plan model=llama_3_1_8b hardware=h200 rate=8
   ./plumbline plan capacity model=llama_3_1_8b hardware=h200 slo.ttft=0.5 slo.tpot=0.03
   ./plumbline plan compare model=qwen3_32b hardware=h100 'tensor_parallel=[1,2,4]' 'limits.max_num_seqs=[64,256]' out=FOLDER
+  ./plumbline plan recommend model=llama_3_1_70b 'hardware=[h100,h200,b200]' rate=20 slo.ttft=1 slo.tpot=0.05
 
 Every setting, with its meaning, unit and default, is in conf/native.yaml. `python -m simulators.native` is the same.
 """
@@ -77,7 +80,7 @@ def predict(words: Sequence[str], console: Console) -> None:
     if cfg.out:
         from simulators.native.planning import run_folder  # here: it imports what reads and writes Parquet, which takes long
 
-        console.print(f"run folder: {run_folder.keep(cfg, trace, outcome, deployment.engine_devices)}")
+        console.print(f"run folder: {run_folder.keep(cfg, trace, outcome, deployment.shared)}")
 
 
 def capacity(words: Sequence[str], console: Console) -> None:
@@ -141,7 +144,22 @@ def _compared(found: Sequence[Candidate]) -> Table:
     return table
 
 
-COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare}
+def recommend(words: Sequence[str], console: Console) -> None:
+    """The cheapest way to serve a rate within the SLO."""
+    from simulators.native.recommending import printed  # here: it imports joblib, which the other commands need not wait for
+    from simulators.native.recommending.recommend import recommend as recommended
+    from simulators.native.recommending.sureness import how_sure
+
+    found = recommended(words)
+    sure = None if found.choice is None else how_sure(found.choice, found.demand, found.seen)
+    printed.show(found, sure, console)
+    if out := found.assessed[0].way.cfg.out:
+        from simulators.native.recommending import plan_file  # here: it imports Plotly
+
+        console.print(f"page: {plan_file.write(found, sure, Path(out))}")
+
+
+COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare, "recommend": recommend}
 
 
 def _milliseconds(seconds: float | None) -> str:

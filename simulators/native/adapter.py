@@ -10,8 +10,9 @@ from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled, release_of
 from simulators.native.frontend.settings import ENGINES
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of, parallelism_of, told, vllm_version
+from simulators.native.resolve import limits_of, parallelism_of, told, vllm_version, with_capacity
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run, waits
 
@@ -86,11 +87,7 @@ class Native(Predictor):
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
         release = release_of(measured, trace) if self.keeps_loops else None
         model, hardware, parallel = measured.config["model"], measured.config["hardware"], parallelism_of(measured.limits)
-        if track == "shipped":
-            longest = measured.limits.max_model_len or longest_request(trace)
-            limits = self.default_limits(model, hardware, parallel=parallel, max_model_len=longest)
-        else:
-            limits = limits_of(measured.limits, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
+        limits = self._limits(measured, track, parallel, longest_request(trace))
         self._check_speculation(measured)
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
@@ -119,9 +116,25 @@ class Native(Predictor):
             wall_s=outcome.served.seconds,
             coverage=self.coverage if release is not None else dataclasses.replace(self.coverage, closed_loop="no"),
             looped=release is not None,
-            config={"settings": dataclasses.asdict(native), **own_steps, **outcome.config()},
+            config={
+                "settings": dataclasses.asdict(native),
+                "kv_capacity": "the engine's" if measured.limits.kv_tokens and track != "shipped" else "our memory model's",
+                **own_steps,
+                **outcome.config(),
+            },
             provenance=provenance(),
         )
+
+    def _limits(self, measured: Run, track: Track, parallel: Parallelism, longest: int) -> Limits:
+        """Of the engine as the track knows it; where it did not say how much its KV cache holds, that of the memory model."""
+        said, known = measured.limits, None
+        if track == "shipped" or (track in ("matched", "calibrated") and said.kv_tokens is None):
+            config, most = measured.config, said.max_model_len or longest
+            known = self.default_limits(config["model"], config["hardware"], parallel=parallel, max_model_len=most)
+        if known is not None and track == "shipped":
+            return known
+        said = said if known is None else with_capacity(said, known)
+        return limits_of(said, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
 
     def _check_speculation(self, measured: Run) -> None:
         """Raises NotAvailable when the engine verified drafts and nothing says how many were accepted."""

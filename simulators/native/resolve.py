@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import EngineLimits, Run
@@ -18,6 +18,10 @@ ASYNCHRONOUS_SINCE = [0, 14]  # version of vLLM from which on it schedules async
 NULL_BLOCKS = 1  # vLLM counts one block that no request can hold
 SERVED_WHOLE = 4  # tokens, prompt and output, beyond its longest prompt that SGLang serves whole (harness/engines/sglang.py)
 NEEDED = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
+
+
+class NoRoom(SimulatorError):
+    """A model that does not fit a device's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,7 @@ class Defaults:
         max_model_len: int,
         effects: Effects = Effects(),  # noqa: B008 - frozen
     ) -> Limits:
-        """The limits of such an engine. Raises SimulatorError when the model does not fit, and says by how much."""
+        """The limits of such an engine. Raises NoRoom when the model does not fit, and says by how much."""
         weights = parallel.weight_bytes(shape) * (1 - effects.weights_on_host)
         state = self.max_num_seqs * shape.state_bytes / parallel.tensor / parallel.pipeline
         room = device.memory * self.memory_utilization - self.activations - weights - state
@@ -55,7 +59,7 @@ class Defaults:
         block = self.block_size * shape.kv_bytes_per_device(parallel.tensor) / parallel.pipeline
         needed = -(-max_model_len // self.block_size) * block
         if room < needed:
-            raise SimulatorError(
+            raise NoRoom(
                 f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens "
                 f"do not fit {self.memory_utilization:.0%} of {device.name}'s {device.memory / 1e9:.0f} GB: "
                 f"{(needed - room) / 1e9:.1f} GB too much; use a larger device, more of them (tensor_parallel), or a smaller max_model_len"
@@ -68,6 +72,14 @@ class Defaults:
             max_model_len=max_model_len,
             in_flight=self.in_flight,
         )
+
+
+def with_capacity(said: EngineLimits, own: Limits) -> EngineLimits:
+    """What an engine said of its limits, and where that is all but the size of its KV cache, that of the memory model. own: shipped."""
+    missing = [name for name in NEEDED if getattr(said, name) is None]
+    if missing != ["kv_tokens"] or not said.block_size:
+        return said
+    return replace(said, kv_tokens=(own.kv_blocks * own.block_size // said.block_size + NULL_BLOCKS) * said.block_size)
 
 
 def limits_of(said: EngineLimits, config: Mapping[str, Any], whose: str, *, vllm: str | None = None) -> Limits:

@@ -24,6 +24,7 @@ class Factors:
     all_reduce: float = 1.0  # on the latency of collectives
     layer: float = 1.0  # on the fixed cost of a layer
     host: float = 1.0  # on what the host spends in a step
+    launch: float = 1.0  # on what it takes to launch the kernels of a step with prompts
     front: float = 1.0  # on what a request spends outside the engine
 
     def efficiency(self, given: Efficiency) -> Efficiency:
@@ -35,7 +36,13 @@ class Factors:
         """The host's costs with these factors."""
         if given is None:
             return None
-        return replace(given, step=given.step * self.host, sequence=given.sequence * self.host, gap=given.gap * self.host)
+        return replace(
+            given,
+            step=given.step * self.host,
+            sequence=given.sequence * self.host,
+            gap=given.gap * self.host,
+            launch_piecewise=given.launch_piecewise * self.launch,
+        )
 
     @classmethod
     def from_logs(cls, logs: NDArray[np.float64]) -> Self:

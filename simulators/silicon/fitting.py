@@ -1,6 +1,6 @@
 """Fit of factors to measured points: least squares of the logarithms of predicted over measured, robust, drawn to 1."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -16,27 +16,39 @@ SCALE = 0.15  # residuals beyond it count linearly (soft_l1)
 EVALUATIONS = 6  # steps of the search at most
 
 
-def fit(points: Sequence[Prepared]) -> Factors:
-    """The factors with which these points are predicted best; as they are, where there is no point."""
-    if not points:
-        return Factors()
-    count = len(fields(Factors))
+def fit(points: Sequence[Prepared], names: Collection[str]) -> Factors:
+    """The factors of these names with which the points are predicted best, the others 1; all 1, where there is no point.
 
-    def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        factors = Factors.from_logs(logs)
-        return np.concatenate([*(_residual(point, factors) for point in points), PRIOR * np.sqrt(len(points) / count) * logs * SCALE])
+    Raises ValueError for a name that is none.
+    """
+    known = [f.name for f in fields(Factors)]
+    if unknown := set(names) - {*known}:
+        raise ValueError(f"study.fitted: {', '.join(sorted(unknown))} is no factor; they are {', '.join(known)}")
+    if not points or not names:
+        return Factors()
+    places = [known.index(name) for name in names]
+    drawn_to_one = PRIOR * SCALE * np.sqrt(len(points) / len(known))
+
+    def factors_of(free: NDArray[np.float64]) -> Factors:
+        logs = np.zeros(len(known))
+        logs[places] = free
+        return Factors.from_logs(logs)
+
+    def residuals(free: NDArray[np.float64]) -> NDArray[np.float64]:
+        factors = factors_of(free)
+        return np.concatenate([*(_residual(point, factors) for point in points), drawn_to_one * free])
 
     bound = np.log(MOST)
     found = least_squares(
         residuals,
-        np.zeros(count),
+        np.zeros(len(places)),
         bounds=(-bound, bound),
         loss="soft_l1",
         f_scale=SCALE,
-        diff_step=np.full(count, 0.05),
+        diff_step=np.full(len(places), 0.05),
         max_nfev=EVALUATIONS,
     )
-    return Factors.from_logs(found.x)
+    return factors_of(found.x)
 
 
 def _residual(prepared: Prepared, factors: Factors) -> NDArray[np.float64]:

@@ -95,8 +95,14 @@ def schedule_of(key: LoopKey) -> LoopSchedule | str:
 
 def loop_trace(key: LoopKey) -> Trace:
     """The loop's requests, all at second 0."""
-    rng, count = np.random.default_rng(key.seed), key.rounds * key.concurrency
-    lengths = [rng.integers(max(1, int(most * key.least)), most + 1, count).tolist() for most in (key.input_tokens, key.output_tokens)]
+    protocol = LoopProtocol(least=key.least, rounds=key.rounds, seed=key.seed)
+    return trace_of(key.input_tokens, key.output_tokens, key.rounds * key.concurrency, protocol)
+
+
+def trace_of(input_tokens: int, output_tokens: int, count: int, protocol: LoopProtocol) -> Trace:
+    """So many requests at second 0, with lengths up to these."""
+    rng = np.random.default_rng(protocol.seed)
+    lengths = [rng.integers(max(1, int(most * protocol.least)), most + 1, count).tolist() for most in (input_tokens, output_tokens)]
     requests = tuple(
         Request(request_id=i, arrival=0.0, input_tokens=a, output_tokens=b) for i, (a, b) in enumerate(zip(*lengths, strict=True))
     )

@@ -3,28 +3,33 @@
 TTFT and TPOT are means over a loop's requests: TTFT from when a request is sent to its first token at the client, TPOT its later tokens'
 time over their number. The sample does not say whether it has means or medians; its TTFT grow with the concurrency as means do, which hold
 the first round, when all requests come at once. What a request spends outside the engine (the station of conf/simulator/native.yaml)
-is added as on an idle server; that a place in the loop is empty meanwhile is left out.
+is added (front.py); that a place in the loop is empty meanwhile is left out.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from joblib import Parallel, delayed
 
 from results.silicon.points import MeasuredPoint
 from results.silicon.predictions import PointPrediction
 from simulators.errors import SimulatorError
+from simulators.native.latency.host import Host
 from simulators.native.predictor import Predictor
 from simulators.silicon.factors import Factors
 from simulators.silicon.fitting import fit
+from simulators.silicon.front import LoopFront
+from simulators.silicon.launches import kernels_a_layer
 from simulators.silicon.loops import IN_FLIGHT, LoopKey, LoopProtocol, key_of, schedule_of
 from simulators.silicon.prepared import Prepared
 from simulators.silicon.schedule import LoopSchedule, mean_shares
 from simulators.silicon.servers import PointServer, server_of
 from simulators.silicon.sizes import Sizes
 
+KERNEL = 7e-6  # s to launch one kernel: what conf/simulator/native.yaml has, an assumption
 SENT_AS = "text"  # prompts are sent as text: InferenceX's --backend vllm posts to /v1/completions
 FITTED = ("vllm", "sglang")  # engines that efficiencies are fitted on; another engine's points are predicted as vLLM's
 
@@ -48,6 +53,7 @@ class NativePoints:
     predictor: Predictor
     processes: int
     fit_points: int
+    fitted: Mapping[str, Sequence[str]]
     protocols: Mapping[str, Mapping[str, Any]]
     sglang_rounds: int
     servers: Sequence[Mapping[str, Any]]
@@ -76,7 +82,10 @@ class NativePoints:
         """Each point ready to be timed, or the reason why it cannot be simulated."""
         planned = [self._planned(point, models) for point in points]
         keys = sorted({p.key for p in planned if isinstance(p, PlannedLoop)}, key=lambda key: -key.cost)
-        schedules = dict(zip(keys, Parallel(n_jobs=self.processes)(delayed(schedule_of)(key) for key in keys), strict=True))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A worker stopped")  # joblib replaces one that has grown; nothing is lost
+            made = Parallel(n_jobs=self.processes)(delayed(schedule_of)(key) for key in keys)
+        schedules = dict(zip(keys, made, strict=True))
         return [p if isinstance(p, str) else self._with(p, schedules[p.key]) for p in planned]
 
     def _planned(self, point: MeasuredPoint, models: Mapping[str, str]) -> PlannedLoop | str:
@@ -86,12 +95,7 @@ class NativePoints:
             server = server_of(point, model, self.servers)
             sizes = Sizes.of(point, model, server)
             sizes.parallel.check(sizes.decoder, sizes.device)
-            limits = sizes.limits(
-                self.predictor,
-                memory_utilization=server.memory_utilization,
-                block_size=server.block_size,
-                max_model_len=point.input_tokens + point.output_tokens,
-            )
+            limits = sizes.limits(self.predictor, _as_engine(point), server, max_model_len=point.input_tokens + point.output_tokens)
         except SimulatorError as error:
             return str(error).removeprefix("native: ")
         kv_tokens = limits.kv_blocks * limits.block_size
@@ -111,24 +115,40 @@ class NativePoints:
     def _with(self, planned: PlannedLoop, schedule: LoopSchedule | str) -> Prepared | str:
         if isinstance(schedule, str):
             return schedule.removeprefix("native: ")
-        point, hardware, engine = planned.point, planned.sizes.hardware, _as_engine(planned.point)
-        station = self.predictor.frontend.station(engine, SENT_AS)
-        rounds, asked = planned.key.rounds, int(self.protocols[point.loop]["rounds"])
+        rounds, asked = planned.key.rounds, int(self.protocols[planned.point.loop]["rounds"])
         weight = np.full(len(schedule.first), (asked - 1) / max(1, rounds - 1))  # each later round stands for as many as were asked
         weight[: schedule.concurrency] = 1.0
-        in_flight = planned.key.concurrency * planned.key.longest
+        in_flight, held = planned.key.concurrency * planned.key.longest, planned.kv_tokens
         return Prepared(
-            point=point,
+            point=planned.point,
             model=planned.model,
             sizes=planned.sizes,
             works=schedule.works,
             shares=mean_shares(schedule, weight),
             output_tokens=float(np.mean(schedule.output_tokens)),
-            efficiency=self.predictor.efficiency(hardware),
-            host=self.predictor.host_beside(hardware, overlapped=IN_FLIGHT > 1, engine={}),
-            idle=0.0 if station is None else station.idle(float(np.mean(schedule.input_tokens))),
+            efficiency=self.predictor.efficiency(planned.sizes.hardware),
+            host=self._host(planned.sizes),
+            front=self._front(planned, schedule),
             receive_interval=planned.server.receive_interval,
-            note=f"the KV cache holds {planned.kv_tokens} tokens, and {in_flight} are in flight" if in_flight > planned.kv_tokens else None,
+            note=None if in_flight <= held else f"the KV cache holds {held:,} tokens, and {in_flight:,} are in flight",
+        )
+
+    def _host(self, sizes: Sizes) -> Host | None:
+        """Beside such a device. What launches a layer of a step with prompts goes by the layer's kernels (launches.py)."""
+        host = self.predictor.host_beside(sizes.hardware, overlapped=IN_FLIGHT > 1, engine={})
+        return None if host is None else replace(host, launch_piecewise=KERNEL * kernels_a_layer(sizes.decoder))
+
+    def _front(self, planned: PlannedLoop, schedule: LoopSchedule) -> LoopFront | None:
+        station = self.predictor.frontend.station(_as_engine(planned.point), SENT_AS)
+        if station is None:
+            return None
+        return LoopFront(
+            station=station,
+            prompt_tokens=float(np.mean(schedule.input_tokens)),
+            output_tokens=float(np.mean(schedule.output_tokens)),
+            in_flight=planned.point.concurrency,
+            engines=planned.point.data_parallel,
+            stream_interval=planned.server.stream_interval,
         )
 
     def _fits(self, ready: Sequence[Prepared], half_of: Mapping[str, str], halves: Sequence[str]) -> dict[str, dict[str, Factors]]:
@@ -138,7 +158,13 @@ class NativePoints:
             for half in halves
             for engine in FITTED
         }
-        found = dict(zip(jobs, Parallel(n_jobs=self.processes)(delayed(fit)(drawn) for drawn in jobs.values()), strict=True))
+        found = dict(
+            zip(
+                jobs,
+                Parallel(n_jobs=self.processes)(delayed(fit)(drawn, self.fitted[engine]) for (_, engine), drawn in jobs.items()),
+                strict=True,
+            )
+        )
         return {half: {engine: found[half, engine] for engine in FITTED} for half in halves}
 
     def _drawn(self, points: Sequence[Prepared]) -> list[Prepared]:

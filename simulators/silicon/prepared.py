@@ -9,6 +9,7 @@ from results.silicon.points import MeasuredPoint
 from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.host import Host
 from simulators.silicon.factors import Factors
+from simulators.silicon.front import LoopFront
 from simulators.silicon.schedule import MeanShares
 from simulators.silicon.sizes import Sizes
 
@@ -34,7 +35,7 @@ class Prepared:
     output_tokens: float  # of an answer, mean
     efficiency: Efficiency  # of its GPU, before any factor
     host: Host | None  # beside its GPU, before any factor
-    idle: float  # s a request spends outside an idle engine until its first token, before any factor
+    front: LoopFront | None  # outside the engine, before any factor; None: nothing is there
     receive_interval: int  # decode steps between two looks at what has arrived
     note: str | None  # what to know of it
 
@@ -43,8 +44,10 @@ class Prepared:
         law = self.sizes.law(factors.efficiency(self.efficiency), factors.on_host(self.host))
         seconds = law.of_steps(self.works)
         tpot = float(self.shares.tpot @ seconds)
-        waited = (self.receive_interval - 1) / 2 * tpot  # for the scheduler to look at what has arrived
-        ttft = float(self.shares.ttft @ seconds) + factors.front * self.idle + waited
+        # a request comes at any time between two looks of the scheduler at what has arrived; the schedule has it come just before one
+        waited = self.receive_interval / 2 * tpot
+        outside = 0.0 if self.front is None else self.front.seconds(tpot, factors.front)
+        ttft = float(self.shares.ttft @ seconds) + outside + waited
         return LoopFigures(ttft=ttft, tpot=tpot, throughput=loop_throughput(self.point, ttft, tpot, self.output_tokens))
 
 

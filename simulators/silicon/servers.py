@@ -6,7 +6,8 @@ from typing import Any
 
 from results.silicon.points import MeasuredPoint
 
-MATCHED = ("engine", "models", "gpus", "weights", "loop")  # of a rule: which points it is for
+MATCHED = ("engine", "models", "gpus", "weights", "loop", "tensor_parallel")  # of a rule: which points it is for
+LEAST = "from_concurrency"  # of a rule: requests in flight of the points that it is for, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class PointServer:
     kv: str | None = None  # format of the KV cache in fewer bits; None: as activations
     block_size: int = 16  # tokens of a KV block
     receive_interval: int = 1  # SGLang's scheduler_recv_interval: decode steps between two looks at what has arrived
+    stream_interval: int = 1  # tokens of a request that are sent together after its first
 
     def tokens_in_step(self, point: MeasuredPoint) -> int:
         """Most tokens of a step."""
@@ -34,7 +36,7 @@ def server_of(point: MeasuredPoint, model: str, rules: Sequence[Mapping[str, Any
     """
     found = PointServer()
     for rule in rules:
-        values = {name: value for name, value in rule.items() if name not in MATCHED}
+        values = {name: value for name, value in rule.items() if name not in (*MATCHED, LEAST)}
         if unknown := values.keys() - {f.name for f in fields(PointServer)}:
             raise ValueError(f"study.servers: {', '.join(sorted(unknown))} is no setting of a server; see PointServer")
         if _is_for(rule, point, model):
@@ -43,9 +45,16 @@ def server_of(point: MeasuredPoint, model: str, rules: Sequence[Mapping[str, Any
 
 
 def _is_for(rule: Mapping[str, Any], point: MeasuredPoint, model: str) -> bool:
-    has = {"engine": point.engine, "models": model, "gpus": point.gpu, "weights": point.weights, "loop": point.loop}
-    return all(has[name] in _listed(rule[name]) for name in MATCHED if name in rule)
+    has = {
+        "engine": point.engine,
+        "models": model,
+        "gpus": point.gpu,
+        "weights": point.weights,
+        "loop": point.loop,
+        "tensor_parallel": point.tensor_parallel,
+    }
+    return point.concurrency >= rule.get(LEAST, 0) and all(has[name] in _listed(rule[name]) for name in MATCHED if name in rule)
 
 
-def _listed(wanted: str | Sequence[str]) -> Sequence[str]:
-    return [wanted] if isinstance(wanted, str) else wanted
+def _listed(wanted: str | int | Sequence[str | int]) -> Sequence[str | int]:
+    return [wanted] if isinstance(wanted, str | int) else wanted

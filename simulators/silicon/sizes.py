@@ -46,9 +46,11 @@ class Sizes:
         parallel = Parallelism(tensor=point.tensor_parallel, data=point.data_parallel, expert=point.expert_parallel)
         return cls(decoder=decoder, device=device, hardware=hardware, parallel=parallel)
 
-    def limits(self, predictor: Predictor, *, memory_utilization: float, block_size: int, max_model_len: int) -> Limits:
+    def limits(self, predictor: Predictor, engine: str, server: PointServer, *, max_model_len: int) -> Limits:
         """Limits of such an engine. Raises SimulatorError when the model does not fit."""
-        defaults = replace(predictor.shipped, memory_utilization=memory_utilization, block_size=block_size)
+        defaults = replace(predictor.shipped, memory_utilization=server.memory_utilization, block_size=server.block_size)
+        if engine == "sglang":
+            defaults = replace(defaults, activations=0.0)  # its mem_fraction_static is of weights and KV only
         return defaults.limits(self.decoder, self.device, parallel=self.parallel, max_model_len=max_model_len)
 
     def law(self, efficiency: Efficiency, host: Host | None) -> StepLaw:

@@ -78,6 +78,15 @@ def planned(command: str, place: Path) -> None:
     assert done.stdout.count(" to ") == combinations, done.stdout
 
 
+def recommended(command: str, place: Path) -> None:
+    """A recommendation, with few requests: something meets the limits."""
+    words = arguments(command)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    few = ["requests=100", "limits.max_num_seqs=256", "limits.max_num_batched_tokens=2048"]
+    done = subprocess.run(as_module([*words, *few]), cwd=place, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "this is the least of" in " ".join(done.stdout.split()), f"{command}:\n{done.stdout}{done.stderr}"
+
+
 def runs(command: str, place: Path) -> None:
     """A command that takes a second or two: run in a folder that has runs, studies and a recording."""
     words = [str(place.joinpath("run_id").read_text()) if word == "RUN_ID" else word for word in arguments(command)]
@@ -129,6 +138,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
     (r"\./plumbline compare .*", runs),
+    (r"\./plumbline plan recommend .*", recommended),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
     (r"\./plumbline recordings fetch .*", FETCHED),

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from workloads import files
-from workloads.columns import RequestColumns, columns_of
+from workloads.columns import RequestColumns, columns_of, in_columns
 from workloads.files import read_parquet, write_parquet
 from workloads.trace import Columns, Request, Trace, TraceError
 
@@ -77,3 +77,13 @@ def test_a_bad_row_of_a_large_file_is_named(
 def test_empty_columns_are_no_trace() -> None:
     with pytest.raises(ValueError, match="no trace"):
         RequestColumns(Columns._make(column[:0] for column in columns_of(trace())))
+
+
+def test_a_trace_is_held_as_columns_only_where_they_have_all_of_it() -> None:
+    plain = trace(20)
+    held = in_columns(plain)
+    assert isinstance(held.requests, RequestColumns) and held.sha256 == plain.sha256 and in_columns(held) is held
+    one = Request(request_id=0, arrival=0.0, input_tokens=32, output_tokens=4, blocks=(5, 6))
+    shared = Trace(name="shared", requests=(one,), block_size=16)
+    waits = Trace(name="waits", requests=(*plain.requests[:1], dataclasses.replace(plain.requests[1], after=(1,))))
+    assert in_columns(shared) is shared and in_columns(waits) is waits

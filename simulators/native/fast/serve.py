@@ -58,6 +58,8 @@ def serve_compiled(
 def _refusals(asked: Columns, limits: Limits) -> dict[int, str]:
     """Requests that the engine turns away: place in the trace to the reason."""
     end = asked.input_tokens + asked.output_tokens
+    if limits.refusal(int(end.max())) is None:
+        return {}  # a shorter one is refused for no reason that a longer one is not
     reasons = {tokens: reason for tokens in np.unique(end).tolist() if (reason := limits.refusal(tokens)) is not None}
     return {place: f"refused: {reasons[int(end[place])]}" for place in np.flatnonzero(np.isin(end, list(reasons))).tolist()}
 

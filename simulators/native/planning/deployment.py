@@ -12,13 +12,15 @@ from simulators.native.architecture.reader import decoder_of
 from simulators.native.effects.effects import Effects
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.latency.device import Device
+from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
+from simulators.native.latency.wrappers.drafting import Drafting
 from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.predictor import Prediction, Predictor, longest_request
-from simulators.native.resolve import limits_of
+from simulators.native.resolve import limits_of, parallelism_of
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
 
@@ -33,7 +35,7 @@ class Deployment:
     native: Predictor  # efficiencies, default limits, policy and arrangement
     model: Mapping[str, Any]  # its config.json
     hardware: Mapping[str, Any]  # as in conf/hardware
-    tensor_parallel: int = 1  # devices of an engine
+    parallel: Parallelism = field(default_factory=Parallelism)  # how an engine's devices share the model
     max_model_len: int | None = None  # tokens of one request; None: the longest of the trace
     changes: Mapping[str, Any] = field(default_factory=dict)  # fields of Limits, instead of what the model and the device give
     effects: Effects = field(default_factory=Effects)  # changes to the model and its KV cache
@@ -51,22 +53,28 @@ class Deployment:
     @property
     def engine_devices(self) -> int:
         """Devices of one engine."""
-        return self.tensor_parallel if self.profile is None else self.profile.limits.tensor_parallel
+        return self.shared.stage * self.shared.pipeline
+
+    @property
+    def shared(self) -> Parallelism:
+        """How the devices of an engine share the model; with a profile, as the measured engine did."""
+        return self.parallel if self.profile is None else parallelism_of(self.profile.limits)
 
     def limits(self, trace: Trace) -> Limits:
         """Limits of each engine, serving this trace. Raises SimulatorError when the model does not fit the memory, and says by how much."""
         if self.profile is not None:
             found = limits_of(self.profile.limits, {}, f"profile {self.profile.profile_id}")
         else:
-            shape, device = self._sizes()
+            shape, device = self.sizes()
             found = self.native.shipped.limits(
                 shape,
                 device,
-                parallel=Parallelism(tensor=self.tensor_parallel),
+                parallel=self.parallel,
                 max_model_len=self.max_model_len or longest_request(trace),
                 effects=self.effects,
             )
-        return dataclasses.replace(self.effects.limits(found), **self.changes)
+        changed = dataclasses.replace(self.effects.limits(found), **self.changes)
+        return self.native.decoding(changed, self.native.policy, stages=self.parallel.pipeline)
 
     def serve(self, trace: Trace, *, token_times: bool = True) -> Prediction:
         """Simulate it. token_times: False: records need not have them.
@@ -74,38 +82,48 @@ class Deployment:
         Raises SimulatorError, and ValueError for settings that do not go together.
         """
         limits = self.limits(trace)
-        step_time = self._step_time(trace, limits)
+        step_time = self.step_time(trace, limits)
         station = self.native.frontend.station(ENGINES.get(self.native.policy, ""), "chat")
         frontend = self.native.frontend_with(station, self.profile)
-        served = self.native.arrangement.on(self.hardware, self.engine_devices).serve(
+        share_experts = self.native.policy == "vllm_v1" and self.sizes()[0].experts is not None
+        replicas = self.native.arrangement.of_replicas(self.parallel.data, share_experts=share_experts)
+        served = replicas.on(self.hardware, self.parallel.tensor * self.parallel.pipeline).serve(
             trace,
             limits,
             step_time,
             frontend=frontend,
             policy=self.native.policy,
-            kv_bytes_per_token=self._sizes()[0].kv_bytes_per_token,
+            kv_bytes_per_token=self.sizes()[0].kv_bytes_per_token,
             token_times=token_times,
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
-    def _sizes(self) -> tuple[Decoder, Device]:
+    def sizes(self) -> tuple[Decoder, Device]:
+        """The model, its effects included, and the device. Raises SimulatorError."""
         device = Device.from_hardware(self.hardware)
         self.effects.check(device)
         return self.effects.shape(decoder_of(self.model)), device
 
-    def _step_time(self, trace: Trace, limits: Limits) -> StepTime:
-        if self.profile is not None:
-            return profiled(self.profile, apart=self.native.policy == "sglang")
-        shape, device = self._sizes()
-        efficiency = self.effects.efficiency(self.native.efficiency(self.hardware), device)
+    def step_time(self, trace: Trace, limits: Limits) -> StepTime:
+        """How long its steps take, serving this trace within these limits. Raises SimulatorError."""
+        found = self._computed(trace, limits) if self.profile is None else profiled(self.profile, apart=self.native.policy == "sglang")
+        drafts = limits.speculation.num_speculative_tokens
+        return Drafting(found, seconds_per_step=limits.speculation.draft_step * drafts) if drafts else found
+
+    def efficiency(self) -> Efficiency:
+        """What kernels reach of the device's peaks. Raises SimulatorError."""
+        return self.effects.efficiency(self.native.efficiency(self.hardware), Device.from_hardware(self.hardware))
+
+    def _computed(self, trace: Trace, limits: Limits) -> StepTime:
+        shape, device = self.sizes()
+        efficiency = self.efficiency()
         host = self.native.host_beside(self.hardware, overlapped=limits.in_flight > 1, engine={})
-        parallel = Parallelism(tensor=self.tensor_parallel)
-        computed: StepTime = Roofline(shape, device, efficiency, parallel=parallel, host=host, routing=self.native.routing)
+        computed: StepTime = Roofline(shape, device, efficiency, parallel=self.parallel, host=host, routing=self.native.routing)
         if self.native.policy == "vllm_v0_swap":
             if device.host_bandwidth is None:
                 raise SimulatorError(f"native: swapping needs host_link_gb_s of hardware {device.name}; add it to conf/hardware")
-            computed = Swapping(computed, seconds_per_token=shape.kv_bytes_per_device(self.tensor_parallel) / device.host_bandwidth)
-        return self.effects.step_time(computed, shape, device, trace, self.tensor_parallel)
+            computed = Swapping(computed, seconds_per_token=shape.kv_bytes_per_device(self.parallel.tensor) / device.host_bandwidth)
+        return self.effects.step_time(computed, shape, device, trace, self.parallel.tensor)
 
 
 def at_rate(trace: Trace, rate: float) -> Trace:

@@ -11,6 +11,7 @@ from results.record import EngineLimits, Run
 from results.storage.run_tables import StoreError
 from results.storage.store import write_run
 from simulators.errors import SimulatorError
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.planning import settings
 from simulators.native.predictor import VERSION, Prediction, provenance
 from simulators.native.resolve import NULL_BLOCKS
@@ -18,15 +19,15 @@ from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
 
 
-def keep(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Path:
+def keep(cfg: DictConfig, trace: Trace, outcome: Prediction, parallel: Parallelism) -> Path:
     """Write the run into the folder `out` of the settings and return its own. Raises SimulatorError where it cannot be written."""
     try:
-        return write_run(Path(cfg.out), _run(cfg, trace, outcome, devices))
+        return write_run(Path(cfg.out), _run(cfg, trace, outcome, parallel))
     except StoreError as error:
         raise SimulatorError(str(error)) from error
 
 
-def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Run:
+def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, parallel: Parallelism) -> Run:
     """The outcome in the form that all runs have."""
     started = datetime.now(UTC)
     told: Any = OmegaConf.to_container(cfg)
@@ -42,7 +43,7 @@ def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Ru
         hardware=cfg.hardware,
         trace=trace,
         records=outcome.served.records,
-        limits=_told(outcome.limits, devices),
+        limits=_told(outcome.limits, parallel),
         started_at=started.isoformat(timespec="seconds"),
         wall_s=outcome.served.seconds,
         rate=trace.rate,
@@ -52,8 +53,14 @@ def _run(cfg: DictConfig, trace: Trace, outcome: Prediction, devices: int) -> Ru
     )
 
 
-def _told(limits: Limits, tensor_parallel: int) -> EngineLimits:
+def _told(limits: Limits, parallel: Parallelism) -> EngineLimits:
     """The limits as a run has them."""
     names = {field.name for field in dataclasses.fields(EngineLimits)} & {field.name for field in dataclasses.fields(Limits)}
-    kv_tokens = (limits.kv_blocks + NULL_BLOCKS) * limits.block_size
-    return EngineLimits(kv_tokens=kv_tokens, tensor_parallel=tensor_parallel, **{name: getattr(limits, name) for name in names})
+    return EngineLimits(
+        kv_tokens=(limits.kv_blocks + NULL_BLOCKS) * limits.block_size,
+        tensor_parallel=parallel.tensor,
+        data_parallel=parallel.data,
+        pipeline_parallel=parallel.pipeline,
+        expert_parallel=parallel.expert,
+        **{name: getattr(limits, name) for name in names},
+    )

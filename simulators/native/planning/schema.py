@@ -122,7 +122,10 @@ class Settings:
     seed: Seed  # of the workload
     model: Name  # of conf/model, or the path of a config.json
     hardware: Name  # of conf/hardware
-    tensor_parallel: Count  # devices of an engine
+    tensor_parallel: Count  # devices that split each matrix
+    pipeline_parallel_size: Count  # stages of layers of an engine
+    data_parallel_size: Count  # replicas behind one server
+    enable_expert_parallel: bool  # whether experts are spread over the devices whole
     policy: Name  # a scheduler
     max_model_len: Tokens | None  # None: the trace's longest request
     token_times: bool  # whether records have them

@@ -1,10 +1,11 @@
 """The command line's words: KEY=VALUE over conf/native.yaml, and what they name."""
 
+import copy
 import itertools
 import json
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from simulators.native.latency.efficiency import Efficiency
 from simulators.native.latency.experts import Routing
 from simulators.native.latency.host import Host
 from simulators.native.latency.host_path import HostPath
+from simulators.native.latency.parallelism import Parallelism
 from simulators.native.planning.capacity import MOST, NEXT
 from simulators.native.planning.deployment import Deployment, at_rate
 from simulators.native.planning.judge import Judge, TraceAt
@@ -70,15 +72,18 @@ def swept(words: Sequence[str]) -> Iterator[tuple[dict[str, str], DictConfig]]:
     """
     lists = {w.partition("=")[0]: w.partition("=")[2][1:-1].split(",") for w in words if w.partition("=")[2].startswith("[")}
     single = [w for w in words if w.partition("=")[0] not in lists]
-    check(_applied(single), but=lists)
+    common = _applied(single)
+    check(common, but=lists)
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, (v.strip() for v in values), strict=True))
-        yield chosen, _applied([*single, *(f"{key}={value}" for key, value in chosen.items())])
+        yield chosen, _applied([f"{key}={value}" for key, value in chosen.items()], copy.deepcopy(common))
 
 
-def _applied(words: Sequence[str]) -> DictConfig:
-    chosen = _read(CONF / "native.yaml")
-    OmegaConf.set_struct(chosen, True)
+def _applied(words: Sequence[str], chosen: DictConfig | None = None) -> DictConfig:
+    """The words on top of these settings, which it changes; of those of conf/native.yaml where there are none."""
+    if chosen is None:
+        chosen = _read(CONF / "native.yaml")
+        OmegaConf.set_struct(chosen, True)
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
@@ -129,12 +134,19 @@ def deployment(cfg: DictConfig) -> Deployment:
         ),
         model=model(cfg.model),
         hardware=choice("hardware", cfg.hardware),
-        tensor_parallel=cfg.tensor_parallel,
+        parallel=parallelism(cfg),
         max_model_len=cfg.max_model_len,
         changes={name: value for name, value in limits.items() if value is not None},
         effects=Effects(**OmegaConf.to_container(cfg.effects)),  # type: ignore[arg-type]
         profile=Profile.read(Path(cfg.profile)) if cfg.profile else None,
     )
+
+
+def parallelism(cfg: DictConfig) -> Parallelism:
+    """How the devices of an engine share the model."""
+    tensor, data = cfg.tensor_parallel, cfg.data_parallel_size
+    expert = tensor * data if cfg.enable_expert_parallel else 1
+    return Parallelism(tensor=tensor, data=data, pipeline=cfg.pipeline_parallel_size, expert=expert)
 
 
 def trace(cfg: DictConfig) -> Trace:
@@ -153,12 +165,12 @@ def trace(cfg: DictConfig) -> Trace:
 
 def judge(cfg: DictConfig) -> Judge:
     """What finds the capacity of the engines that the settings describe. Raises ValueError, TraceError and SimulatorError."""
-    trace_at, most = _trace_at(cfg)
+    whole_at, most = trace_at(cfg)
     lengths = (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
-    return Judge(deployment(cfg), trace_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
+    return Judge(deployment(cfg), whole_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
 
 
-def _trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
+def trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:
     """So many requests at a rate: a file's first ones with other gaps, or a workload's. And the most that it can give."""
     if cfg.trace is not None:
         whole = trace(cfg)
@@ -181,9 +193,15 @@ def choice(group: str, name: str) -> dict[str, Any]:
     """conf/<group>/<name>.yaml, as plain values. Raises ValueError for a name that is not there."""
     path = _file(group, name)
     try:
-        values: dict[str, Any] = OmegaConf.to_container(_read(path), resolve=True)  # type: ignore[assignment]
+        return _plain(path, path.stat().st_mtime_ns)
     except OmegaConfBaseException as error:
         raise ValueError(f"conf/{group}/{name}.yaml: {error}") from error
+
+
+@lru_cache(maxsize=128)  # hundreds of deployments share a few files
+def _plain(path: Path, written: int) -> dict[str, Any]:
+    """Its values; nobody changes them. written: when the file was, ns."""
+    values: dict[str, Any] = OmegaConf.to_container(_read(path), resolve=True)  # type: ignore[assignment]
     return values
 
 

@@ -19,7 +19,7 @@ POINT = MeasuredPoint(
     point_id="p",
     rows=1,
     engine="vllm",
-    version="0.19.0",
+    version="nightly-dev-20260216-d3bae71e",
     model="org/dense",
     gpu="h100",
     weights="fp8",
@@ -37,11 +37,13 @@ POINT = MeasuredPoint(
 )
 
 
-def prediction(point: MeasuredPoint, *, fitted_on: str = "B", factor: float = 1.1, reason: str | None = None) -> PointPrediction:
+def prediction(
+    point: MeasuredPoint, *, fitted_on: str = "B", factor: float = 1.1, reason: str | None = None, predictor: str = "native"
+) -> PointPrediction:
     known = reason is None
     return PointPrediction(
         point_id=point.point_id,
-        predictor="native",
+        predictor=predictor,
         fitted_on=fitted_on,
         half="A" if point.model == "org/dense" else "B",
         ttft=factor * point.ttft if known else None,
@@ -75,6 +77,8 @@ def predictions(tmp_path: Path) -> Path:
     other = dataclasses.replace(POINT, point_id="other", engine="trtllm")
     made += [prediction(lost, fitted_on=on, reason="12 heads cannot be split over 3") for on in ("", "A", "B")]
     made += [prediction(other, fitted_on=on, factor=9.0) for on in ("", "A", "B")]
+    made += [prediction(p, fitted_on="", factor=1.3, predictor="aisimulate") for p in points[:5]]
+    made += [prediction(points[5], fitted_on="", reason="aisimulate: no times", predictor="aisimulate")]
     path = tmp_path / "predictions.parquet"
     write(path, [*points, lost, other], made, {"study": "silicon", "halves": {"A": ["dense"], "B": ["experts"]}})
     return path
@@ -83,7 +87,7 @@ def predictions(tmp_path: Path) -> Path:
 def test_what_is_written_is_read(predictions: Path) -> None:
     table, about = read(predictions)
     assert about["halves"] == {"A": ["dense"], "B": ["experts"]}
-    assert len(table) == 3 * (16 * 2 + 2)
+    assert len(table) == 3 * (16 * 2 + 2) + 6
     row = table.to_pylist()[1]
     assert (row["point_id"], row["measured_tpot"], row["held_out"], row["precision"], row["parallelism"]) == (
         "p0",
@@ -102,11 +106,12 @@ def test_the_headline_is_of_models_that_nothing_was_fitted_on(predictions: Path,
     assert "TPOT is off by 15 % in the median (15 % in the mean)" in summary.verdict  # A's models by 20 %, B's by 10 %
     page = summary.path.read_text()
     assert "12 heads cannot be split over 3" in page and "fitted on A, on A itself" in page and "TensorRT-LLM" in page
+    assert "6 were drawn by a seed, and AISimulate predicted 5 of them" in page
 
 
 def test_throughput_follows_from_the_two_times(predictions: Path) -> None:
     frame = scores.with_errors(read(predictions)[0].to_pandas())
-    row = frame[(frame["point_id"] == "p0") & (frame["fitted_on"] == "B")].iloc[0]
+    row = frame[(frame["point_id"] == "p0") & (frame["fitted_on"] == "B") & (frame["predictor"] == "native")].iloc[0]
     assert row["measured_throughput"] == pytest.approx(8 * 90 / (0.1 + 0.01 * 89))
     assert row["error_throughput"] == pytest.approx(1 / 1.2 - 1)
     assert row["error_tpot"] == pytest.approx(0.2)
@@ -142,5 +147,8 @@ def test_the_page_is_drawn_inside_its_width(browser: Browser, predictions: Path,
     assert page.locator(".plot .main-svg").count() > 0
     assert page.locator("h1").count() == 1 and page.locator("table").count() == page.locator("table > caption").count() > 5
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width > 1000:  # nothing of a table is cut off
+        cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"
+        assert page.evaluate(cut) == []
     assert complaints == []
     page.close()

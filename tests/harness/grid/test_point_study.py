@@ -37,6 +37,9 @@ def test_points_are_predicted_and_what_cannot_be_is_told(project: Path, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert "measured points of real GPUs" in done.stdout
     rows = read(project / "results" / "studies" / "silicon" / "predictions.parquet")[0].to_pylist()
+    beside = [row for row in rows if row["predictor"] == "aisimulate"]  # whose wheel has none of these models
+    assert len(beside) == 5 and all(row["fitted_on"] == "" and row["reason"].startswith("aisimulate: ") for row in beside)
+    rows = [row for row in rows if row["predictor"] == "native"]
     assert {row["fitted_on"] for row in rows} == {"", "A", "B"} and len(rows) == 5 * 3
     told = {row["point_id"]: row["reason"] for row in rows}
     assert "somebody/model" in told["strange"] and "tpu" in told["elsewhere"] and told["ours"] is told["half"] is None

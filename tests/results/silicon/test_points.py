@@ -17,6 +17,15 @@ def test_a_measurement_that_is_exported_twice_is_one_point(tmp_path: Path) -> No
     assert found[0].ttft == pytest.approx(0.2055567) and found[0].tpot == pytest.approx(0.0177891)
 
 
+def test_runs_that_one_export_names_after_another_model_are_one_point(tmp_path: Path) -> None:
+    other = sample_row(id="dsr1_b200_sglang_c8", model_path="deepseek-ai/DeepSeek-V3")
+    named = sample_row(id="2026_deepseek_r1_b200", model_path="deepseek-ai/DeepSeek-R1")
+    (point,) = read_points(write_sample(tmp_path, other, named))
+    assert (point.model, point.rows) == ("deepseek-ai/DeepSeek-R1", 2)
+    (point,) = read_points(write_sample(tmp_path, sample_row(id="x", model_path="deepseek-ai/DeepSeek-V3")))
+    assert point.model == "deepseek-ai/DeepSeek-V3"
+
+
 @pytest.mark.parametrize(
     ("sizes", "layout"),
     [
@@ -25,6 +34,9 @@ def test_a_measurement_that_is_exported_twice_is_one_point(tmp_path: Path) -> No
         ({"tp_size": "4.0", "attention_dp_size": "4.0", "moe_ep_size": "16.0"}, (4, 1, 4, 4)),
         ({"tp_size": "8.0", "moe_ep_size": "8.0"}, (8, 8, 1, 8)),
         ({"tp_size": "2.0", "attention_dp_size": "", "moe_tp_size": "0", "moe_ep_size": "0"}, (2, 2, 1, 1)),
+        ({"tp_size": "1.0", "attention_dp_size": "64.0", "moe_tp_size": "8.0", "moe_ep_size": "8.0"}, (8, 1, 8, 8)),
+        ({"tp_size": "1.0", "attention_dp_size": "8.0", "moe_ep_size": "8.0"}, (8, 1, 8, 8)),
+        ({"tp_size": "1.0", "attention_dp_size": "4.0", "moe_tp_size": "4.0"}, (4, 1, 4, 1)),
     ],
 )
 def test_gpus_and_who_shares_what(tmp_path: Path, sizes: dict[str, str], layout: tuple[int, ...]) -> None:

@@ -57,6 +57,21 @@ def test_it_is_a_simulator() -> None:
     assert simulator.tracks() == ("shipped", "matched", "calibrated", "oracle")
 
 
+def test_the_memory_model_stands_in_where_only_the_kv_capacity_is_unknown(tmp_path: Path) -> None:
+    """In process an engine says nothing of its KV cache, but how many sequences it takes is in its arguments."""
+    known = native().simulate(measured(), track="matched", profile=None, scratch=tmp_path)
+    silent = measured(limits=dataclasses.replace(measured().limits, kv_tokens=None))
+    made = native().simulate(silent, track="matched", profile=None, scratch=tmp_path)
+    shipped = native().simulate(silent, track="shipped", profile=None, scratch=tmp_path)
+    assert made.config["simulator"]["limits"]["max_num_seqs"] == known.config["simulator"]["limits"]["max_num_seqs"]
+    room = [run.config["simulator"]["limits"] for run in (made, shipped)]
+    assert room[0]["kv_blocks"] * room[0]["block_size"] == pytest.approx(room[1]["kv_blocks"] * room[1]["block_size"], rel=1e-3)
+    said = [run.config["simulator"]["kv_capacity"] for run in (known, made, shipped)]
+    assert said == ["the engine's", "our memory model's", "our memory model's"]
+    calibrated = native().simulate(silent, track="calibrated", profile=make_profile(Law()), scratch=tmp_path)
+    assert calibrated.config["simulator"]["limits"] == made.config["simulator"]["limits"]
+
+
 @pytest.mark.parametrize("track", ["shipped", "matched", "calibrated"])
 def test_a_run_comes_out_for_each_track(track: Any, tmp_path: Path) -> None:
     asked = measured()

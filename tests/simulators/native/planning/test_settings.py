@@ -17,11 +17,11 @@ TEXTS = (
     "trace workload model hardware policy profile out speculation.method effects.weights effects.kv effects.attention arrangement.kind "
     "arrangement.router"
 )
-FLAGS = "token_times limits.prefix_caching effects.overlap"
+FLAGS = "enable_expert_parallel token_times limits.prefix_caching effects.overlap"
 WHOLE = (
-    "requests seed tensor_parallel max_model_len limits.kv_blocks limits.max_num_seqs limits.max_num_batched_tokens limits.in_flight "
-    "effects.window effects.sinks effects.heavy_hitters arrangement.instances arrangement.prefill arrangement.seed "
-    "speculation.num_speculative_tokens speculation.seed"
+    "requests seed tensor_parallel pipeline_parallel_size data_parallel_size max_model_len limits.kv_blocks limits.max_num_seqs "
+    "limits.max_num_batched_tokens limits.in_flight effects.window effects.sinks effects.heavy_hitters arrangement.instances "
+    "arrangement.prefill arrangement.seed speculation.num_speculative_tokens speculation.seed"
 )
 MAY_BE_ZERO = (
     "seed effects.sinks effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed arrangement.link_latency "
