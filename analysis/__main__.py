@@ -73,6 +73,8 @@ def table(options: argparse.Namespace) -> str:
     if not measured.valid:
         print(f"analysis: {measured.run_id} is INVALID: {measured.invalid_reason}", file=sys.stderr)
     numbers = tables.comparison(comparison.metrics[measured.run_id], comparison.scores, valid=measured.valid)
+    if len(costs := tables.costs(comparison)):
+        numbers = pd.concat([numbers, costs[[name for name in numbers.columns if name in costs]]], ignore_index=True)
     return _in_format(numbers, tables.as_text(numbers, valid=measured.valid), options.format)
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.stats import Values
 from results.database import connect
+from results.summary import costs
 
 LIMITS = ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "chunked_prefill", "prefix_caching")
 TRACKS = ("shipped", "matched", "calibrated")  # those that are scored: the oracle is a diagnosis
@@ -109,7 +110,7 @@ class Comparison:
     scores: tuple[Score, ...]  # in the order of `simulated`
     requests: pd.DataFrame  # a row per request and run, the measured run's first; columns as in REQUESTS, times in s
     telemetry: pd.DataFrame  # of the measured run; columns time (s), name, value
-    energy: float | None  # J per output token of the measured run; None: no GPU's power was recorded
+    costs: Mapping[str, Mapping[str, float]]  # run_id to J and USD a token, as results.summary.costs names them; only what is known
     law: Mapping[str, Any]  # its row of the view littles_law
 
     @property
@@ -152,9 +153,7 @@ def compare(database: Path, measured_run_id: str | None = None) -> Comparison:
             scores=tuple(sorted(scores(connection, measured.run_id), key=lambda score: order[score.simulated_run_id])),
             requests=pd.concat([connection.execute(REQUESTS, [run_id]).df() for run_id in ids], ignore_index=True),
             telemetry=connection.execute(TELEMETRY, [measured.run_id]).df(),
-            energy=rows(connection, "SELECT energy_per_output_token AS energy FROM run_energy WHERE run_id = ?", [measured.run_id])[0][
-                "energy"
-            ],
+            costs={run_id: costs(connection, run_id) for run_id in ids},
             law=rows(connection, "SELECT * FROM littles_law WHERE run_id = ?", [measured.run_id])[0],
         )
 

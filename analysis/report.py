@@ -248,7 +248,7 @@ def _run_details(run: RunRow, folder: Path, comparison: Comparison) -> str:
         "started (UTC)": f"{run.started_at:%Y-%m-%d %H:%M:%S}",
         "wall time (s)": run.wall_s,
         "measurement window (s)": None if run.window_start is None else f"{run.window_start:.3f} to {run.window_end:.3f}",
-        **({"energy per output token (J)": comparison.energy} if run is comparison.measured else {}),
+        **{name.replace("_", " "): value for name, value in comparison.costs[run.run_id].items()},
         "SLO (s)": {"ttft": run.slo_ttft, "tpot": run.slo_tpot, "e2e": run.slo_e2e},
         "trace sha256": run.trace_sha256,
         "resolved": {**run.limits, "tensor_parallel": run.tensor_parallel},

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import pandas as pd
 
 from analysis import names
-from analysis.data import Key, RunRow, Score, by_simulator
+from analysis.data import Comparison, Key, RunRow, Score, by_simulator
 
 LATENCY_ROWS: tuple[Key, ...] = tuple((metric, stat) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p90", "p99"))
 ROWS: tuple[Key, ...] = (*LATENCY_ROWS, ("output_throughput", None), ("goodput", None))
@@ -43,6 +43,24 @@ def comparison(
         found = [by_key.get(key) for key in keys]
         table[f"{system}:{track}"] = [names.shown_value(s.metric, s.simulated) if s else None for s in found]
         table[f"{system}:{track} error %"] = [100 * s.error if valid and s and s.error is not None else None for s in found]
+    frame = pd.DataFrame(table)
+    return frame.astype({column: float for column in frame.columns if column != "metric"})
+
+
+def costs(comparison: Comparison) -> pd.DataFrame:
+    """The same of energy and money by the token, where they are known of the measured run: rows to go below those of `comparison`."""
+    measured = comparison.costs[comparison.measured.run_id]
+    table: dict[str, list[object]] = {
+        "metric": [name[0].upper() + name[1:].replace("_", " ") for name in measured],
+        "measured": list(measured.values()),
+    }
+    for run in comparison.simulated:
+        found = [comparison.costs[run.run_id].get(name) for name in measured]
+        pairs = zip(found, measured.values(), strict=True)
+        table[f"{run.system}:{run.track}"] = list(found)
+        table[f"{run.system}:{run.track} error %"] = [
+            100 * (value / truth - 1) if comparison.measured.valid and value is not None else None for value, truth in pairs
+        ]
     frame = pd.DataFrame(table)
     return frame.astype({column: float for column in frame.columns if column != "metric"})
 

@@ -29,7 +29,7 @@ from harness.probing.repeatability import unsteady
 from harness.probing.steady_state import LEAST, mean_in_flight, steady_window
 from harness.protocols import ServedModel, Workload
 from harness.replay.client import Client, Replay
-from harness.settings import Load, Paths
+from harness.settings import Load, Paths, check_price
 from results.profile import REPEATABILITY, Profile
 from results.record import SLO, Run
 from results.storage.place import Place
@@ -83,10 +83,11 @@ class Cell:
 
     def preflight(self) -> None:
         """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said,
-        or a closed loop asked of a workload with sessions.
+        or its price none, or a closed loop asked of a workload with sessions.
 
         Raises ValueError.
         """
+        check_price(self.hardware)
         hardware = str(self.hardware["name"])
         if hardware != CPU and self.engine.computes_on != "elsewhere":
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))

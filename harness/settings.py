@@ -1,6 +1,7 @@
 """The settings of a bench that belong to none of its parts: how much load, and where things go."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -86,6 +87,13 @@ class Load:
         if self.concurrency is None:
             return {name: value for name, value in settings.items() if name not in ("concurrency", "ramp")}
         return settings | {"loop": "closed", "rho": None}  # nobody asked for conf/bench.yaml's
+
+
+def check_price(hardware: Mapping[str, Any]) -> None:
+    """See that what a device costs is a number of dollars, or not known. Raises ValueError."""
+    price = hardware.get("price_per_hour")
+    if price is not None and (isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < math.inf):
+        raise ValueError(f"hardware.price_per_hour must be > 0, USD of one device for an hour, or null (unknown); got {price!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

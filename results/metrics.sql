@@ -201,8 +201,34 @@ WITH steps AS (
     SELECT run_id, CASE WHEN count(*) = count(energy) THEN sum(energy) END AS energy FROM gpus GROUP BY run_id
 )
 SELECT
-    run_id, energy, energy / nullif(output_throughput * (window_end - window_start), 0) AS energy_per_output_token
+    run_id, energy, energy / nullif(output_throughput * (window_end - window_start), 0) AS energy_per_output_token,
+    energy / nullif((total_throughput - output_throughput) * (window_end - window_start), 0) AS energy_per_input_token
 FROM run_rates JOIN windows USING (run_id) LEFT JOIN totals USING (run_id);
+
+-- What a run's devices cost, USD: price_per_hour (of one device: hardware.price_per_hour when it was measured) times their number, for the
+-- seconds of the window, over the tokens of the window. Input and output tokens each carry the whole cost, and so does their sum: the three
+-- are one cost seen in three ways, not to be added up. NULL where the price is not known; where prefill and decode are on instances of
+-- their own, as the runs do not say whether these share devices; and over no token.
+-- devices: of all replicas; data-parallel attention (SGLang) shares the devices of one. Of a simulated arrangement: of all its instances.
+CREATE VIEW run_cost AS
+WITH priced AS (
+    SELECT
+        run_id,
+        CASE WHEN (config -> '$.engine.prefill') IS NULL THEN
+            tensor_parallel * pipeline_parallel
+            * CASE WHEN (config ->> '$.engine.details.server_info.enable_dp_attention') = 'true' THEN 1 ELSE data_parallel END
+            * coalesce(TRY_CAST(config ->> '$.simulator.settings.arrangement.instances' AS INTEGER), 1)
+        END AS devices,
+        CASE WHEN TRY_CAST(config ->> '$.hardware.price_per_hour' AS DOUBLE) > 0
+            THEN TRY_CAST(config ->> '$.hardware.price_per_hour' AS DOUBLE) END AS price_per_hour
+    FROM runs
+)
+SELECT
+    run_id, devices, price_per_hour, devices * price_per_hour / 3600 AS cost_per_second,
+    1e6 * cost_per_second / nullif(total_throughput - output_throughput, 0) AS cost_per_million_input_tokens,
+    1e6 * cost_per_second / nullif(output_throughput, 0) AS cost_per_million_output_tokens,
+    1e6 * cost_per_second / nullif(total_throughput, 0) AS cost_per_million_tokens
+FROM priced JOIN run_rates USING (run_id);
 
 -- Sessions: a row per turn, in the order in which the turns became due. cached_share: prompt tokens from the prefix cache / prompt tokens.
 CREATE VIEW session_turns AS

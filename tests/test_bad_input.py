@@ -86,6 +86,7 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("engine=attached model=tiny hardware=cpu", "engine.url"),
         ("engine=attached engine.url=http://127.0.0.1:9 model=tiny", "name hardware=..."),
         ("engine.max_num_seqs=0", "max_num_seqs"),
+        ("hardware.price_per_hour=-2", "hardware.price_per_hour must be > 0"),
         ("engine.environment=nonesuch", "nonesuch"),
         ("engine=recorded engine.run=nonesuch", "nonesuch"),
         ("foo", "'foo' is no setting: give KEY=VALUE"),

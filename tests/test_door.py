@@ -19,6 +19,7 @@ VERBS = {
     "campaign": ("harness.campaign", []),
     "simulate": ("harness.simulate", []),
     "plan": ("simulators.native.__main__", []),
+    "compare": ("analysis.comparison.__main__", []),
     "simulator": ("simulators.conformance.__main__", []),
     "recordings": ("results.catalogue.__main__", []),
     "import": ("results.__main__", ["import"]),

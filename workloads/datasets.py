@@ -98,11 +98,17 @@ class Dataset:
 
     def _rows(self, max_model_len: int | None, notes: Counter[str]) -> Iterator[Row]:
         """The slice's rows, scaled and fit for the engine; what is left out or changed is counted in `notes`."""
-        for row in self._slice():
+        gone: set[int | None] = set()  # ids of the rows that are left out, which nothing can wait for
+        for row in self._slice(gone):
             where = f"{self.source.path}:{row.line}"
+            if not gone.isdisjoint(row.after):
+                notes["turns behind one left out dropped"] += 1
+                gone.add(row.request_id)
+                continue
             fewest = min(row.input_tokens, row.output_tokens)
             if fewest == 0 and self.empty == "drop":
                 notes["without tokens dropped"] += 1
+                gone.add(row.request_id)
                 continue
             if fewest < 1:
                 raise TraceError(
@@ -118,12 +124,13 @@ class Dataset:
                     )
                 notes[f"longer than {max_model_len} tokens {'dropped' if self.too_long == 'drop' else 'scaled'}"] += 1
                 if self.too_long == "drop":
+                    gone.add(row.request_id)
                     continue
                 row = _shortened(row, max_model_len)
             yield row
 
-    def _slice(self) -> Iterator[Row]:
-        """The rows that arrive within the slice, re-based to its start; reads no further than its end."""
+    def _slice(self, gone: set[int | None]) -> Iterator[Row]:
+        """The rows that arrive within the slice, re-based to its start; reads no further than its end. gone: gets those before it."""
         previous = 0.0
         for row in self.source.rows():
             where = f"{self.source.path}:{row.line}"
@@ -141,6 +148,8 @@ class Dataset:
                 return
             if row.arrival >= self.start:
                 yield replace(row, arrival=row.arrival - self.start)
+            else:
+                gone.add(row.request_id)
 
     def _scaled(self, row: Row) -> Row:
         if self.scale_input == self.scale_output == 1:

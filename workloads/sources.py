@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import orjson
 from tokenizers import Tokenizer
@@ -103,7 +103,11 @@ class BurstGpt:
 
 @dataclass(frozen=True, kw_only=True)
 class Mooncake:
-    """Mooncake's JSONL: timestamp (ms), input_length, output_length, hash_ids (one per block of `block_size` prompt tokens)."""
+    """Mooncake's JSONL: timestamp (ms), input_length, output_length, hash_ids (one per block of `block_size` prompt tokens).
+
+    A line with a session_id may have a delay (ms) in the place of its timestamp: it waits for the line of its session before it, and for
+    so long after its end. input_length and hash_ids are of the whole prompt there too.
+    """
 
     path: Path | str
     block_size: int = 512
@@ -116,11 +120,13 @@ class Mooncake:
         """See Source."""
         obtain = "get it from https://github.com/kvcache-ai/Mooncake (FAST25-release/traces) or set workload.source.path"
         first: float | None = None
+        time, sessions = 0.0, _SessionLines()
         with opened(Path(self.path), obtain=obtain) as stream:
             for line, text in enumerate(stream, start=1):
                 where = f"{self.path}:{line}"
-                fields = _object(where, text)
-                time = number(where, fields, "timestamp")
+                fields = json_object(where, text)
+                waits = sessions.of(where, fields, line)
+                time = time if waits.get("after") else number(where, fields, "timestamp")
                 first = time if first is None else first
                 ids = fields.get("hash_ids", [])
                 if not isinstance(ids, list):
@@ -132,7 +138,40 @@ class Mooncake:
                     output_tokens=integer(where, fields, "output_length"),
                     blocks=tuple(integer(where, {"hash_ids": i}, "hash_ids") for i in ids),
                     block_size=self.block_size,
+                    **waits,
                 )
+
+
+class _SessionLines:
+    """The sessions of a file of lines, by the number of the line that was the last of each so far."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+
+    def of(self, where: str, fields: dict[str, Any], line: int) -> dict[str, Any]:
+        """What a line says of its session, as fields of Row; {}: the file has no sessions."""
+        if ("session_id" in fields) != bool(self._last) and line > 1:
+            raise TraceError(f"{where}: either every line of a file has a session_id, or none")
+        if "session_id" not in fields:
+            if "delay" in fields and "timestamp" not in fields:
+                raise TraceError(f"{where}: a delay without a session_id waits for nothing; give it the session's, or a timestamp")
+            return {}
+        session = str(fields["session_id"])
+        before, self._last[session] = self._last.get(session), line
+        told = {"request_id": line, "session": self._numbers.setdefault(session, len(self._numbers))}
+        if "delay" not in fields:
+            return told
+        if before is None:
+            if "timestamp" in fields and number(where, fields, "delay") == 0:
+                return told
+            raise TraceError(
+                f"{where}: session {session} begins with a delay, so no turn is there to wait for; give its first line a timestamp"
+            )
+        delay = number(where, fields, "delay")
+        if delay < 0:
+            raise TraceError(f"{where}: delay must be >= 0 ms, got {delay:g}")
+        return told | {"after": (before,), "delay": delay / 1000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +186,13 @@ class ShareGpt:
     path: Path | str
     tokenizer: Path | str
     chunk: int = 256  # conversations tokenised at a time
+    ASKERS: ClassVar = ("human", "user")
+    ANSWERERS: ClassVar = ("gpt", "assistant", "chatgpt")
 
     def rows(self) -> Iterator[Row]:
         """See Source."""
-        conversations = self._conversations()
-        tokenizer = _tokenizer(Path(self.tokenizer))
+        conversations = self.conversations()
+        tokenizer = self.read_tokenizer()
         for start in range(0, len(conversations), self.chunk):
             turns = [_first_turns(f"{self.path}:{i}", c) for i, c in enumerate(conversations[start : start + self.chunk], start + 1)]
             texts = [text for pair in turns for text in pair]
@@ -159,7 +200,12 @@ class ShareGpt:
             for i in range(len(turns)):
                 yield Row(line=start + i + 1, arrival=None, input_tokens=counts[2 * i], output_tokens=counts[2 * i + 1])
 
-    def _conversations(self) -> list[Any]:
+    def read_tokenizer(self) -> Any:
+        """The tokenizer of the file. Raises TraceError."""
+        return _tokenizer(Path(self.tokenizer))
+
+    def conversations(self) -> list[Any]:
+        """The file's list. Raises TraceError."""
         obtain = (
             "get ShareGPT_V3_unfiltered_cleaned_split.json from https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered"
         )
@@ -181,19 +227,24 @@ def _tokenizer(path: Path) -> Any:
             raise TraceError(f"{path}: not a tokenizer.json ({error})") from error
 
 
-def _first_turns(where: str, conversation: Any) -> tuple[str, str]:
-    """The first human turn and the answer right after it; empty texts when there are none."""
+def turns_of(where: str, conversation: Any) -> list[tuple[str, str]]:
+    """Who said what in a conversation. Raises TraceError."""
     try:
-        turns = [(str(turn["from"]), str(turn["value"])) for turn in conversation["conversations"]]
+        return [(str(turn["from"]), str(turn["value"])) for turn in conversation["conversations"]]
     except (KeyError, TypeError) as error:
         raise TraceError(f"{where}: it must have conversations, a list of turns with from and value") from error
-    for (asker, question), (answerer, answer) in pairwise(turns):
-        if asker in ("human", "user") and answerer in ("gpt", "assistant", "chatgpt"):
+
+
+def _first_turns(where: str, conversation: Any) -> tuple[str, str]:
+    """The first human turn and the answer right after it; empty texts when there are none."""
+    for (asker, question), (answerer, answer) in pairwise(turns_of(where, conversation)):
+        if asker in ShareGpt.ASKERS and answerer in ShareGpt.ANSWERERS:
             return question, answer
     return "", ""
 
 
-def _object(where: str, text: str) -> dict[str, Any]:
+def json_object(where: str, text: str) -> dict[str, Any]:
+    """A line as a JSON object. Raises TraceError."""
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -24,7 +25,7 @@ from results.project.folder import CONF, ROOT
 from results.storage.store import write_run
 from simulators.native.planning import settings
 from tests.docs.pages import all_commands, arguments, as_module, blocks
-from tests.runs import make_pair
+from tests.runs import make_pair, make_run
 from tests.studies import make_study
 
 ROOTS = {"bench": "bench", "simulate": "bench", "study": "study", "campaign": "campaign"}  # verb to the root of its configuration
@@ -136,6 +137,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
+    (r"\./plumbline compare .*", runs),
     (r"\./plumbline plan recommend .*", recommended),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
@@ -164,6 +166,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in (measured, simulated, *studies[0], *studies[1]):
         write_run(stored, run)
     database.build([stored], folder / "results" / "plumbline.duckdb")
+    for build in ("before", "after"):
+        write_run(folder / "results" / build, make_run(build, rho=None, telemetry=False))
     (folder / "run_id").write_text(measured.run_id)
     predicted = [f"{r.request_id},{r.first_token},{r.finished}" for r in simulated.records]
     (folder / "predictions.csv").write_text("\n".join(["request_id,first_token,finished", *predicted]) + "\n")
@@ -185,6 +189,22 @@ def test_a_command_that_the_pages_show(command: str, place: Path) -> None:
     tried = next((how for pattern, how in TRIED if re.fullmatch(pattern, command)), None)
     assert tried is not None, f"{command}: no entry of TRIED says how it is tried"
     tried(command, place)
+
+
+def test_the_workflow_of_the_page_measures_and_compares(place: Path) -> None:
+    [block] = [block for block in blocks(ROOT / "docs" / "compare.md") if block.language == "yaml"]
+    [job] = yaml.safe_load(block.text)["jobs"].values()
+    scripts = [step["run"] for step in job["steps"] if "run" in step]
+    tried_commands = []
+    for script in scripts:
+        shell(script, place)
+        lines = script.replace("\\\n", " ").splitlines()
+        tried_commands += [line.strip() for line in lines if line.strip().startswith("./plumbline")]
+    measured, *compared = tried_commands
+    for build in ("before", "after"):
+        composed(measured.replace("$repeat", "1").replace("$build", build), place)
+    for command in compared:
+        runs(command.partition(" >>")[0], place)
 
 
 @pytest.mark.parametrize("pattern", [pattern for pattern, _ in TRIED])

@@ -13,7 +13,7 @@ from results.project.folder import ROOT
 from workloads.trace import Trace, TraceError
 
 CONFIGS = sorted(p.stem for p in (ROOT / "conf" / "workload").glob("*.yaml"))
-SYNTHETIC = ["azure_code_like", "azure_conv_like", "fixed", "mooncake_like"]
+SYNTHETIC = ["azure_code_like", "azure_conv_like", "fixed", "mooncake_like", "sessions"]
 DATA = Path(os.environ.get("PLUMBLINE_DATA", ROOT / ".." / "shared" / "data"))
 
 
@@ -43,7 +43,8 @@ def gap_cv(trace: Trace) -> float:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_config_makes_a_workload_of_its_own_name(name: str) -> None:
-    made = workload(name, *(["source.path=x.csv"] if name == "csv" else []), *(["source.tokenizer=t.json"] if name == "sharegpt" else []))
+    given = ["source.path=x.csv"] if name in ("csv", "agents", "spans") else ["source.tokenizer=t.json"] if "sharegpt" in name else []
+    made = workload(name, *given)
     assert made.name == name
 
 
