@@ -69,7 +69,7 @@ def predict(words: Sequence[str], console: Console) -> None:
     cfg = settings.settings(words)
     trace, deployment = settings.trace(cfg), settings.deployment(cfg)
     outcome = deployment.serve(trace, token_times=cfg.token_times)
-    for line in outcome.lines():
+    for line in (*outcome.lines(), *filter(None, [deployment.caveat()])):
         console.print(line)
     records = RecordTable.of(outcome.served.records)
     shown = records.token_times is not None and 0 < records.token_times.counts.sum() <= MOST_TOKENS
@@ -98,6 +98,8 @@ def capacity(words: Sequence[str], console: Console) -> None:
     )
     if not found.settled:
         console.print(f"The interval is wider than precision={cfg.precision:g} asks; give more requests.")
+    if caveat := judge.deployment.caveat():
+        console.print(caveat)
     metrics = judge.metrics(found.rate, found.requests)
     table = Table("at that rate (ms)", "mean", "p50", "p90", "p95", "p99")
     for metric in ("ttft", "tpot", "e2e"):
@@ -112,6 +114,8 @@ def compare(words: Sequence[str], console: Console) -> None:
     judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
     found = [one for _, one in judged]
     console.print(_compared(found))
+    for caveat in sorted({c for one in prepared if isinstance(one, tuple) and (c := one[1].deployment.caveat())}):
+        console.print(caveat)
     cfg = swept[0][1]
     if cfg.out:
         from simulators.native.planning.front_plot import plot  # here: it imports Plotly, which the other commands need not wait for

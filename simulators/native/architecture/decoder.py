@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from simulators.native.architecture.attention import Attention, CachingAttention, GatedDeltaNet, LatentAttention
+from simulators.native.architecture.attention import Attention, CachingAttention, GatedDeltaNet, GroupedQuery, LatentAttention
 from simulators.native.architecture.feed_forward import Dense, Experts, FeedForward
 from simulators.native.architecture.formats import WeightFormat
 from simulators.native.architecture.matrix import Matrix
@@ -103,6 +103,11 @@ class Decoder:
         """Tokens that a query attends to at most in those layers that have such a limit; None: no layer has one."""
         found = {a.reach for a, _ in self.caching if a.reach is not None}
         return max(found, default=None)
+
+    @property
+    def windows(self) -> list[int]:
+        """Tokens of the windows, or chunks, that some of its layers attend to; ascending."""
+        return sorted({a.reach for a, _ in self.caching if isinstance(a, GroupedQuery) and a.reach is not None})
 
     @property
     def caching(self) -> list[tuple[CachingAttention, int]]:

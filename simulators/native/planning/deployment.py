@@ -98,6 +98,17 @@ class Deployment:
         )
         return Prediction(served=served, limits=limits, frontend=frontend, step_time=step_time.describe())
 
+    def caveat(self) -> str | None:
+        """What to know of its answers; None: nothing. Raises SimulatorError."""
+        windows = self.sizes()[0].windows if self.profile is None else []
+        if not windows:
+            return None
+        tokens = " and ".join(f"{window:,}" for window in windows)
+        return (
+            f"KV memory: layers with a window of {tokens} tokens are counted as keeping all of a context. vLLM and SGLang keep the window "
+            "alone, so more requests fit than are simulated."
+        )
+
     def sizes(self) -> tuple[Decoder, Device]:
         """The model, its effects included, and the device. Raises SimulatorError."""
         device = Device.from_hardware(self.hardware)

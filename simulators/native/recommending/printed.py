@@ -55,6 +55,8 @@ def notes(found: Recommendation) -> list[str]:
     choice = found.choice
     if choice is not None and any(choice.way.chosen.get(name, "null") != "null" for name in CHANGES_ANSWERS):
         said.append("Weights or KV in fewer bits change the model's answers, which nothing here looks at; effects.weights=null keeps them.")
+    if choice is not None and (caveat := settings.deployment(choice.way.cfg).caveat()):
+        said.append(caveat)
     said.append("Energy is not known: conf/hardware has no power. Replicas are taken to get their requests at random, and to be alike.")
     return said
 

@@ -53,3 +53,9 @@ def test_replicas_that_share_experts_spread_them_and_serve_each_its_own_requests
     assert one.devices == two.devices == 2 and two.parallel.expert == 2
     assert two.parallel.weight_bytes(decoder_of(two.model)) < 1.2 * one.parallel.weight_bytes(decoder_of(one.model))
     assert len(two.serve(TRACE).served.records) == len(TRACE)
+
+
+def test_layers_with_a_window_are_told_of_and_others_are_not() -> None:
+    assert "layers with a window of 128 tokens" in (deployment(model="gpt_oss_120b").caveat() or "")
+    for plain in ("llama_3_1_70b", "deepseek_v3_2"):  # the latter's indexer selects from a context that is kept whole
+        assert deployment("tensor_parallel=8", model=plain).caveat() is None
