@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from harness.engine import EngineError
+from harness.environment import ensure
 from simulators.calibration.efficiencies import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
 from simulators.calibration.operation_tables.files import SYSTEMS
 from simulators.errors import NotAvailable
 
 ROOT = Path(__file__).parents[3]
-TABLES = next(iter((ROOT / ".envs" / "aisimulate" / "lib").glob(f"python*/site-packages/{SYSTEMS}")), None)
 TRUE = {
     "gemm_flops": 0.66,
     "gemm_bytes": 0.88,
@@ -53,11 +54,20 @@ def test_a_kind_takes_its_own_gpus_else_its_memory_else_the_family() -> None:
         of_kind("ampere_hbm", alone)
 
 
-@pytest.mark.skipif(TABLES is None, reason="no tables of aiconfigurator-core: .envs/aisimulate is not made")
-def test_the_settings_are_what_the_tables_say() -> None:
+@pytest.fixture(scope="module")
+def tables() -> Path:
+    """The folder of aiconfigurator-core's tables."""
+    try:
+        ensure("aisimulate")
+    except EngineError as error:
+        pytest.skip(f"aiconfigurator-core cannot be installed here: {error}")
+    return next(iter((ROOT / ".envs" / "aisimulate" / "lib").glob(f"python*/site-packages/{SYSTEMS}")))
+
+
+@pytest.mark.e2e
+def test_the_settings_are_what_the_tables_say(tables: Path) -> None:
     """Each kind's eight numbers; and its tables within 10 % (median), those of a GPU that was left out within 25 %."""
-    assert TABLES is not None
-    rows = {name: rows_of(TABLES / name, gpu) for name, gpu in GPUS.items()}
+    rows = {name: rows_of(tables / name, gpu) for name, gpu in GPUS.items()}
     numbers = {name: fitted(families) for name, families in rows.items()}
     settings = OmegaConf.load(ROOT / "conf" / "simulator" / "native.yaml").architectures
     assert settings.keys() == set(KINDS)
@@ -70,7 +80,8 @@ def test_the_settings_are_what_the_tables_say() -> None:
             assert np.median(np.abs(family.errors(left_out))) < 0.25, (gpu, which)
 
 
-@pytest.mark.skipif(TABLES is None, reason="no tables of aiconfigurator-core: .envs/aisimulate is not made")
+@pytest.mark.e2e
+@pytest.mark.usefixtures("tables")
 def test_the_command_prints_each_kind() -> None:
     words = [sys.executable, "-m", "simulators.calibration.efficiencies"]
     lines = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from harness.engine import EngineError
+from harness.environment import ensure
 from results.project.folder import ROOT
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
@@ -43,8 +45,10 @@ def sglang_steps(cases: list[Case], python: Path = PYTHON) -> list[list[dict[str
 
 @pytest.mark.e2e
 def test_every_step_is_sglangs() -> None:
-    if not PYTHON.exists():
-        pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=sglang_cpu installs SGLang there")
+    try:
+        ensure("sglang_cpu")
+    except EngineError as error:
+        pytest.skip(f"SGLang cannot be installed here: {error}")
     cases = [sglang_case(seed) for seed in DRIVEN]
     different = {}
     seen: Counter[str] = Counter()
