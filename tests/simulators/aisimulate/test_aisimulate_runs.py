@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from harness.engine import EngineError
-from harness.environment import ensure
 from results.profile import Profile
 from results.project.folder import ROOT
 from results.record import RequestRecord, Run
 from simulators.aisimulate.tables import DECODE_FLOOR
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.inputs import kv_shape
+from tests.environments import python_of
 from tests.simulators.aisimulate.test_aisimulate import make_aisimulate
 from tests.simulators.profiles import LIMITS, MODEL, Law, make_measured, make_profile, overtaken, with_limits
 from workloads.trace import Request, Trace
@@ -39,10 +38,7 @@ EXACT = 2e-5  # relative; it rounds times to nanoseconds, and samples contexts w
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> None:
-    try:
-        ensure("aisimulate")
-    except EngineError as error:
-        pytest.skip(f"AISimulate cannot be installed here: {error}")
+    python_of("aisimulate")
 
 
 @pytest.fixture(scope="module")

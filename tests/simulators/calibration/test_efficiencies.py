@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from harness.engine import EngineError
-from harness.environment import ensure
 from simulators.calibration.efficiencies import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
 from simulators.calibration.operation_tables.files import SYSTEMS
 from simulators.errors import NotAvailable
+from tests.environments import python_of
 
 ROOT = Path(__file__).parents[3]
 TRUE = {
@@ -57,11 +56,8 @@ def test_a_kind_takes_its_own_gpus_else_its_memory_else_the_family() -> None:
 @pytest.fixture(scope="module")
 def tables() -> Path:
     """The folder of aiconfigurator-core's tables."""
-    try:
-        ensure("aisimulate")
-    except EngineError as error:
-        pytest.skip(f"aiconfigurator-core cannot be installed here: {error}")
-    return next(iter((ROOT / ".envs" / "aisimulate" / "lib").glob(f"python*/site-packages/{SYSTEMS}")))
+    folder = python_of("aisimulate").parent.parent
+    return next(iter((folder / "lib").glob(f"python*/site-packages/{SYSTEMS}")))
 
 
 @pytest.mark.e2e

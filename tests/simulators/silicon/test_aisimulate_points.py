@@ -7,11 +7,10 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from harness.engine import EngineError
-from harness.environment import ensure
 from results.project.folder import ROOT
 from simulators.errors import SimulatorError
 from simulators.silicon.aisimulate_points import AISimulatePoints
+from tests.environments import python_of
 from tests.simulators.silicon.test_waits import POINT
 
 
@@ -52,10 +51,7 @@ def test_what_its_wheel_does_not_have_is_said(tmp_path: Any) -> None:
 
 @pytest.mark.e2e
 def test_a_point_is_predicted_or_its_reason_is_a_line() -> None:
-    try:
-        ensure("aisimulate")
-    except EngineError as error:
-        pytest.skip(f"AISimulate cannot be installed here: {error}")
+    python_of("aisimulate")
     predictor = make_predictor(protocol={"least": 0.8, "rounds": 2, "seed": 0})
     small = dataclasses.replace(POINT, engine="vllm", experts="fp8", concurrency=4, input_tokens=256, output_tokens=32)
     made = predictor.predicted(small, "minimax_m2_5", "B")

