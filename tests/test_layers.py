@@ -63,7 +63,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         # conformance: small traces with known answers, for any simulator
         "conformance": {"errors", "simulator"},
         # silicon: measured points, whose closed loops are served on our own engine, and a sample of them by AISimulate
-        "silicon": {"errors", "native", "foreign", "aisimulate"},
+        "silicon": {"errors", "native", "aisimulate"},
     },
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},

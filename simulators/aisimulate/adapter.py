@@ -21,11 +21,21 @@ from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
-from simulators.aisimulate.files import SYSTEM, AISimulateScenario, parallelism, preemptions, read_rows, to_records, write_trace
+from simulators.aisimulate.files import (
+    SYSTEM,
+    AISimulateScenario,
+    is_mixture,
+    parallelism,
+    preemptions,
+    read_rows,
+    run_prediction,
+    to_records,
+    write_trace,
+)
 from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
+from simulators.foreign.program import Usage, clean_environment, foreign_run
 from simulators.foreign.step_points import fit, residuals
 from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, one_engine, sent_trace, transfer_rate
 from simulators.simulator import Coverage
@@ -203,9 +213,9 @@ class AISimulate:
     def _parallelism(self, measured: Run, track: Track) -> dict[str, int]:
         """Raises NotAvailable for engines that a profile of one engine's steps does not tell."""
         if track != "calibrated":
-            return parallelism(measured.limits, measured.config.get("model") or {})
+            return parallelism(measured.limits, mixture=is_mixture(measured.config.get("model") or {}))
         one_engine(self.system, measured)
-        return {"tensor": 1}
+        return {"replicas": 1, "tensor": 1}
 
     def _pools(self, measured: Run, track: Track) -> dict[str, Any]:
         if self.topology == "colocated":
@@ -239,15 +249,12 @@ class AISimulate:
 
     def _run(self, scenario: AISimulateScenario, scratch: Path, *, calibrated: bool) -> Usage:
         """Write its trace and its configuration, and run it."""
-        trace, settings, log = scratch / "trace.jsonl", scratch / "prediction.yaml", scratch / "log"
+        trace, log = scratch / "trace.jsonl", scratch / "log"
         write_trace(scenario.trace, scenario.sending, trace)
-        settings.write_text(json.dumps(scenario.settings(trace), indent=1))  # JSON is YAML
         env = clean_environment({"AICONFIGURATOR_SYSTEMS_PATH": str(scratch / "systems")} if calibrated else {})
-        # -P: nothing of the scratch folder can be imported
-        argv = [str(interpreter(self.environment)), "-P", "-m", "aisimulate", "predict", "-c", str(settings)]
-        argv += ["--output-dir", str(scratch / "out"), "--capture-per-request", "--format", "json"]
+        words, settings = ["--capture-per-request"], scenario.settings(trace)
         try:
-            return run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
+            return run_prediction(self.system, self.environment, scratch, settings, limit=self.limit, words=words, env=env)
         except SimulatorError as error:
             if not calibrated and log.is_file() and any(fault in log.read_text(errors="replace") for fault in ARCHITECTURE_FAULTS):
                 raise NotAvailable(f"aisimulate: it has no operation times for this model on {scenario.hardware}; {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 from results.record import EngineLimits, RequestRecord
 from simulators.aisimulate.sending import Sending
 from simulators.errors import SimulatorError
-from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.foreign.program import Usage, check_finite, check_rows, describe_log, interpreter, run_program
 from simulators.inputs import Pools
 from workloads.trace import Request, Trace
 
@@ -32,7 +32,7 @@ class AISimulateScenario:
     model: Path  # folder of a config.json
     hardware: str  # its name of the system that has the operation times
     version: str  # of the engine with which those were measured
-    parallelism: Mapping[str, int]  # its settings of an instance's devices: tensor, pipeline, attention_data, moe_tensor, moe_expert
+    parallelism: Mapping[str, int]  # its settings of an instance's devices, as `parallelism` makes them
     prefix_caching: bool  # whether shared prefixes are computed once
     block_size: int | None = None  # tokens of a block of the KV cache
     blocks: int | None = None  # of the KV cache; None: as many as its own memory model finds room for
@@ -68,22 +68,48 @@ class AISimulateScenario:
     def _worker(self, replicas: int) -> dict[str, Any]:
         capacity = None if self.blocks is None else {"type": "fixed", "blocks": self.blocks}
         return {
-            "parallelism": {**self.parallelism, "replicas": replicas * self.parallelism.get("replicas", 1)},
+            "parallelism": {**self.parallelism, "replicas": replicas * self.parallelism["replicas"]},
             "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
             "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
         }
 
 
-def parallelism(limits: EngineLimits, model: Mapping[str, Any]) -> dict[str, int]:
-    """Its settings for an engine's devices. model: config.json. Each replica of a dense model is an engine of its own; those of a mixture
-    of experts share the experts, as whole ones on devices of their own or in slices on all of them. All other limits are a replica's.
-    """
-    tensor, data, pipeline = limits.tensor_parallel, limits.data_parallel, limits.pipeline_parallel
+def is_mixture(model: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a mixture of experts."""
     shape = model.get("text_config") or model
-    if not any(shape.get(name) for name in EXPERTS):
-        return {"tensor": tensor, "pipeline": pipeline, "replicas": data}
-    experts = limits.expert_parallel
-    return {"tensor": tensor, "pipeline": pipeline, "attention_data": data, "moe_expert": experts, "moe_tensor": tensor * data // experts}
+    return any(shape.get(name) for name in EXPERTS)
+
+
+def parallelism(limits: EngineLimits, *, mixture: bool) -> dict[str, int]:
+    """Its settings for an engine's devices. Each replica of a dense model is an engine of its own; those of a mixture of experts share the
+    experts, as whole ones on devices of their own or in slices on all of them. All other limits are a replica's.
+    """
+    tensor, data, stages = limits.tensor_parallel, limits.data_parallel, limits.pipeline_parallel
+    layers = {"tensor": tensor} | ({"pipeline": stages} if stages > 1 else {})
+    if not mixture:
+        return {"replicas": data, **layers}
+    spread = {"moe_expert": limits.expert_parallel, "moe_tensor": tensor * data // limits.expert_parallel}
+    return {"replicas": 1, **layers, "attention_data": data, **spread}
+
+
+def run_prediction(
+    system: str,
+    environment: str,
+    scratch: Path,
+    settings: Mapping[str, Any],
+    *,
+    limit: float,
+    words: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Usage:
+    """`aisimulate predict` with these settings, its log in scratch/log, its files in scratch/out. words: more of its command line. limit,
+    env: as of `run_program`. Raises SimulatorError.
+    """
+    (scratch / "prediction.yaml").write_text(json.dumps(settings, indent=1))  # JSON is YAML
+    # -P: nothing of the scratch folder can be imported
+    argv = [str(interpreter(environment)), "-P", "-m", "aisimulate", "predict", "-c", str(scratch / "prediction.yaml")]
+    argv += ["--output-dir", str(scratch / "out"), "--format", "json", *words]
+    return run_program(system, argv, cwd=scratch, log=scratch / "log", limit=limit, env=env)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

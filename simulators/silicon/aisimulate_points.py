@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from results.record import EngineLimits
 from results.silicon.points import MeasuredPoint
 from results.silicon.predictions import PointPrediction
-from simulators.aisimulate.files import write_trace
+from simulators.aisimulate.files import parallelism, run_prediction, write_trace
 from simulators.aisimulate.sending import at_times
 from simulators.errors import SimulatorError
-from simulators.foreign.program import interpreter, run_program
 from simulators.silicon.loops import LoopProtocol, trace_of
 from simulators.silicon.prepared import loop_throughput
 from simulators.silicon.servers import PointServer, server_of
@@ -86,9 +86,7 @@ class AISimulatePoints:
         protocol = LoopProtocol(**self.protocol)
         trace = trace_of(point.input_tokens, point.output_tokens, protocol.rounds * point.concurrency, protocol)
         write_trace(trace, at_times(trace), scratch / "trace.jsonl")
-        (scratch / "prediction.yaml").write_text(json.dumps(self.settings(point, model, scratch / "trace.jsonl")))  # JSON is YAML
-        argv = [str(interpreter(self.environment)), "-P", "-m", "aisimulate", "predict", "-c", "prediction.yaml", "--output-dir", "out"]
-        run_program(self.name, [*argv, "--format", "json"], cwd=scratch, log=scratch / "log", limit=self.limit)
+        run_prediction(self.name, self.environment, scratch, self.settings(point, model, scratch / "trace.jsonl"), limit=self.limit)
         said: dict[str, Any] = json.loads((scratch / "log").read_text().splitlines()[-1])
         if said["completed_requests"] != len(trace.requests):
             raise SimulatorError(f"{self.name}: it ended {said['completed_requests']} of {len(trace.requests)} requests")
@@ -108,14 +106,13 @@ class AISimulatePoints:
             "model": self.models[model][point.experts],
             "hardware": self.systems[point.gpu],
             "context_length": point.input_tokens + point.output_tokens + 8,
-            "workers": {"aggregated": _worker(point, server_of(point, model, self.servers), experts=model not in self.dense)},
+            "workers": {"aggregated": _worker(point, server_of(point, model, self.servers), mixture=model not in self.dense)},
         }
         return {"traffic": {"source": source, "load": {"type": "concurrency", "concurrency": point.concurrency}}, "engine": engine}
 
 
-def _worker(point: MeasuredPoint, server: PointServer, *, experts: bool) -> dict[str, Any]:
-    spread = {"moe_expert": point.expert_parallel, "moe_tensor": point.devices // point.expert_parallel}
-    parallelism = {"replicas": 1, "tensor": point.tensor_parallel, "attention_data": point.data_parallel}
+def _worker(point: MeasuredPoint, server: PointServer, *, mixture: bool) -> dict[str, Any]:
+    spread = EngineLimits(tensor_parallel=point.tensor_parallel, data_parallel=point.data_parallel, expert_parallel=point.expert_parallel)
     cache: dict[str, Any] = {
         "prefix_caching": False,
         "capacity": {"type": "default", "memory_fraction": server.memory_utilization},
@@ -123,7 +120,7 @@ def _worker(point: MeasuredPoint, server: PointServer, *, experts: bool) -> dict
     if point.engine == "vllm":
         cache["block_size"] = server.block_size
     return {
-        "parallelism": parallelism | (spread if experts else {}),
+        "parallelism": parallelism(spread, mixture=mixture),
         "scheduler": {
             "max_batched_tokens": server.tokens_in_step(point),
             "max_sequences": -(-point.concurrency // point.data_parallel),
