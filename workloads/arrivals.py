@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.trace import TraceError
+
 Times = NDArray[np.float64]
 Process = Literal["poisson", "gamma", "constant"]
 PROCESSES = ("poisson", "gamma", "constant")
@@ -71,6 +73,31 @@ def check_process(process: str, burstiness: float) -> None:
         raise ValueError(f"workload.arrivals must be one of {', '.join(PROCESSES)}, got {process!r}")
     if not (np.isfinite(burstiness) and burstiness > 0):
         raise ValueError(f"workload.burstiness must be a number > 0, got {burstiness}")
+
+
+def check_laws(process: str, burstiness: float, rate: float | None, num_requests: int) -> None:
+    """Raise ValueError, naming the setting, unless these are what a workload from laws can be asked for. rate: None: it has none."""
+    check_process(process, burstiness)
+    if rate is not None:
+        check_rate(rate)
+    if num_requests < 1:
+        raise ValueError(f"workload.num_requests must be >= 1, got {num_requests}")
+
+
+def asked_rate(workload: str, own: float | None, asked: float | None, num_requests: int) -> float:
+    """The rate, requests/s, of a trace that a workload of this name is asked for; its own where none is. Raises TraceError, ValueError."""
+    rate = own if asked is None else asked
+    if rate is None:
+        raise TraceError(f"workload {workload}: it has no times of its own; give it a rate: workload.rate (requests/s)")
+    check_rate(rate)
+    if num_requests < 1:
+        raise TraceError(f"workload {workload}: num_requests must be >= 1, got {num_requests}")
+    return rate
+
+
+def generators(seed: int, n: int) -> list[np.random.Generator]:
+    """Independent streams of one seed: what one law draws does not move another's draws."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n)]
 
 
 def check_rate(rate: float) -> None:

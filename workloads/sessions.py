@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads.arrivals import Process, check_process, check_rate, draw
+from workloads.arrivals import Process, asked_rate, check_laws, draw, generators
 from workloads.growing import GrowingPrompts
 from workloads.lengths import Lengths
 from workloads.trace import Request, Trace, TraceError
@@ -31,11 +31,7 @@ class Sessions:
     num_requests: int = 200  # where a run asks for no number
 
     def __post_init__(self) -> None:
-        check_process(self.arrivals, self.burstiness)
-        if self.rate is not None:
-            check_rate(self.rate)
-        if self.num_requests < 1:
-            raise ValueError(f"workload.num_requests must be >= 1, got {self.num_requests}")
+        check_laws(self.arrivals, self.burstiness, self.rate, self.num_requests)
         if not self.think >= 0:
             raise ValueError(f"workload.think must be >= 0 s, got {self.think}")
         GrowingPrompts(self.block_size, self.system_tokens)
@@ -43,13 +39,8 @@ class Sessions:
     def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
         """The requests. rate: requests/s (None: this workload's own; inf: all sessions begin at 0 s). Raises TraceError without a rate."""
         n = self.num_requests if num_requests is None else num_requests
-        rate = self.rate if rate is None else rate
-        if rate is None:
-            raise TraceError(f"workload {self.name}: it has no times of its own; give it a rate: workload.rate (requests/s)")
-        check_rate(rate)
-        if n < 1:
-            raise TraceError(f"workload {self.name}: num_requests must be >= 1, got {n}")
-        of_times, *of_laws = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5))
+        rate = asked_rate(self.name, self.rate, rate, n)
+        of_times, *of_laws = generators(seed, 5)
         limit = self.most if max_model_len is None else min(self.most, max_model_len)
         turns = self._turns(n, limit, of_laws)
         sessions = turns[-1].session

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from workloads.arrivals import Process, Times, check_process, check_rate, draw
+from workloads.arrivals import Process, Times, asked_rate, check_laws, draw, generators
 from workloads.lengths import Lengths
 from workloads.trace import Request, Trace, TraceError
 
@@ -28,12 +28,12 @@ class Synthetic:
     num_requests: int = 200
 
     def __post_init__(self) -> None:
-        _check(self.arrivals, self.burstiness, self.rate, self.num_requests)
+        check_laws(self.arrivals, self.burstiness, self.rate, self.num_requests)
 
     def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
         """The requests. rate: requests/s (None: this workload's own; inf: all at 0 s). Raises TraceError naming a request too long."""
         n = self.num_requests if num_requests is None else num_requests
-        of_times, of_input, of_output = _generators(seed, 3)
+        of_times, of_input, of_output = generators(seed, 3)
         times = _times(self, of_times, rate, n)
         lengths = zip(times.tolist(), self.input.sample(of_input, n).tolist(), self.output.sample(of_output, n).tolist(), strict=True)
         requests = (Request(request_id=i, arrival=t, input_tokens=a, output_tokens=b) for i, (t, a, b) in enumerate(lengths))
@@ -62,7 +62,7 @@ class Conversations:
     num_requests: int = 200  # where a run asks for no number
 
     def __post_init__(self) -> None:
-        _check(self.arrivals, self.burstiness, self.rate, self.num_requests)
+        check_laws(self.arrivals, self.burstiness, self.rate, self.num_requests)
         if self.block_size < 1 or self.system_tokens < 0 or self.system_tokens % self.block_size:
             raise ValueError(f"workload.system_tokens must be a multiple of block_size >= 1, got {self.system_tokens}, {self.block_size}")
         if not self.turns >= 1:
@@ -71,7 +71,7 @@ class Conversations:
     def trace(self, *, rate: float | None, num_requests: int | None, seed: int, max_model_len: int | None = None) -> Trace:
         """The requests. rate: requests/s (None: this workload's own; inf: all at 0 s). Raises TraceError naming a request too long."""
         n = self.num_requests if num_requests is None else num_requests
-        of_times, of_message, of_output, of_choice = _generators(seed, 4)
+        of_times, of_message, of_output, of_choice = generators(seed, 4)
         times = _times(self, of_times, rate, n)
         messages, outputs = self.message.sample(of_message, n), self.output.sample(of_output, n)
         begins, picks = of_choice.random((n, 2)).T
@@ -112,27 +112,8 @@ class _Conversation:
     blocks: list[int] = field(default_factory=list)
 
 
-def _check(process: str, burstiness: float, rate: float | None, num_requests: int) -> None:
-    check_process(process, burstiness)
-    if rate is not None:
-        check_rate(rate)
-    if num_requests < 1:
-        raise ValueError(f"workload.num_requests must be >= 1, got {num_requests}")
-
-
-def _generators(seed: int, n: int) -> list[np.random.Generator]:
-    """Independent streams of one seed: what one law draws does not move another's draws."""
-    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n)]
-
-
 def _times(workload: Synthetic | Conversations, rng: np.random.Generator, rate: float | None, n: int) -> Times:
-    rate = workload.rate if rate is None else rate
-    if rate is None:
-        raise TraceError(f"workload {workload.name}: it has no times of its own; give it a rate: workload.rate (requests/s)")
-    check_rate(rate)
-    if n < 1:
-        raise TraceError(f"workload {workload.name}: num_requests must be >= 1, got {n}")
-    return draw(rng, workload.arrivals, rate, n, workload.burstiness)
+    return draw(rng, workload.arrivals, asked_rate(workload.name, workload.rate, rate, n), n, workload.burstiness)
 
 
 def _fitting(name: str, requests: Iterable[Request], block_size: int | None, max_model_len: int | None) -> Trace:
