@@ -28,13 +28,14 @@ class Aic:
     timed, and the host's work that is not hidden behind the device's (`overheads.step`).
     """
 
-    devices: Mapping[str, str]
-    all_reduce: str
-    overheads: Overheads
-    query_tiles: Mapping[str, int]
-    experts: str
-    environment: str | None
-    data: str | None = None
+    devices: Mapping[str, str]  # its system for a GPU of conf/hardware
+    all_reduce: str  # graph or eager
+    overheads: Overheads  # what the tables have no times for
+    query_tiles: Mapping[str, int]  # rows of queries, by GPU
+    experts: str  # the law of the tokens that an expert gets
+    experts_of: Mapping[str, str]  # the same for a model_type
+    environment: str | None  # whose package has the tables
+    data: str | None = None  # else their folder
 
     source: ClassVar[str] = "aic"
     spread: ClassVar[float] = 0.05  # medians of measured kernels
@@ -64,7 +65,7 @@ class Aic:
                 "overheads": asdict(self.overheads),
                 "kernels": asdict(steps.kernels),
                 "all_reduce": self.all_reduce,
-                "experts": self.experts,
+                "experts": steps.tables.distribution,
             },
             bends=steps.bends(),
         )
@@ -91,7 +92,7 @@ class Aic:
             ),
             formats=TableFormats.of(config),
             all_reduce=self.all_reduce,
-            distribution=self.experts,
+            distribution=self.experts_of.get(config.get("model_type", ""), self.experts),
         )
         return Steps(
             tables=tables,

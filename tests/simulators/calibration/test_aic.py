@@ -22,6 +22,14 @@ from tests.simulators.calibration import made_tables as law
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 
 DEVICES = ("rtx_pro_6000", "h100", "h200", "a100")
+MIXTRAL = {
+    **MODEL,
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "intermediate_size": 256,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
 REQUESTS = [(0.05 * i, 40 + 7 * i, 20) for i in range(30)]
 
 
@@ -84,6 +92,17 @@ def test_it_takes_the_place_of_the_engines_own_profile_which_is_else_taken(tiny:
     composed = tiny.profile(run, own)
     assert composed is not None
     assert composed.profile_id != own.profile_id
+
+
+def test_a_model_whose_routing_was_published_takes_its_own_law_and_the_profile_says_which(tiny: Aic) -> None:
+    run = on("tiny", make_measured(REQUESTS), model={**MIXTRAL, "vocab_size": 4000})
+    balanced, other = tiny.profile(run, None), dataclasses.replace(tiny, experts_of={}).profile(run, None)
+    assert balanced is not None and other is not None
+    assert (balanced.provenance["experts"], other.provenance["experts"]) == ("balanced", "power_law_1.2")
+    layers = run.config["model"]["num_hidden_layers"]
+    work = other.samples["new_tokens"] + other.samples["batch"]
+    more = [1e-3 * layers * law.experts_ms(tokens) for tokens in work]  # the made tables' uneven rows take twice the even ones' time
+    assert (other.samples["time"] - balanced.samples["time"]).to_numpy() == pytest.approx(more, rel=0.05)
 
 
 def test_what_is_known_of_an_engines_kernels_goes_into_its_profile(tiny: Aic) -> None:
