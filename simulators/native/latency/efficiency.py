@@ -24,6 +24,8 @@ ARCHITECTURES: Mapping[str, str] = {
     "h200": "hopper_hbm",
     "b200": "blackwell_hbm",
     "b300": "blackwell_hbm",
+    "gb200": "blackwell_hbm",
+    "gb300": "blackwell_hbm",
     "rtx_5090": "blackwell_gddr7",
     "rtx_pro_6000": "blackwell_gddr7",
 }

@@ -21,7 +21,7 @@ from simulators.native.architecture.reader import decoder_of
 from tests.simulators.calibration import made_tables as law
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 
-DEVICES = ("rtx_pro_6000", "h100", "h200", "a100")
+DEVICES = ("rtx_pro_6000", "h100", "h200", "a100", "b300", "gb200", "gb300")
 MIXTRAL = {
     **MODEL,
     "model_type": "mixtral",
