@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulators.errors import NotAvailable
-from simulators.native.architecture.formats import WEIGHTS, WeightFormat
+from simulators.native.architecture.formats import WeightFormat
 
 DENSE = {"16 bit": "bfloat16", "FP8": "fp8", "FP8 in blocks": "fp8_block", "NVFP4": "nvfp4"}  # gemm_dtype, gemm_type
 EXPERTS = {**DENSE, "4-bit integers": "int4_wo", "MXFP4": "w4a16_mxfp4"}  # moe_dtype
@@ -34,8 +34,8 @@ class TableFormats:
 
     def kind(self, weights: WeightFormat) -> str:
         """What the tables tell apart."""
-        if weights.arithmetic == "fp4":
-            return "NVFP4" if weights.bytes == WEIGHTS["nvfp4"].bytes else "MXFP4"
+        if weights.arithmetic in ("fp4", "mxfp4"):
+            return "NVFP4" if weights.arithmetic == "fp4" else "MXFP4"
         if weights.arithmetic == "fp8":
             return "FP8 in blocks" if self.blocks else "FP8"
         bits = int(8 * weights.bytes)  # scales and zero points are a fraction of a bit

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Arithmetic = Literal["16 bit", "fp8", "int8", "fp4"]
+Arithmetic = Literal["16 bit", "fp8", "int8", "fp4", "mxfp4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,9 @@ WEIGHTS: Mapping[str, WeightFormat] = {
     "smoothquant_int8": WeightFormat(bytes=1.0, arithmetic="int8"),
     # AWQ: weights in 4 bits, groups of 128 with an FP16 scale and a 4-bit zero point, products in FP16; arXiv 2306.00978
     "awq_int4": WeightFormat(bytes=0.5 + (2 + 0.5) / 128, arithmetic="16 bit"),
-    # 4-bit floats (E2M1), a scale of 8 bits for 32 of them: OCP Microscaling Formats, version 1.0, section 5
-    "mxfp4": WeightFormat(bytes=0.5 + 1 / 32, arithmetic="fp4"),
+    # 4-bit floats (E2M1), a scale of 8 bits for 32 of them: OCP Microscaling Formats, version 1.0, section 5. Engines multiply them with
+    # activations in MXFP8 (at the rate of FP8) or in 16 bits, never with ones in 4 bits
+    "mxfp4": WeightFormat(bytes=0.5 + 1 / 32, arithmetic="mxfp4"),
     # the same with a scale in FP8 for 16 of them, and one a tensor (left out): NVIDIA, Pretraining LLMs with NVFP4, arXiv 2509.25149
     "nvfp4": WeightFormat(bytes=0.5 + 1 / 16, arithmetic="fp4"),
 }

@@ -49,7 +49,8 @@ class Device:
 
     def peak(self, arithmetic: str) -> float | None:
         """FLOP/s of matrix products in this arithmetic (of a WeightFormat); None: it has no such units."""
-        return {"16 bit": self.flops, "fp8": self.fp8_flops, "int8": self.int8_flops, "fp4": self.fp4_flops}[arithmetic]
+        peaks = {"16 bit": self.flops, "fp8": self.fp8_flops, "int8": self.int8_flops, "fp4": self.fp4_flops, "mxfp4": self.fp8_flops}
+        return peaks[arithmetic]
 
     def served_in(self, arithmetic: str) -> str:
         """The arithmetic that engines really take: without such units weights are made 16-bit ones on the way (vLLM's Marlin kernels)."""

@@ -32,6 +32,7 @@ ARCHITECTURES: Mapping[str, str] = {
 SHARES = ("gemm_flops", "gemm_bytes", "attention_flops", "attention_bytes", "link")
 OPTIONAL = ("attention_tokens", "activations", "expert_flops", "expert_bytes")  # above 0 where they are stated
 COSTS = ("step", "layer", "all_reduce", "gemm_start", "attention_start")
+SIZES = ("expert_tile", "expert_narrowness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,9 @@ class Efficiency:
     expert_flops: float | None = None  # share of the peak FLOP/s in grouped products of experts; None: as gemm_flops
     expert_bytes: float | None = None  # share of the memory bandwidth in these; None: as gemm_bytes
     expert_start: float | None = None  # s of a layer's experts, its router's sorting of the tokens included; None: two products' gemm_start
+    expert_tile: float = 0.0  # tokens that each touched expert computes beyond its own: a kernel takes whole tiles of rows
+    # elements: experts with that intermediate size on a device take twice as long for a multiplication as infinitely wide ones
+    expert_narrowness: float = 0.0
     # by the arithmetic of a WeightFormat, what differs of the products' numbers there; shares are of the peak in that arithmetic
     narrow: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     query_tile: int = 1  # rows of queries that attention computes for a decode beside a prompt's chunk
@@ -63,9 +67,9 @@ class Efficiency:
         for name in SHARES:
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"roofline.{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in COSTS:
+        for name, unit in (*((name, " s") for name in COSTS), *((name, "") for name in SIZES)):
             if getattr(self, name) < 0:
-                raise ValueError(f"roofline.{name} must be >= 0 s, got {getattr(self, name)}")
+                raise ValueError(f"roofline.{name} must be >= 0{unit}, got {getattr(self, name)}")
         for name, least in (("blend", 1.0), *((name, 0.0) for name in OPTIONAL), ("query_tile", 1)):
             value = getattr(self, name)
             if value is not None and (value < least or value == 0):

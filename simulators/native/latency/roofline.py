@@ -134,7 +134,7 @@ class Roofline:
         times = [0.0] * len(TOKENS)
         for layer, n in self.decoder.groups:
             products = list(self.decoder.products(layer))
-            arms = [(self._share(p.format), self._product("new_tokens", p.matrix, p.format)) for p in products if p.part != "expert"]
+            arms = [(self._share(p.format)[0], self._product("new_tokens", p.matrix, p.format)) for p in products if p.part != "expert"]
             of_experts = [p for p in products if p.part == "expert"]
             for place, m in enumerate(TOKENS):
                 took = sum(share.product(*(arm[0] + arm[1] * m for arm in term)) for share, term in arms)
@@ -142,9 +142,12 @@ class Roofline:
         slopes = [(after - before) / (b - a) for (a, before), (b, after) in pairwise(zip(TOKENS, times, strict=True))]
         return tuple(zip(TOKENS, times, [*slopes, slopes[-1]], strict=True))[::-1]
 
-    def _share(self, form: WeightFormat) -> Efficiency:
-        """The numbers of products with weights in this format."""
-        return self.efficiency.of(self.device.served_in(form.arithmetic))
+    def _share(self, form: WeightFormat) -> tuple[Efficiency, float]:
+        """The numbers of products with weights in this format, and the peak FLOP/s that they are shares of."""
+        served = self.device.served_in(form.arithmetic)
+        if served == "mxfp4" and served not in self.efficiency.narrow:
+            served = "16 bit"  # no engine's kernel for it on such a device is known
+        return self.efficiency.of(served), self.device.served_peak(served)
 
     def _product(self, tokens: str, matrix: Matrix, form: WeightFormat) -> Term:
         """(arithmetic, traffic) of a (tokens, inputs) matrix times weights (inputs, outputs) spread over the devices.
@@ -153,8 +156,8 @@ class Roofline:
         """
         split = 1 if matrix.split == "whole" else self.parallel.tensor
         weights = matrix.weights / split
-        share = self._share(form)
-        flops = self.device.served_peak(form.arithmetic) * share.gemm_flops
+        share, peak = self._share(form)
+        flops = peak * share.gemm_flops
         bandwidth = self.device.memory_bandwidth * share.gemm_bytes
         moved = self.decoder.dtype_bytes * (matrix.inputs + matrix.outputs / split)
         return row(**{tokens: 2 * weights / flops}), row(form.bytes * weights / bandwidth, **{tokens: moved / bandwidth})
@@ -166,13 +169,15 @@ class Roofline:
         assert isinstance(layer.feed_forward, Experts)
         load = self.routing.busiest(layer.feed_forward, self.parallel.data * tokens, self.parallel.expert)
         split, form = self.parallel.expert_tensor, layer.feed_forward_format
-        share = self._share(form)
+        share, peak = self._share(form)
         weights = sum(p.matrix.weights for p in products) / split  # of one expert
         moved = self.decoder.dtype_bytes * sum(p.matrix.inputs + p.matrix.outputs / split for p in products)
-        flops = self.device.served_peak(form.arithmetic) * (share.expert_flops or share.gemm_flops)
+        narrow = 1 + share.expert_narrowness * split / layer.feed_forward.intermediate
+        flops = peak * (share.expert_flops or share.gemm_flops) / narrow
         bandwidth = self.device.memory_bandwidth * (share.expert_bytes or share.gemm_bytes)
+        rows = load.pairs + load.touched * share.expert_tile
         traffic = load.touched * weights * form.bytes + load.pairs * moved
-        return share.experts(2 * load.pairs * weights / flops, traffic / bandwidth)
+        return share.experts(2 * rows * weights / flops, traffic / bandwidth)
 
     def _attention(self, attention: Attention, layers: int) -> list[Term]:
         """Of so many layers: of prompts, of decodes, and of an indexer."""

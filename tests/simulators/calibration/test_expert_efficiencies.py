@@ -30,7 +30,8 @@ def expert_table() -> pd.DataFrame:
     n, k, e, h, i, tp = (table[c].to_numpy(dtype=np.float64) for c in table.columns)
     pairs, each = n * k, 3 * h * i / tp
     moved = np.minimum(e, pairs) * each * 2 + pairs * 2 * (2 * h + 3 * i / tp)
-    table["latency"] = took(2 * pairs * each / GPU.flops, moved / GPU.bandwidth, 0.4, 0.8, 3e-5)
+    computed = (pairs + 40 * np.minimum(e, pairs)) * (1 + 200 * tp / i)  # tiles of rows, and experts too narrow for the units
+    table["latency"] = took(2 * computed * each / GPU.flops, moved / GPU.bandwidth, 0.4, 0.8, 3e-5)
     balanced = pd.concat([table] * 2).assign(distribution="balanced", moe_ep_size=1, moe_dtype="bfloat16")
     return pd.concat([balanced, balanced.assign(distribution="power_law_1.2", latency=9.0), balanced.assign(moe_ep_size=4, latency=7.0)])
 
@@ -55,6 +56,8 @@ def test_a_table_that_obeys_the_law_gives_its_numbers(tmp_path: Path) -> None:
         "16 bit.expert_flops": 0.4,
         "16 bit.expert_bytes": 0.8,
         "16 bit.expert_start": 3e-5,
+        "16 bit.expert_tile": 40.0,
+        "16 bit.expert_narrowness": 200.0,
         "fp8.gemm_flops": 0.5,
         "fp8.gemm_bytes": 0.9,
         "fp8.gemm_start": 8e-6,

@@ -115,7 +115,7 @@ INT4 = {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}
     ("given", "each", "arithmetic"),
     [
         ({"quant_method": "fp8"}, 1.0, "fp8"),
-        ({"quant_method": "mxfp4"}, 0.5 + 1 / 32, "fp4"),
+        ({"quant_method": "mxfp4"}, 0.5 + 1 / 32, "mxfp4"),
         ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 0.5 + 2.5 / 128, "16 bit"),
         ({"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": True}, 0.5 + 2 / 64, "16 bit"),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1, "sym": True}, 1.0, "16 bit"),

@@ -97,12 +97,29 @@ def test_a_mixture_computes_its_active_weights_alone() -> None:
     assert took == pytest.approx((2 * 4096 * layers + pairs + 2 * model.vocab * model.hidden) / 1e15, rel=1e-3)
 
 
-def test_weights_in_fewer_bits_are_multiplied_in_their_arithmetic_where_the_device_has_it() -> None:
-    """gpt-oss has its experts in MXFP4: 4 times as fast where there are such units, as fast as 16 bits elsewhere."""
-    plain = dataclasses.replace(ARITHMETIC, fp4_flops=None)
-    slow, quick = (seconds("gpt_oss_20b", device, (4096, 0)) for device in (plain, ARITHMETIC))
+def test_mxfp4_is_multiplied_at_the_rate_of_fp8_where_kernels_are_known_and_in_16_bits_elsewhere() -> None:
+    """gpt-oss has its experts in MXFP4."""
+    known = dataclasses.replace(PEAK, narrow={"mxfp4": {"expert_flops": 1.0}})
+    model, work = decoder("gpt_oss_20b"), batch((4096, 0))
+    unknown, quick = (Roofline(model, ARITHMETIC, efficiency).seconds(work) for efficiency in (PEAK, known))
+    without = Roofline(model, dataclasses.replace(ARITHMETIC, fp8_flops=None), known).seconds(work)
     experts = 2 * 4096 * 24 * 4 * 3 * 2880 * 2880 / 1e15
-    assert slow - quick == pytest.approx(experts * 3 / 4, rel=1e-3)
+    assert unknown == without
+    assert unknown - quick == pytest.approx(experts / 2, rel=1e-3)
+
+
+def test_experts_compute_whole_tiles_and_narrow_ones_take_longer() -> None:
+    """Mixtral's prompt of 4,096 tokens touches all 8 experts; each then computes 100 rows beyond its own, at half the rate."""
+    model, work = decoder("mixtral_8x7b"), batch((4096, 0))
+    plain, tiled, narrow = (
+        Roofline(model, ARITHMETIC, dataclasses.replace(PEAK, expert_tile=tile, expert_narrowness=wide)).seconds(work)
+        for tile, wide in ((0, 0), (100, 0), (0, 14336))
+    )
+    row = 32 * 2 * 3 * 4096 * 14336 / 1e15
+    assert tiled - plain == pytest.approx(8 * 100 * row, rel=1e-6)
+    assert narrow - plain == pytest.approx(2 * 4096 * row, rel=1e-6)
+    split = Roofline(model, ARITHMETIC, dataclasses.replace(PEAK, expert_narrowness=14336), parallel=Parallelism(tensor=2)).seconds(work)
+    assert split == pytest.approx(narrow / 2 + 2 * 4096 * row / 2, rel=0.1)  # half of an expert is twice as narrow
 
 
 # --- windows, latents, states
