@@ -14,8 +14,8 @@ from workloads.datasets import Dataset
 from workloads.lengths import Fixed, Lognormal
 from workloads.prompts import token_ids
 from workloads.rows import Row
-from workloads.session_files import AgentSessions, ShareGptSessions, Spans
-from workloads.sessions import Sessions
+from workloads.sessions.files import AgentSessions, ShareGptSessions, Spans
+from workloads.sessions.laws import Sessions
 from workloads.sources import Mooncake, Source
 from workloads.trace import Trace, TraceError
 

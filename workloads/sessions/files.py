@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from workloads.growing import GrowingPrompts, seconds
 from workloads.rows import Row, integer, opened
+from workloads.sessions.growing import GrowingPrompts, seconds
 from workloads.sources import ShareGpt, json_object, turns_of
 from workloads.trace import TraceError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workloads.arrivals import Process, asked_rate, check_laws, draw, generators
-from workloads.growing import GrowingPrompts
 from workloads.lengths import Lengths
+from workloads.sessions.growing import GrowingPrompts
 from workloads.trace import Request, Trace, TraceError
 
 
