@@ -83,11 +83,13 @@ class Cell:
 
     def preflight(self) -> None:
         """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said,
-        or its price none, or a closed loop asked of a workload with sessions.
+        or its price none, or a closed loop asked of a workload with sessions, or more client processes than CPUs.
 
         Raises ValueError.
         """
         check_price(self.hardware)
+        if self.client.processes > (cpus := len(os.sched_getaffinity(0))):
+            raise ValueError(f"client.processes={self.client.processes}: each is pinned to a CPU, and here are {cpus}; give at most that")
         hardware = str(self.hardware["name"])
         if hardware != CPU and self.engine.computes_on != "elsewhere":
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
@@ -132,7 +134,7 @@ class Cell:
         with stage("profile", "step times") as progress:
             profile = self.profile.measure(
                 one,
-                self.client,
+                dataclasses.replace(self.client, processes=1),  # a few requests at a time
                 model=self.model.config,
                 hardware=str(self.hardware["name"]),
                 vocab_size=self.model.vocab_size,
@@ -218,7 +220,6 @@ class Cell:
 
         reason, more = invalid_reason(done.failed), f"-try{len(earlier) + 1}" if earlier else ""
         load = f"rho{done.rho:.2f}" if done.rho else f"rate{done.rate:.3g}" if done.rate else f"c{self.load.concurrency}"
-        loop = {} if done.in_flight is None else {"in_flight": done.in_flight}
         return Run(
             run_id=f"{done.started:%Y%m%dT%H%M%S}-{endpoint.system}-{self.workload.name}-{load}{more}",
             kind="measured",
@@ -240,7 +241,7 @@ class Cell:
             invalid_reason=reason,
             window=done.window,
             config=self._config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
-            provenance={**facts, "core_wait": done.core_wait, **loop, **_repeatability(profile)},
+            provenance={**facts, "core_wait": done.core_wait, **_where_known(done), **_repeatability(profile)},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
 
@@ -284,6 +285,13 @@ class Cell:
             "profile": profile.profile_id if profile else None,
             "seed": self.seed,
         }
+
+
+def _where_known(done: Replayed) -> dict[str, Any]:
+    """What is told of a closed loop, and of a client of several processes."""
+    shards = [{"cpu": shard.cpu, "cpu_s": shard.cpu_s, "requests": len(shard.request_ids)} for shard in done.replay.shards]
+    told = {"in_flight": done.in_flight, "client_processes": shards or None}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _repeatability(profile: Profile | None) -> dict[str, Any]:

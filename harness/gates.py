@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Gates:
         pairs = [(a, r) for a, r in zip(trace, replay.records, strict=True) if window[0] <= a.arrival <= window[1]]
         if not pairs:
             return (FailedGate(f"no request arrives between {window[0]:g} and {window[1]:g} s"),)
-        failed = [*self._errors(pairs), *self._sending(pairs), *self._tokens(pairs), *self._cpu(replay, cpus), *self._core(core_wait)]
+        failed = [*self._errors(pairs), *self._client(pairs, replay, cpus), *self._tokens(pairs), *self._core(core_wait)]
         if expect_cold:
             failed += _warm(trace, replay)
         return tuple(failed)
@@ -73,6 +73,16 @@ class Gates:
             yield FailedGate(
                 f"{errors.total()} of {len(pairs)} requests failed (limit {self.max_error_share:.1%}), most often with: {error}"
             )
+
+    def _client(self, pairs: Sequence[Pair], replay: Replay, cpus: float) -> Iterator[FailedGate]:
+        """What the client itself must keep: each of its processes, where there are several."""
+        if not replay.shards:
+            yield from self._sending(pairs)
+            yield from self._cpu(replay.cpu_s, replay.wall_s, cpus)
+        for number, shard in enumerate(replay.shards, start=1):
+            own = [(request, record) for request, record in pairs if request.request_id in shard.request_ids]
+            for gate in (*self._sending(own), *self._cpu(shard.cpu_s, shard.wall_s, shard.cpus)):
+                yield replace(gate, reason=f"client process {number} of {len(replay.shards)}: {gate.reason}")
 
     def _sending(self, pairs: Sequence[Pair]) -> Iterator[FailedGate]:
         """Lag, earliness and rate, of those that were sent."""
@@ -116,8 +126,8 @@ class Gates:
                 f"the server reported no token counts for {silent} of {len(pairs)} requests (limit 0), so their lengths cannot be checked"
             )
 
-    def _cpu(self, replay: Replay, cpus: float) -> Iterator[FailedGate]:
-        if replay.wall_s > 0 and (share := replay.cpu_s / replay.wall_s / cpus) > self.max_client_cpu:
+    def _cpu(self, cpu_s: float, wall_s: float, cpus: float) -> Iterator[FailedGate]:
+        if wall_s > 0 and (share := cpu_s / wall_s / cpus) > self.max_client_cpu:
             used = f"the client used {share:.0%} of its {cpus:g} CPU (limit {self.max_client_cpu:.0%}): it may have been the bottleneck"
             yield FailedGate(used, passing=True)
 

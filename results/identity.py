@@ -28,6 +28,7 @@ LATER = MappingProxyType(  # settings that classes got after identities were fir
         "speculative_num_steps": None,
         "speculative_eagle_topk": None,
         "speculative_num_draft_tokens": None,
+        "processes": 1,
     }
 )
 

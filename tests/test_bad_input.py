@@ -83,6 +83,8 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("load.concurrency=4 load.rate=2", "a closed loop has no rate"),
         ("load.concurrency=4 load.ramp=90", "load.ramp must be >= 0 s and shorter than load.duration"),
         ("workload=csv", "workload.source.path"),
+        ("client.processes=0", "client.processes must be a number >= 1"),
+        ("client.processes=9999", "client.processes=9999: each is pinned to a CPU, and here are"),
         ("engine=attached model=tiny hardware=cpu", "engine.url"),
         ("engine=attached engine.url=http://127.0.0.1:9 model=tiny", "name hardware=..."),
         ("engine.max_num_seqs=0", "max_num_seqs"),

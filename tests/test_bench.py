@@ -1,5 +1,6 @@
 """The main job over a toy engine of known step times: interrupts, failures and what they leave behind. Real engines: test_end_to_end.py."""
 
+import os
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ from results.record import Run, Track, Unavailable
 from results.storage.store import read_run, run_folders
 from simulators.errors import SimulatorError
 from tests.benches import PATIENT_GATES, Bench, one_line
+from tests.patience import wait_until
 
 QUICK = (
     f"--config-dir={ROOT / 'tests' / 'conf'}",
@@ -105,6 +107,17 @@ def test_a_failed_simulator_keeps_the_measurement_and_its_log_and_one_that_canno
     assert "not available: no copy of it here" in bench.report.read_text()
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two client processes need two CPUs")
+def test_two_client_processes_make_one_run_and_a_slow_one_is_named(bench: Bench) -> None:
+    done = bench.run(*QUICK, *KNOWN, "simulator=[]", "client.processes=2", "gates.max_lag_p99=1e-7", "gates.retries=0")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "INVALID: client process 1 of 2: dispatch lag p99" in done.stdout
+    (run,) = tries(bench)
+    assert run.config["client"]["processes"] == 2
+    assert sum(process["requests"] for process in run.provenance["client_processes"]) == len(run.records) == len(run.trace)
+    assert all(r.error is None for r in run.records)
+
+
 def test_a_run_that_fails_a_gate_twice_is_invalid_and_says_so(bench: Bench) -> None:
     done = bench.run(*QUICK, *KNOWN, "simulator=[]", "gates.max_lag_p99=1e-7")
     assert done.returncode == 2
@@ -182,6 +195,19 @@ def test_a_server_that_crashes_during_the_replay_ends_in_one_line(bench: Bench) 
     assert bench.left_processes() == []
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two client processes need two CPUs")
+def test_client_processes_that_are_killed_end_the_bench_in_one_line(bench: Bench) -> None:
+    with bench.start(*QUICK, *KNOWN, "load.duration=300", "simulator=[]", "client.processes=2") as process:
+        _read_until(process, "✓ warm-up")  # what follows is the replay
+        assert wait_until(lambda: len(_running(process.pid, "harness.replay.shards.worker")) == 2)
+        _kill(process.pid, "harness.replay.shards.worker")
+        _, err = process.communicate(timeout=540)
+    assert process.returncode == 1, err
+    assert "was ended by SIGKILL before its requests were answered" in err and err.count("plumbline: ") == 1
+    assert run_folders(bench.runs) == []
+    assert bench.left_processes() == []
+
+
 def stored(bench: Bench) -> list[Run]:
     return [read_run(folder) for folder in run_folders(bench.runs)]
 
@@ -208,11 +234,16 @@ def _interrupt_after(process: "subprocess.Popen[str]", line: str) -> "subprocess
     return subprocess.CompletedProcess(process.args, process.returncode, out + rest, err)
 
 
-def _kill(bench: int, program: str) -> None:
-    """End the child that runs `program`, as a crash would."""
-    victims = [
+def _running(bench: int, program: str) -> list[psutil.Process]:
+    """The children that run `program`."""
+    return [
         p for p in psutil.Process(bench).children(recursive=True) if program in p.cmdline() and "supervisor" not in " ".join(p.cmdline())
     ]
+
+
+def _kill(bench: int, program: str) -> None:
+    """End the children that run `program`, as a crash would."""
+    victims = _running(bench, program)
     assert victims
     for victim in victims:
         victim.kill()

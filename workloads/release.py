@@ -80,6 +80,11 @@ class Slots:
         self._next += 1
         return (Due(time, self._next - 1),)
 
+    def share(self, number: int, of: int) -> "Slots":
+        """Every `of`-th slot from this number on, over every `of`-th request: as many loops are this one, where each has a slot."""
+        starts = [due.time for due in self.first[number::of]]
+        return Slots(starts, len(range(number, self._requests, of)), until=self._until)
+
     def given_up(self, place: int) -> Sequence[int]:
         """See Release: none."""
         return ()

@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,6 +24,9 @@ from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.loop import run_in_loop
 from harness.replay.released import ReleasedSession
 from harness.replay.session import Session, SessionSettings
+from harness.replay.shards.crew import Start, run_together
+from harness.replay.shards.merge import Shard, merge, shards_of
+from harness.replay.shards.share import share_out
 from results.project.progress import Progress
 from results.record import RequestRecord
 from workloads.release import Due, Release, Turns
@@ -33,21 +37,16 @@ _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What came of one replay.
+    """What came of one replay."""
 
-    trace: what was asked: as given; where ends make requests due, those that became due, at the moment at which they did.
-    records: one per request, in the trace's order. ended: when the last byte of each request's answer was read, whatever it said (s since
-    second 0; None: no answer). started_at: UTC, ISO 8601. epoch: time.monotonic() at the trace's second 0. wall_s: from there to the last
-    answer. cpu_s: CPU seconds of this process in that time.
-    """
-
-    trace: Trace
-    records: tuple[RequestRecord, ...]
-    ended: tuple[float | None, ...]
-    started_at: str
-    epoch: float
-    wall_s: float
-    cpu_s: float
+    trace: Trace  # what was asked: as given; where ends make requests due, those that became due, at the moment at which they did
+    records: tuple[RequestRecord, ...]  # one per request, in the trace's order
+    ended: tuple[float | None, ...]  # s since second 0 of the last byte of each request's answer, whatever it said; None: no answer
+    started_at: str  # UTC, ISO 8601
+    epoch: float  # time.monotonic() at the trace's second 0
+    wall_s: float  # from there to the last answer
+    cpu_s: float  # CPU seconds of the client in that time
+    shards: tuple[Shard, ...] = ()  # what each of the client's processes did, where there were several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,13 @@ class Client:
     request_timeout: float  # s from sending to the last byte
     drain_timeout: float  # s from the last arrival to the end of the replay
     connect_timeout: float  # s per connection
-    connections: int  # idle ones kept ready ahead of need
+    connections: int  # idle ones that a process keeps ready ahead of need
     keep_alive: float  # s; a connection idle for longer is not reused
     spin: float  # s before a deadline from which the clock is watched rather than slept on
     count_tokens: bool  # ask for a running token count in each event (exact token times; vLLM and SGLang have it)
     # environment variable with the server's key; the key itself is in no configuration, so it is never recorded
     api_key_env: str | None = None
+    processes: int = 1  # that share the requests out among themselves, each pinned to a CPU
 
     def __post_init__(self) -> None:
         for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
@@ -70,6 +70,8 @@ class Client:
                 raise ValueError(f"client.{name} must be > 0 s, got {getattr(self, name)}")
         if self.connections < 1:
             raise ValueError(f"client.connections must be >= 1, got {self.connections}")
+        if type(self.processes) is not int or self.processes < 1:
+            raise ValueError(f"client.processes must be a number >= 1, got {self.processes!r}")
         if not 0 <= self.spin <= 0.01:
             raise ValueError(f"client.spin must be between 0 and 0.01 s, got {self.spin}")
 
@@ -81,13 +83,17 @@ class Client:
         *,
         release: Release | None = None,
         progress: Progress | None = None,
+        start: Start | None = None,
     ) -> Replay:
         """Send each request at its arrival, its prompt (token ids) from `prompts` in the trace's order; return when all are settled.
 
         release: what becomes due when, in the place of the trace's arrivals; None: as the trace says, at its arrivals, and turns of
-        sessions after those before. A turn fails with one that it waits for.
+        sessions after those before. A turn fails with one that it waits for. start: called when all is prepared, tells second 0, a
+        time.monotonic() value; None: at once.
         Raises ValueError when prompts and trace do not fit each other, EngineError for a URL or a key that is none. Ctrl-C passes through.
         """
+        if self.processes > 1:
+            return self._in_processes(endpoint, trace, prompts, release, progress)
         address, head = self._address(endpoint.url)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
         settings = SessionSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SessionSettings)})
@@ -95,9 +101,9 @@ class Client:
         if release is None and trace.has_sessions:
             release = Turns(trace)
         if release is None:
-            session = Session(address, [request.arrival for request in trace], exchanges, settings, progress=progress)
+            session = Session(address, [request.arrival for request in trace], exchanges, settings, progress=progress, start=start)
         else:
-            session = released = ReleasedSession(address, release, exchanges, settings, progress=progress)
+            session = released = ReleasedSession(address, release, exchanges, settings, progress=progress, start=start)
         with _quiet_interpreter():
             run_in_loop(session.run)
             if release is not None:
@@ -114,6 +120,34 @@ class Client:
             wall_s=session.wall_s,
             cpu_s=session.cpu_s,
         )
+
+    def _in_processes(
+        self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], release: Release | None, progress: Progress | None
+    ) -> Replay:
+        """The replay by several processes that share the requests out. Raises ShardError when one of them fails."""
+        if len(prompts) != len(trace):
+            raise ValueError(f"{len(prompts)} prompts for {len(trace)} requests")
+        shares = share_out(trace, release, self.processes)
+        jobs = [
+            partial(self._alone(trace, own.trace).replay, endpoint, own.trace, [prompts[i] for i in own.places], release=own.release)
+            for own in shares
+        ]
+        parts = run_together(jobs, progress)
+        asked, records, ended = merge(trace, parts)
+        return Replay(
+            trace=asked,
+            records=records,
+            ended=ended,
+            started_at=min(part.started_at for part in parts),
+            epoch=parts[0].epoch,
+            wall_s=max(part.wall_s for part in parts),
+            cpu_s=sum(part.cpu_s for part in parts),
+            shards=shards_of(shares, parts),
+        )
+
+    def _alone(self, whole: Trace, share: Trace) -> "Client":
+        """One of the processes. Its drain timeout, too, counts from the whole trace's last arrival."""
+        return dataclasses.replace(self, processes=1, drain_timeout=self.drain_timeout + whole.duration - share.duration)
 
     def _address(self, url: str) -> tuple[ServerAddress, bytes]:
         """Where to connect, and the head that all requests share."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.deadlines import Agenda
 from harness.replay.session import Session, SessionSettings
+from harness.replay.shards.crew import Start
 from results.project.progress import Progress
 from workloads.release import Due, Release
 
@@ -28,9 +29,10 @@ class ReleasedSession(Session):
         settings: SessionSettings,
         *,
         progress: Progress | None,
+        start: Start | None = None,
     ) -> None:
         self.due = list(release.first)
-        super().__init__(address, [due.time for due in self.due], exchanges, settings, progress=progress)
+        super().__init__(address, [due.time for due in self.due], exchanges, settings, progress=progress, start=start)
         self._release = release
         self._places = {exchange: place for place, exchange in enumerate(exchanges)}
         self._begun: list[Exchange] = []

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.replay.connection import ConnectionPool, Exchange, ServerAddress
 from harness.replay.deadlines import Schedule
+from harness.replay.shards.crew import Start
 from results.project.progress import Progress
 
 _LEAD = 0.02  # s between the last preparation and second 0
@@ -33,6 +34,8 @@ class SessionSettings:
 class Session:
     """One replay under way: `exchanges[i]` is sent `arrivals[i]` seconds (ascending) after `epoch`, a time.monotonic() value.
 
+    start: as Client.replay's.
+
     After run(): started_at, epoch, wall_s, cpu_s as in a Replay; the exchanges hold what came back.
     """
 
@@ -44,7 +47,9 @@ class Session:
         settings: SessionSettings,
         *,
         progress: Progress | None,
+        start: Start | None = None,
     ) -> None:
+        self._start = start or (lambda: time.monotonic() + _LEAD)
         self._arrivals, self._exchanges, self._progress = arrivals, exchanges, progress
         self._settings = settings
         self._pool = ConnectionPool(
@@ -71,7 +76,7 @@ class Session:
         asyncio.get_running_loop().set_exception_handler(self._on_exception)
         try:
             await self._pool.fill(min(len(self._exchanges), max(self._settings.connections, self._burst())))
-            self.epoch = time.monotonic() + _LEAD
+            self.epoch = self._start()
             self.started_at = datetime.now(UTC).isoformat()
             cpu = time.process_time()
             self._schedule = Schedule(self._arrivals, self.epoch, self._settings.spin, self._send)

@@ -7,6 +7,7 @@ import pytest
 
 from harness.gates import Gates, invalid_reason, may_pass
 from harness.replay.client import Replay
+from harness.replay.shards.merge import Shard
 from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
@@ -120,6 +121,26 @@ def test_client_cpu() -> None:
     reason = check(replay_of(TRACE, cpu_s=9.5))
     assert reason == "the client used 91% of its 1 CPU (limit 80%): it may have been the bottleneck"
     assert GATES.check(TRACE, replay_of(TRACE, cpu_s=9.5), window=(0, 10), cpus=2, expect_cold=True) == ()
+
+
+def test_each_client_process_keeps_the_gates_by_itself() -> None:
+    """Half of the requests late, or one process short of CPU, is hidden in the whole's figures; its process is named."""
+    ids = [frozenset(range(0, 101, 2)), frozenset(range(1, 101, 2))]
+
+    def shards(*cpu_s: float, cpus: float = 1.0) -> tuple[Shard, ...]:
+        return tuple(Shard(request_ids=i, cpu=0, cpus=cpus, wall_s=10.4, cpu_s=s) for i, s in zip(ids, cpu_s, strict=True))
+
+    def late(request: Request) -> dict[str, object]:  # one in a hundred, but two in a hundred of the second process's
+        return {"sent": request.arrival + (0.02 if request.request_id == 51 else 0.0)}
+
+    assert check(replay_of(TRACE, late)) is None
+    assert check(dataclasses.replace(replay_of(TRACE), shards=shards(4.0, 4.0))) is None
+    reason = check(dataclasses.replace(replay_of(TRACE, late), shards=shards(1.0, 1.0)))
+    assert reason == "client process 2 of 2: dispatch lag p99 is 10.2 ms (limit 5 ms): the client was too slow"
+    reason = check(dataclasses.replace(replay_of(TRACE), shards=shards(9.5, 1.0)))
+    assert reason == "client process 1 of 2: the client used 91% of its 1 CPU (limit 80%): it may have been the bottleneck"
+    reason = check(dataclasses.replace(replay_of(TRACE), shards=shards(1.0, 5.0, cpus=0.5)))
+    assert reason == "client process 2 of 2: the client used 96% of its 0.5 CPU (limit 80%): it may have been the bottleneck"
 
 
 def test_a_warm_cache_matters_only_to_a_cold_study() -> None:
