@@ -13,7 +13,7 @@ from results.project.folder import ROOT
 from workloads.trace import Trace, TraceError
 
 CONFIGS = sorted(p.stem for p in (ROOT / "conf" / "workload").glob("*.yaml"))
-SYNTHETIC = ["azure_code_like", "azure_conv_like", "fixed", "mooncake_like", "sessions"]
+SYNTHETIC = ["azure_code_like", "azure_conv_like", "fixed", "mooncake_like", "sessions", "subagents"]
 DATA = Path(os.environ.get("PLUMBLINE_DATA", ROOT / ".." / "shared" / "data"))
 
 
