@@ -17,6 +17,8 @@ COSTS = {  # of an environment, besides that it is made when first used
     "splitwise_sim": "simulator=[splitwise_sim]",
     "distserve_sim": "simulator=[distserve_sim]",
     "aic": "calibration=aic",
+    "aiperf": "AIPerf beside our client (docs/client.md)",
+    "guidellm": "GuideLLM beside our client (docs/client.md)",
     "launchers": "hydra/launcher=ray",
     "moto": "the tests of object storage",
     "nixl": "engine=vllm_pd",

@@ -126,6 +126,7 @@ IN_STORAGE = covered_by("tests/results/storage/test_object_storage.py::test_the_
 IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_goes_on_where_it_stopped")
 IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
 IN_KIT = covered_by("tests/simulators/conformance/test_conformance.py::test_our_own_simulator_models_what_it_says_and_the_command_keeps_it")
+IN_CLIENTS = covered_by("tests/harness/replay/test_load_clients.py::test_the_command_prints_a_row_for_each_client_that_it_runs")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -150,6 +151,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"python -m results unpack FOLDER .*", IN_CAMPAIGN),
     (r"python3 -m harness\.campaign .*", BARE),
     (r"\.envs/core/bin/python -m simulators\.calibration\.efficiencies", IN_TABLES),
+    (r"\.envs/core/bin/python -m tests\.perf\.load_clients( .*)?", IN_CLIENTS),
     (r"\.envs/core/bin/python -m pytest .*", shell),
     (r"(pip|platforms=|export |for |tar ).*", shell),
 )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,8 @@ def poisson(rate: float, count: int, seed: int = 0) -> Trace:
 
 def run_plumbline(trace: Trace, scratch: Path) -> Figures:
     """Our client, in this process."""
-    client = Client(**_settings("client/default"))
-    with _server(scratch) as url, _pinned():
+    client = Client(**settings("client/default"))
+    with null(scratch) as url, pinned():
         endpoint = Endpoint(url=url, served_model="none", system="null", version=None, limits=EngineLimits())
         prompts = [[i] * INPUT for i in range(len(trace))]
         cpu = time.process_time()
@@ -80,7 +80,7 @@ def run_plumbline(trace: Trace, scratch: Path) -> Figures:
 
 def run_vllm(trace: Trace, scratch: Path) -> Figures:
     """`vllm bench serve` on the same schedule (its timed_trace dataset)."""
-    folder = Model(**_settings("model/tiny")).folder(scratch / "models")
+    folder = Model(**settings("model/tiny")).folder(scratch / "models")
     rows = [{"timestamp": r.arrival, "input_length": INPUT, "output_length": OUTPUT, "hash_ids": [r.request_id]} for r in trace]
     (scratch / "trace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {
@@ -88,7 +88,7 @@ def run_vllm(trace: Trace, scratch: Path) -> Figures:
         "num-prompts": str(len(trace)), "request-id-prefix": "", "ready-check-timeout-sec": "0",
         "result-filename": str(scratch / "vllm.json"),
     }  # fmt: skip
-    with _server(scratch) as url:
+    with null(scratch) as url:
         command = ["taskset", "-c", str(CLIENT_CORE), str(VLLM_PYTHON), str(ROOT / "tests/perf/vllm_bench.py"), str(scratch / "marks.json")]
         command += [word for name, value in options.items() for word in (f"--{name}", value)]
         command += ["--base-url", url, "--save-result", "--save-detailed", "--disable-tqdm"]
@@ -105,7 +105,7 @@ def median(figures: Sequence[Figures]) -> Figures:
     return Figures(**(middle | {"earliest": min(f.earliest for f in figures)}))
 
 
-def _settings(name: str) -> dict[str, Any]:
+def settings(name: str) -> dict[str, Any]:
     """What conf/<name>.yaml gives the class it names."""
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / f"{name}.yaml"))
     assert isinstance(config, dict)
@@ -116,7 +116,7 @@ def _figures(trace: Trace, epoch: float, ttft: Floats, scratch: Path, cpus: tupl
     rows = [json.loads(line) for line in (scratch / "server.log").read_text().splitlines()]
     rows.sort()
     assert [row[0] for row in rows] == list(range(len(trace))), "the server saw other requests than were asked"
-    _, received, written, _ = np.array(rows, float).T
+    _, received, written, *_ = np.array(rows, float).T
     lateness = received - epoch - np.array([r.arrival for r in trace])
     own = written - received
     cpu, total_cpu, wall = cpus
@@ -125,11 +125,11 @@ def _figures(trace: Trace, epoch: float, ttft: Floats, scratch: Path, cpus: tupl
         offered=(len(trace) - 1) / (trace.duration - trace.requests[0].arrival),
         achieved=float((len(trace) - 1) / np.ptp(received)),
         earliest=float(lateness.min() * 1e3),
-        lateness_p50=_ms(lateness, 50),
-        lateness_p99=_ms(lateness, 99),
-        bias_p50=_ms(ttft - own, 50),
-        bias_p99=_ms(ttft - own, 99),
-        server_late=_ms(own - TTFT, 99),
+        lateness_p50=ms(lateness, 50),
+        lateness_p99=ms(lateness, 99),
+        bias_p50=ms(ttft - own, 50),
+        bias_p99=ms(ttft - own, 99),
+        server_late=ms(own - TTFT, 99),
         cpu=cpu / thousands,
         total_cpu=total_cpu / thousands,
         busy=cpu / wall,
@@ -137,24 +137,38 @@ def _figures(trace: Trace, epoch: float, ttft: Floats, scratch: Path, cpus: tupl
     )
 
 
-def _ms(values: Floats, percentile: float) -> float:
+def ms(values: Floats, percentile: float) -> float:
     return float(np.percentile(values, percentile) * 1e3)
 
 
 @contextmanager
-def _server(scratch: Path) -> Iterator[str]:
-    """A null server on its core; its log is whole when the context ends."""
+def null(scratch: Path, *more: str) -> Iterator[str]:
+    """A null server on its core, with more arguments of its own; its log is whole when the context ends."""
     log = scratch / "server.log"
     log.unlink(missing_ok=True)
-    arguments = ["--ttft", str(TTFT), "--itl", str(ITL), "--log", str(log)]
+    arguments = ["--ttft", str(TTFT), "--itl", str(ITL), "--log", str(log), *more]
     with null_server.running(*arguments, prefix=("taskset", "-c", str(SERVER_CORE))) as running:
         yield running.url
 
 
 @contextmanager
-def _pinned() -> Iterator[None]:
+def nulls(scratch: Path, number: int) -> Iterator[tuple[str, list[Path]]]:
+    """So many null servers at one port, each on a core of its own; and their logs, which are whole when the context ends."""
+    logs = [scratch / f"server{i}.log" for i in range(number)]
+    with ExitStack() as stack:
+        port, url = "0", ""
+        for core, log in zip(CORES, logs, strict=False):
+            arguments = ["--ttft", str(TTFT), "--itl", str(ITL), "--log", str(log), "--port", port, "--share-port"]
+            url = stack.enter_context(null_server.running(*arguments, prefix=("taskset", "-c", str(core)))).url
+            port = url.rpartition(":")[2]
+        yield url, logs
+
+
+@contextmanager
+def pinned(cores: Sequence[int] = (CLIENT_CORE,)) -> Iterator[None]:
+    """This process, and what it starts, on these cores."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {CLIENT_CORE})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

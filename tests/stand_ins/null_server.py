@@ -4,7 +4,8 @@
 `ttft` s, then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get
 `--fault`.
 `--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token (or its `x-request-id`, where
-that is a number), time.monotonic() at which its first bytes came, and at which its first event was written, and its connection's number.
+that is a number), time.monotonic() at which its first bytes came, and at which its first event was written, its connection's number, and
+when its last token was written.
 """
 
 import argparse
@@ -70,7 +71,7 @@ class Server:
 
     def __init__(self, options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> None:
         self.options, self.wheel = options, Wheel(loop)
-        self.log: list[tuple[int, float, float, int]] = []
+        self.log: list[list[float]] = []
         self.connections = 0
 
 
@@ -86,6 +87,7 @@ class Stream(asyncio.Protocol):
         self._pending: list[bytes] = []
         self._tag = -1
         self._fault = "none"
+        self._entry = [0.0]  # of the log
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
@@ -163,7 +165,9 @@ class Stream(asyncio.Protocol):
         data = self._pending.pop()
         if data and self._first:
             self._first = False
-            self._server.log.append((self._tag, self._received, time.monotonic(), self._number))
+            now = time.monotonic()
+            self._entry = [self._tag, self._received, now, self._number, now]
+            self._server.log.append(self._entry)
         self._streamed -= 1
         if self._fault == "fragments":
             self._write_fragments(data, len(data) // 3 + 1)
@@ -171,6 +175,7 @@ class Stream(asyncio.Protocol):
         if self._streamed == 0 and len(self._pending) == 1:
             data += self._pending.pop()
         if data:
+            self._entry[-1] = time.monotonic()
             self._write(data)
         if self._pending or self._fault in ("cut", "reset", "die"):
             self._server.wheel.again(self, self._server.options.itl)
@@ -222,7 +227,7 @@ class Stream(asyncio.Protocol):
 async def serve(options: argparse.Namespace) -> None:
     """Listen until SIGTERM or SIGINT; connections queue for `slow_accept` s before they are accepted."""
     loop = asyncio.get_running_loop()
-    listener = socket.create_server(("127.0.0.1", options.port), backlog=4096)
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=4096, reuse_port=options.share_port)
     print(f"listening on {listener.getsockname()[1]}", flush=True)
     server = Server(options, loop)
     stopped = asyncio.Event()
@@ -263,6 +268,7 @@ def main() -> None:
     """Parse the options and serve."""
     parser = argparse.ArgumentParser(prog="python -m tests.stand_ins.null_server", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, default=0, help="0: any free one; it is printed")
+    parser.add_argument("--share-port", action="store_true", help="several servers may listen at it; the kernel deals them the connections")
     parser.add_argument("--ttft", type=float, default=0.02, help="s from a request to its first token")
     parser.add_argument("--itl", type=float, default=0.01, help="s between tokens")
     parser.add_argument("--tokens", type=int, default=0, help="tokens per answer; 0: max_tokens of the request")
