@@ -85,7 +85,6 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("workload=csv", "workload.source.path"),
         ("workload=subagents workload.branching=2", "workload.branching must be between 0 and 1, got 2"),
         ("workload=subagents workload.branches.mean=0", "Lognormal's mean, cv, median and sigma must be numbers > 0"),
-        ("client.processes=0", "client.processes must be a number >= 1"),
         ("client.processes=9999", "client.processes=9999: each is pinned to a CPU, and here are"),
         ("engine=attached model=tiny hardware=cpu", "engine.url"),
         ("engine=attached engine.url=http://127.0.0.1:9 model=tiny", "name hardware=..."),

@@ -18,8 +18,8 @@ from workloads.trace import Request, Trace
 
 SESSIONS, TURNS, SLOTS = 500, 8, 256
 TURN = TTFT + (OUTPUT - 1) * ITL  # s that the server takes for one
-SERVERS = 2  # processes that answer at one port, so that they keep up with two clients
-
+SERVERS = max(2, min(8, len(CORES) - 2))  # processes that answer at one port, so that they keep up with two clients
+SERVER_LATE = 5.0  # ms at p99 by which their first tokens may come later than asked; steps of 1 ms make up to 2 of it
 
 Line = tuple[str, str, str]  # what, its figure, its target where it has one
 
@@ -76,10 +76,10 @@ def cpu(scratch: Path, trace: Trace) -> list[Line]:
 
 
 def processes(scratch: Path) -> list[Line]:
-    """Events/s at a TTFT bias of 2 ms (p99), by one process and by two."""
+    """Events/s at a TTFT bias of 2 ms (p99), by one process and by two, each on a core that no server has."""
     what = "events/s at a TTFT bias p99 of 2 ms: client.processes=2 over 1"
     if len(CORES) < SERVERS + 2:
-        told = f"cannot be told on {len(CORES)} cores: it takes {SERVERS + 2}, {SERVERS} of them for the server"
+        told = f"cannot be told on {len(CORES)} cores: it takes {SERVERS + 2} or more, all but two of them for the server"
         return [(what, told, "1.8 times")]
     try:
         one, two = (_sustained(scratch, number) for number in (1, 2))
@@ -111,13 +111,15 @@ def _ends(replay: Replay) -> dict[int | None, float]:
 
 
 def _sustained(scratch: Path, number: int) -> float:
-    """Events/s that so many client processes take before their TTFT bias passes 2 ms at p99, with two servers behind one port."""
+    """Events/s that so many client processes take before their TTFT bias passes 2 ms at p99, with several servers behind one port."""
     best = 0.0
-    for rate in itertools.count(1000.0, 250.0):
+    for rate in itertools.count(500.0, 250.0):
         trace = poisson(rate, int(rate * 4))
         bias, late = _biased(trace, scratch, number)
-        if late > 2.0:
+        if late > SERVER_LATE:
             raise NoFigures(f"at {rate * OUTPUT:,.0f} events/s the servers fall behind (by {late:.1f} ms at p99)")
+        if bias > 2.0 and not best:
+            raise NoFigures(f"at {rate * OUTPUT:,.0f} events/s, the least that is tried, the bias of {number} is {bias:.1f} ms")
         if bias > 2.0:
             return best
         best = rate * OUTPUT
