@@ -55,6 +55,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "aisimulate": A_FOREIGN_SIMULATOR,
         "blis": A_FOREIGN_SIMULATOR,
         "distserve": A_FOREIGN_SIMULATOR,
+        "frontier": A_FOREIGN_SIMULATOR,
+        "llmservingsim": A_FOREIGN_SIMULATOR,
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,
         "native": {"errors", "inputs", "simulator"},

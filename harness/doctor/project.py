@@ -16,6 +16,8 @@ COSTS = {  # of an environment, besides that it is made when first used
     "aisimulate": "simulator=[aisimulate]",
     "splitwise_sim": "simulator=[splitwise_sim]",
     "distserve_sim": "simulator=[distserve_sim]",
+    "frontier": "simulator=[frontier]",
+    "llmservingsim": "simulator=[llmservingsim]",
     "aic": "calibration=aic",
     "aiperf": "AIPerf beside our client (docs/client.md)",
     "guidellm": "GuideLLM beside our client (docs/client.md)",

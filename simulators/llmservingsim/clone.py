@@ -1,0 +1,87 @@
+"""A clone of LLMServingSim: whether it is one, whether it was built, and whether it has a profile of a run's model and GPU."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.project.folder import ROOT
+from simulators.errors import NotAvailable
+
+SYSTEM = "llmservingsim"
+ADDRESS = "https://github.com/casys-kaist/LLMServingSim"
+MAIN = Path("serving/__main__.py")
+CHAKRA = Path("astra-sim/extern/graph_frontend/chakra")
+SOURCES = {  # of its submodules
+    "astra-sim": Path("astra-sim/inputs/system/system.json"),
+    "astra-sim/extern/graph_frontend/chakra": CHAKRA / "src/converter/converter.py",
+}
+BUILT = {  # by its scripts/compile.sh
+    "ASTRA-Sim": Path("astra-sim/build/astra_analytical/build/AnalyticalAstra/bin/AnalyticalAstra"),
+    "Chakra's protobuf module": CHAKRA / "schema/protobuf/et_def_pb2.py",
+}
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size", "num_experts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clone:
+    """One that is there, and was built."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, checkout: str | None) -> "Clone":
+        """checkout: absolute, or from the project's folder. Raises NotAvailable saying which part is missing."""
+        how = f"clone {ADDRESS} with --recurse-submodules and set simulators.{SYSTEM}.checkout, or PLUMBLINE_LLMSERVINGSIM, to its folder"
+        if checkout is None:
+            raise NotAvailable(f"{SYSTEM}: no clone is named; {how}")
+        folder = (ROOT / checkout).resolve()
+        if not folder.is_dir():
+            raise NotAvailable(f"{SYSTEM}: no folder {folder}; {how}")
+        if not (folder / MAIN).is_file():
+            raise NotAvailable(f"{SYSTEM}: {folder} is no clone of LLMServingSim with its files ({MAIN} is missing); {how}")
+        if empty := [name for name, file in SOURCES.items() if not (folder / file).is_file()]:
+            raise NotAvailable(
+                f"{SYSTEM}: {folder} lacks its submodules {', '.join(empty)}; `git submodule update --init --recursive` brings them"
+            )
+        if unbuilt := [f"{name} ({file})" for name, file in BUILT.items() if not (folder / file).is_file()]:
+            raise NotAvailable(f"{SYSTEM}: {folder} was never built: no {', no '.join(unbuilt)}; its scripts/compile.sh makes them")
+        return cls(folder=folder)
+
+    @property
+    def chakra(self) -> Path:
+        """The folder of its converter of graphs."""
+        return self.folder / CHAKRA
+
+    def profiled(self, hardware: str, device: str, model: Mapping[str, Any], variant: str, tensor_parallel: int) -> str:
+        """Its name of a model of these sizes that it has layer times of. Raises NotAvailable saying which part is missing.
+
+        hardware: for the message. device: its folder of the GPU. variant: of types, as its folders are called.
+        """
+        names = sorted(name for name in self._models() if _alike(self.model(name), model))
+        if not names:
+            sizes = ", ".join(f"{model.get(size)} {size}" for size in SIZES[:3])
+            raise NotAvailable(f"{SYSTEM}: {self.folder}/configs/model has no model of these sizes ({sizes})")
+        gpu = self.folder / "profiler" / "perf" / device
+        for name in names:
+            if (gpu / name / variant / f"tp{tensor_parallel}").is_dir():
+                return name
+        there = sorted(str(path.relative_to(gpu)) for path in gpu.glob("*/*/*/tp*"))
+        raise NotAvailable(
+            f"{SYSTEM}: its clone has no layer times of {' or '.join(names)} on {hardware} as {variant}/tp{tensor_parallel}; "
+            f"profiler/perf/{device} has {', '.join(there) or 'nothing'}"
+        )
+
+    def model(self, name: str) -> Mapping[str, Any]:
+        """Its config.json of a model."""
+        found: Mapping[str, Any] = json.loads((self.folder / "configs" / "model" / f"{name}.json").read_text(encoding="utf-8"))
+        return found
+
+    def _models(self) -> list[str]:
+        folder = self.folder / "configs" / "model"
+        return [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.json")]
+
+
+def _alike(theirs: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    return all(theirs.get(size) == model.get(size) for size in SIZES)
