@@ -17,6 +17,7 @@ SYSTEMS = {
     "blis": "BLIS",
     "blis_roofline": "BLIS, roofline",
     "llmservingsim": "LLMServingSim",
+    "frontier": "Frontier",
 }
 LICENCES = {  # of simulators, as their repositories and packages say
     "vidur": "MIT",
@@ -28,6 +29,7 @@ LICENCES = {  # of simulators, as their repositories and packages say
     "blis": "Apache-2.0",
     "blis_roofline": "Apache-2.0",
     "llmservingsim": "MIT",
+    "frontier": "MIT",
 }
 APART = "_pd"  # ends the name of a system with prefill and decode on instances of their own
 

@@ -77,13 +77,19 @@ def _models(checkout: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _alike(config: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Whether two config.json are of the same sizes."""
+    """Whether two config.json are of the same sizes, and of as few bits."""
     sizes = [*SIZES, *(EXPERTS if _mixture(model) else ("intermediate_size",))]
-    return _mixture(config) == _mixture(model) and all(config.get(size) == model.get(size) for size in sizes)
+    if _mixture(config) != _mixture(model) or _quantised(config) != _quantised(model):
+        return False
+    return all(config.get(size) == model.get(size) for size in sizes)
 
 
 def _mixture(config: Mapping[str, Any]) -> bool:
     return int(config.get("num_experts") or 0) > 1
+
+
+def _quantised(config: Mapping[str, Any]) -> Any:
+    return (config.get("quantization_config") or {}).get("quant_method")
 
 
 def _files(folder: Path, model: Mapping[str, Any]) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import BYTECODE, CACHE, described
 from simulators.foreign.program import clean_environment, foreign_run, interpreter, run_program
 from simulators.inputs import known_limits, one_engine, sent_trace
-from simulators.llmservingsim.clone import ADDRESS, SYSTEM, Clone
+from simulators.llmservingsim.clone import ADDRESS, SYSTEM, VARIANT, Clone
 from simulators.llmservingsim.files import (
     ServingLimits,
     ServingScenario,
@@ -43,7 +43,6 @@ class LLMServingSim:
 
     checkout: str | None  # folder of a clone, absolute or from the project's folder; None: it is not available
     devices: Mapping[str, str]  # name in conf/hardware to its own name of the GPU
-    variant: str  # of its profiles of a model: the types of weights and of the KV cache
     link: float  # GB/s between devices
     link_latency: float  # ns of a message between devices
     limit: float  # s of CPU time for a simulation
@@ -98,7 +97,7 @@ class LLMServingSim:
             version=version,
             track=track,
             settings={
-                "times_from": f"its own layer times of {scenario.model} on {scenario.device}, {self.variant}",
+                "times_from": f"its own layer times of {scenario.model} on {scenario.device}, {VARIANT}",
                 "kv_capacity": "its own estimate" if scenario.limits is None or scenario.limits.blocks is None else "the engine's",
                 "kv_blocks": check_capacity(log, scenario.limits),
             },
@@ -112,7 +111,7 @@ class LLMServingSim:
         one_engine(SYSTEM, measured)
         trace = sent_trace(SYSTEM, measured)
         device, parallel = self.devices[measured.hardware], measured.limits.tensor_parallel
-        name = clone.profiled(measured.hardware, device, measured.config.get("model") or {}, self.variant, parallel)
+        name = clone.profiled(measured.hardware, device, measured.config.get("model") or {}, parallel)
         hardware = measured.config.get("hardware") or {}
         if not hardware.get("memory_gb") or not hardware.get("memory_bandwidth_gb_s"):
             raise SimulatorError(

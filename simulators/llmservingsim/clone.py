@@ -12,6 +12,7 @@ from simulators.errors import NotAvailable
 SYSTEM = "llmservingsim"
 ADDRESS = "https://github.com/casys-kaist/LLMServingSim"
 MAIN = Path("serving/__main__.py")
+VARIANT = "bf16"  # of its profiles: the types of weights and of the KV cache; it has no others
 CHAKRA = Path("astra-sim/extern/graph_frontend/chakra")
 SOURCES = {  # of its submodules
     "astra-sim": Path("astra-sim/inputs/system/system.json"),
@@ -54,22 +55,24 @@ class Clone:
         """The folder of its converter of graphs."""
         return self.folder / CHAKRA
 
-    def profiled(self, hardware: str, device: str, model: Mapping[str, Any], variant: str, tensor_parallel: int) -> str:
+    def profiled(self, hardware: str, device: str, model: Mapping[str, Any], tensor_parallel: int) -> str:
         """Its name of a model of these sizes that it has layer times of. Raises NotAvailable saying which part is missing.
 
-        hardware: for the message. device: its folder of the GPU. variant: of types, as its folders are called.
+        hardware: for the message. device: its folder of the GPU.
         """
+        if model.get("quantization_config"):
+            raise NotAvailable(f"{SYSTEM}: its layer times are of weights in 16 bits, and the run's model has fewer")
         names = sorted(name for name in self._models() if _alike(self.model(name), model))
         if not names:
             sizes = ", ".join(f"{model.get(size)} {size}" for size in SIZES[:3])
-            raise NotAvailable(f"{SYSTEM}: {self.folder}/configs/model has no model of these sizes ({sizes})")
+            raise NotAvailable(f"{SYSTEM}: its clone (configs/model) has no model of these sizes ({sizes})")
         gpu = self.folder / "profiler" / "perf" / device
         for name in names:
-            if (gpu / name / variant / f"tp{tensor_parallel}").is_dir():
+            if (gpu / name / VARIANT / f"tp{tensor_parallel}").is_dir():
                 return name
         there = sorted(str(path.relative_to(gpu)) for path in gpu.glob("*/*/*/tp*"))
         raise NotAvailable(
-            f"{SYSTEM}: its clone has no layer times of {' or '.join(names)} on {hardware} as {variant}/tp{tensor_parallel}; "
+            f"{SYSTEM}: its clone has no layer times of {' or '.join(names)} on {hardware} as {VARIANT}/tp{tensor_parallel}; "
             f"profiler/perf/{device} has {', '.join(there) or 'nothing'}"
         )
 

@@ -63,6 +63,7 @@ def test_without_a_clone_it_is_not_available(clone: Callable[[Path], str | None]
     ("change", "message"),
     [
         (sizes(vocab_size=7), r"its clone knows no model of these sizes \(\d+ num_hidden_layers, \d+ hidden_size\)"),
+        (sizes(quantization_config={"quant_method": "fp8"}), r"its clone knows no model of these sizes"),
         (
             unwhole(lambda folder: (folder / "linear_op.csv").unlink()),
             r"no whole profile .* or h800 \(.*h800/tiny: no linear_op.csv\)",

@@ -97,7 +97,11 @@ def test_what_of_a_clone_is_missing_is_one_line(clone: Callable[[Path], Path | N
         (dataclasses.replace(on_rtx(), hardware="rtx_4090"), r"on rtx_4090 as bf16/tp1; profiler/perf/RTX4090 has nothing"),
         (
             dataclasses.replace(on_rtx(), config={**on_rtx().config, "model": QWEN}),
-            r"configs/model has no model of these sizes \(5120 hidden_size, 25600 intermediate_size, 64 num_hidden_layers\)",
+            r"its clone \(configs/model\) has no model of these sizes \(5120 hidden_size, 25600 intermediate_size, 64 num_hidden_layers\)",
+        ),
+        (
+            dataclasses.replace(on_rtx(), config={**on_rtx().config, "model": {**LLAMA, "quantization_config": {"quant_method": "fp8"}}}),
+            r"its layer times are of weights in 16 bits",
         ),
         (on_rtx(data_parallel=2), r"is of an engine with 2 data-parallel replicas, and it is set up for one"),
         (dataclasses.replace(on_rtx(), limits=EngineLimits()), r"does not say the engine's max_num_seqs, max_num_batched_tokens"),
