@@ -33,7 +33,7 @@ from simulators.frontier.files import (
 )
 from simulators.frontier.known_steps import KnownSteps
 from simulators.frontier.profiles import ANY_NETWORK, Need, shipped_times
-from simulators.frontier.records import output_folder, read_output, records
+from simulators.frontier.records import cached_tokens, output_folder, read_output, records
 from simulators.frontier.tables import MODEL, StepGrid, attention_rows, linear_rows, model
 from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, one_engine, sent_trace, transfer_rate
 from simulators.simulator import Coverage
@@ -87,6 +87,7 @@ class Frontier:
         """What this Frontier models, as configured."""
         notes = {
             "preemption": "it loses a request that it preempts after its first token, so such a run fails",
+            "CUDA graphs": "none, as most of its profiles have no times of them",
             "context_dependent_decode": "of a batch's mean context",
             "tensor_parallel": "as profiled in the calibrated track, whose steps are whole; in the others by its profile",
             "experts": "by a moe.csv of its own, in the shipped and matched tracks; in a calibrated step whatever was measured",
@@ -135,18 +136,19 @@ class Frontier:
         usage = run_program(self.system, argv, cwd=scratch, log=log, limit=self.limit, env=env)
 
         outcomes, steps = read_output(output_folder(scratch / "out", log), asked, log)
-        version = described(checkout)
+        version, apart = described(checkout), scenario.pools is not None
+        cached = cached_tokens(steps, asked, apart=apart)
         return foreign_run(
             self,
             measured,
-            records(asked, outcomes, steps, apart=scenario.pools is not None, offset=offset, log=log),
+            records(asked, outcomes, steps, apart=apart, offset=offset, log=log),
             usage,
             version=version,
             track=track,
             settings={
                 "times_from": f"its own, of {scenario.times.model} on {scenario.times.device}" if known is None else known.profile_id,
                 "pools": dataclasses.asdict(scenario.pools) if scenario.pools else None,
-                "calibration": known.summary(cache, scenario.grid, steps, asked, log) if known else None,
+                "calibration": known.summary(cache, scenario.grid, steps, asked, cached, log) if known else None,
                 "preemptions": sum(outcome.preemptions for outcome in outcomes),
             },
             provenance={"frontier": version, "repository": ADDRESS},

@@ -39,8 +39,10 @@ class KnownSteps:
         steps = points[points["kind"] != "frontend"].reset_index(drop=True)
         return cls(profile_id=profile.profile_id, times=StepTimes.fit(SYSTEM, profile), points=steps)
 
-    def summary(self, cache: Path, grid: StepGrid, steps: Sequence[LedgerStep], requests: Sequence[Request], log: Path) -> dict[str, Any]:
-        """What a run keeps of it, JSON-able. cache: where Frontier keeps what its forests predicted.
+    def summary(
+        self, cache: Path, grid: StepGrid, steps: Sequence[LedgerStep], requests: Sequence[Request], cached: Sequence[int], log: Path
+    ) -> dict[str, Any]:
+        """What a run keeps of it, JSON-able. cache: where Frontier keeps what its forests predicted. cached: tokens of each prompt.
 
         residuals: of the profile's points that lie within what was predicted. steps_outside: how many of the simulated steps lie beyond
         what was measured, where the step times go on along their last slope.
@@ -57,7 +59,7 @@ class KnownSteps:
             "measured": {axis: list(ends) for axis, ends in self.times.measured.items()},
             "residuals": residuals(within, predicted) if predicted else None,
             "steps": len(steps),
-            "steps_outside": sum(self._outside(step, done) for step, done in _with_progress(steps, requests)),
+            "steps_outside": sum(self._outside(step, done) for step, done in _with_progress(steps, requests, cached)),
         }
 
     def _outside(self, step: LedgerStep, done: Sequence[tuple[int, int, bool]]) -> bool:
@@ -71,12 +73,14 @@ class KnownSteps:
         )
 
 
-def _with_progress(steps: Sequence[LedgerStep], requests: Sequence[Request]) -> list[tuple[LedgerStep, list[tuple[int, int, bool]]]]:
-    """Each step with, of each of its requests, the tokens computed before it, those that it computes, and whether it decodes.
+def _with_progress(
+    steps: Sequence[LedgerStep], requests: Sequence[Request], cached: Sequence[int]
+) -> list[tuple[LedgerStep, list[tuple[int, int, bool]]]]:
+    """Each step with, of each of its requests, the tokens that are there before it, those that it computes, and whether it decodes.
 
     A preempted request's second prompt is not told apart from its decodes.
     """
-    done = [0] * len(requests)
+    done = [max(0, count) for count in cached]
     found = []
     for step in steps:
         parts = list(zip(step.rows, step.tokens, strict=True))

@@ -30,11 +30,9 @@ class RequestOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerStep:
-    """One step of an instance: when it began and ended (s), the requests in it by their place in the trace, and the tokens of each."""
+    """One step of an instance: when it ended (s), the requests in it by their place in the trace, and the tokens of each."""
 
-    start: float
     end: float
-    cluster: str
     rows: tuple[int, ...]
     tokens: tuple[int, ...]
 
@@ -89,9 +87,7 @@ def read_steps(path: Path) -> list[LedgerStep]:
         lines = [json.loads(line) for line in file]
     steps = [
         LedgerStep(
-            start=float(line["stage_start_ts"]),
             end=float(line["stage_end_ts"]),
-            cluster=str(line["cluster_type"]),
             rows=tuple(int(row) for row in line["request_ids"]),
             tokens=tuple(int(count) for count in line["request_num_tokens"]),
         )
@@ -109,6 +105,18 @@ def token_times(steps: Sequence[LedgerStep], requests: Sequence[Request]) -> lis
     return [times[-request.output_tokens :] for request, times in zip(requests, ends, strict=True)]
 
 
+def cached_tokens(steps: Sequence[LedgerStep], requests: Sequence[Request], *, apart: bool) -> list[int]:
+    """Per request, the tokens of its prompt that no step computed. apart: the decode instance computes all output tokens, the first too.
+
+    Negative for one that was preempted: part of it was computed twice.
+    """
+    left = [request.input_tokens + request.output_tokens - (not apart) for request in requests]
+    for step in steps:
+        for row, count in zip(step.rows, step.tokens, strict=True):
+            left[row] -= count
+    return left
+
+
 def records(
     requests: Sequence[Request], outcomes: Sequence[RequestOutcome], steps: Sequence[LedgerStep], *, apart: bool, offset: float, log: Path
 ) -> list[RequestRecord]:
@@ -118,12 +126,9 @@ def records(
     seconds added to everything that a client sees. Token times are None for a request that was preempted. Raises SimulatorError when the
     two files contradict each other, or time runs backwards.
     """
-    worked = [0] * len(requests)  # tokens in steps
-    for step in steps:
-        for row, count in zip(step.rows, step.tokens, strict=True):
-            worked[row] += count
     result = []
-    for request, outcome, ends, tokens in zip(requests, outcomes, token_times(steps, requests), worked, strict=True):
+    found = zip(requests, outcomes, token_times(steps, requests), cached_tokens(steps, requests, apart=apart), strict=True)
+    for request, outcome, ends, cached in found:
         first = ends[0] if apart and ends else request.arrival + outcome.ttft
         finished, preempted = request.arrival + outcome.e2e, outcome.preemptions > 0
         agree = len(ends) == request.output_tokens and abs(ends[0] - first) < TOLERANCE and abs(ends[-1] - finished) < TOLERANCE
@@ -133,7 +138,6 @@ def records(
                 f"E2E {outcome.e2e} s and {len(ends)} token times for {request.output_tokens} tokens, which contradict each other; "
                 f"{describe_log(log)}"
             )
-        needed = request.input_tokens + request.output_tokens - (not apart)
         result.append(
             RequestRecord(
                 request_id=request.request_id,
@@ -145,7 +149,7 @@ def records(
                 input_tokens=request.input_tokens,
                 output_tokens=request.output_tokens,
                 token_times=None if preempted else tuple(time + offset for time in _between(ends, first, max(first, finished))),
-                cached_tokens=None if preempted else needed - tokens,
+                cached_tokens=None if preempted else cached,
             )
         )
     return result

@@ -26,13 +26,13 @@ TOKENS_STEP = 8  # Frontier rounds a step's tokens up to a multiple of this
 CHUNK_STEP = 16  # tokens between two rows along a chunk's length
 MILLISECONDS = 1e3  # in a second
 MODEL = "measured"  # the model that stands for the measured one
-SHAPE: dict[str, int] = {
+SHAPE: dict[str, int] = {  # any will do: times are looked up by it, and nothing is computed of it
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_attention_heads": 1,
     "num_key_value_heads": 1,
     "vocab_size": 64,
-}  # any will do
+}
 UNTIMED = (  # operations of linear_op.csv that whole steps hold already
     "emb",
     "input_layernorm",
@@ -71,7 +71,7 @@ class StepGrid:
         """The smallest that covers every step of a trace. budget, batch: tokens and sequences of a step, at most. rows: of contexts."""
         longest = max(r.input_tokens + r.output_tokens for r in trace)
         granularity = max(32, _up(longest / rows, 32))
-        # contexts of a step's prompts are added up, and more than one can be under way: a preempted one comes back
+        # contexts of a step's prompts are added up, and more than one can be under way: one that was preempted within its prompt comes back
         context = _up(min(2 * longest, sum(r.input_tokens + r.output_tokens for r in trace)), granularity)
         return cls(step=_up(budget, TOKENS_STEP), batch=min(batch, len(trace)), context=context, granularity=granularity)
 

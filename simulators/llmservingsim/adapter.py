@@ -29,6 +29,7 @@ from simulators.llmservingsim.files import (
     check_capacity,
     cluster,
     read_records,
+    refuse_too_long,
     words,
     write_requests,
 )
@@ -112,6 +113,8 @@ class LLMServingSim:
         trace = sent_trace(SYSTEM, measured)
         device, parallel = self.devices[measured.hardware], measured.limits.tensor_parallel
         name = clone.profiled(measured.hardware, device, measured.config.get("model") or {}, parallel)
+        limits = None if track == "shipped" else _limits(measured)
+        refuse_too_long(trace, limits)
         hardware = measured.config.get("hardware") or {}
         if not hardware.get("memory_gb") or not hardware.get("memory_bandwidth_gb_s"):
             raise SimulatorError(
@@ -119,7 +122,7 @@ class LLMServingSim:
             )
         return ServingScenario(
             trace=trace,
-            limits=None if track == "shipped" else _limits(measured),
+            limits=limits,
             model=name,
             device=device,
             tensor_parallel=parallel,

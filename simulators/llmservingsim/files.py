@@ -90,6 +90,19 @@ def room(sizes: Mapping[str, Any], parallel: int, blocks: int, block_size: int) 
     return (weights + (blocks + SPARE) * token * block_size) / GIB
 
 
+def refuse_too_long(trace: Trace, limits: ServingLimits | None) -> None:
+    """Raise SimulatorError naming the first request that never fits into the KV cache: LLMServingSim would wait for it for ever."""
+    if limits is None or limits.blocks is None:
+        return
+    held = limits.blocks * limits.block_size
+    for request in trace:
+        if request.input_tokens + request.output_tokens > held:
+            sizes = f"{request.input_tokens} + {request.output_tokens} tokens"
+            raise SimulatorError(
+                f"{SYSTEM}: request {request.request_id} of {sizes} does not fit into {held} tokens of KV cache; leave it out"
+            )
+
+
 def check_capacity(log: Path, limits: ServingLimits | None) -> int:
     """KV blocks that its log says it had. Raises SimulatorError when it had others than the engine."""
     found = CAPACITY.search(log.read_text(errors="replace"))

@@ -188,27 +188,19 @@ def test_prompts_share_the_blocks_that_they_share_and_no_others(block_size: int)
 COLUMNS = "Request Id,request_e2e_time,request_first_scheduling_delay,ttft,request_num_prefill_tokens,request_num_decode_tokens"
 COLUMNS += ",request_total_preemption_count\n"
 ROWS = ["0,30,0,10,10,3,0\n", "1,40,5,20,12,2,0\n"]
-STEPS = [  # start, end, requests, tokens of each
-    (0.5, 0.51, ["0"], [10]),
-    (0.51, 0.52, ["0", "1"], [1, 12]),
-    (0.52, 0.53, ["0"], [1]),
-    (0.53, 0.54, ["1"], [1]),
+STEPS = [  # end, requests, tokens of each
+    (0.51, ["0"], [10]),
+    (0.52, ["0", "1"], [1, 12]),
+    (0.53, ["0"], [1]),
+    (0.54, ["1"], [1]),
 ]
 
 
 def write_output(folder: Path, rows: list[str]) -> None:
     folder.mkdir()
     (folder / "request_metrics.csv").write_text(COLUMNS + "".join(rows))
-    lines = [
-        {
-            "stage_start_ts": a,
-            "stage_end_ts": b,
-            "cluster_type": "MONOLITHIC",
-            "request_ids": [str(i) for i in ids],
-            "request_num_tokens": n,
-        }
-        for a, b, ids, n in STEPS
-    ]
+    names = ("stage_end_ts", "request_ids", "request_num_tokens")
+    lines = [dict(zip(names, step, strict=True)) for step in STEPS]
     (folder / "frontier_stage_batch_ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder.parent / "log").write_text("its last words\n")
 

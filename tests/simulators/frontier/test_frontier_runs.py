@@ -65,6 +65,15 @@ def test_apart_the_cache_is_handed_over_and_two_instances_take_two_prompts(tmp_p
     assert gaps(late.records[0])[0] == pytest.approx(first + 1.0, rel=0.05)
 
 
+def test_a_prompt_whose_first_half_was_computed_before_has_that_cached(tmp_path: Path) -> None:
+    shared = Scene(
+        requests=((0.5, 512, 4), (10.5, 512, 4)), limits=dataclasses.replace(ON_H100, prefix_caching=True), ids=(5, 6), shared=(16, 16)
+    )
+    first, second = simulate(shared.measured(), tmp_path / "shared").records
+    assert (first.cached_tokens, second.cached_tokens) == (0, 256)
+    assert (second.first_token or 0) - (second.sent or 0) < 0.7 * ((first.first_token or 0) - (first.sent or 0))
+
+
 def test_what_it_loses_to_a_full_cache_is_said(tmp_path: Path) -> None:
     measured = make_measured([(0.5, 300, 400), (0.501, 300, 400)])
     measured = dataclasses.replace(measured, limits=dataclasses.replace(measured.limits, kv_tokens=1024))

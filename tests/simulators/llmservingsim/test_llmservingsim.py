@@ -113,6 +113,11 @@ def test_what_it_cannot_be_asked_is_not_available(measured: Run, message: str, t
     assert "\n" not in str(error.value) and not (tmp_path / "scratch" / "log").exists()
 
 
+def test_a_request_that_never_fits_is_named_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(SimulatorError, match=r"request 0 of 200 \+ 4 tokens does not fit into 192 tokens of KV cache"):
+        simulate(on_rtx(kv_tokens=200), tmp_path / "scratch", checkout=str(made_clone(tmp_path / "clone")))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"limit": 0}, r"limit must be > 0"), ({"link": 0}, r"link must be > 0"), ({"link_latency": -1}, r"link_latency must be >= 0 ns")],
