@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -25,10 +25,12 @@ from harness.monitor.contention import Contention
 from harness.monitor.telemetry import Telemetry
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
+from harness.probing.rehearsal import pinned, rehearse
 from harness.probing.repeatability import unsteady
 from harness.probing.steady_state import LEAST, mean_in_flight, steady_window
 from harness.protocols import ServedModel, Workload
 from harness.replay.client import Client, Replay
+from harness.replay.protocols.completions import Completions
 from harness.settings import Load, Paths, check_price
 from results.profile import REPEATABILITY, Profile
 from results.record import SLO, Run
@@ -59,6 +61,9 @@ class Replayed:
     window: tuple[float, float]  # of the measurement, s since the trace's start
     failed: tuple[FailedGate, ...]  # gates that it did not pass
     core_wait: float | None = None  # share of the time for which others had the core that the engine needed; None: not known
+    pinned: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # how its text prompts were pinned to their lengths; JSON-able; {}: they are token ids
     in_flight: float | None = None  # requests in flight on average over the window of a closed loop; None: an open loop, or no window
 
 
@@ -83,13 +88,14 @@ class Cell:
 
     def preflight(self) -> None:
         """Find out now, not after minutes of measuring, that the workload's file is missing or malformed, or the GPU another one than said,
-        or its price none, or a closed loop asked of a workload with sessions, or more client processes than CPUs.
+        or its price none, or a closed loop asked of a workload with sessions, or more client processes than CPUs, or its key not there.
 
-        Raises ValueError.
+        Raises ValueError, EngineError.
         """
         check_price(self.hardware)
         if self.client.processes > (cpus := len(os.sched_getaffinity(0))):
             raise ValueError(f"client.processes={self.client.processes}: each is pinned to a CPU, and here are {cpus}; give at most that")
+        self.client.check_environment()
         hardware = str(self.hardware["name"])
         if hardware != CPU and self.engine.computes_on != "elsewhere":
             wrong = gpu.mislabelled(gpu.look(), hardware, cli.known("hardware"))
@@ -114,13 +120,13 @@ class Cell:
         """The rate (requests/s) that the engine sustains, given or measured, and how it came about; JSON-able."""
         if self.load.capacity is not None:
             return {"rate": self.load.capacity, "source": "given as load.capacity"}
+        ready = self._rehearsed(endpoint)
         with stage("capacity", "requests/s that it can sustain") as progress, Contention(endpoint.core_pids) as contention:
             result = self.capacity.measure(
-                endpoint,
+                ready,
                 self.client,
                 self.workload,
-                vocab_size=self.model.vocab_size,
-                first_id=self.model.first_id,
+                **self._ids(ready),
                 seed=self.seed + CAPACITY_SEED,
                 progress=progress,
             )
@@ -129,12 +135,15 @@ class Cell:
         return dataclasses.asdict(result) | {"core_wait": contention.share}
 
     def find_profile(self, endpoint: Endpoint) -> Profile:
-        """The engine's step times; of one engine, where there are several behind the endpoint."""
+        """The engine's step times; of one engine, where there are several behind the endpoint. The protocol is no matter of theirs: token
+        ids go to /v1/completions, where prompts can be of any length.
+        """
+        client = dataclasses.replace(self.client, protocol=Completions(), adapters=None, extra_body=None, ignore_eos=True, processes=1)
         one = dataclasses.replace(endpoint, url=endpoint.instance_url or endpoint.url)
         with stage("profile", "step times") as progress:
             profile = self.profile.measure(
                 one,
-                dataclasses.replace(self.client, processes=1),  # a few requests at a time
+                client,
                 model=self.model.config,
                 hardware=str(self.hardware["name"]),
                 vocab_size=self.model.vocab_size,
@@ -159,9 +168,10 @@ class Cell:
         import pandas as pd  # here: it takes long to import
 
         started = datetime.now(UTC)
+        endpoint = self._rehearsed(endpoint)
         rate, rho = self.load.offered(capacity["rate"] if capacity else None)
         asked, loop = self._asked(endpoint, capacity), self.load.loop()
-        prompts = self._prompts(asked, self.seed + attempt * RETRY_SEED)
+        prompts = self._prompts(asked, self.seed + attempt * RETRY_SEED, endpoint)
         gpus = self._gpus(endpoint)
         self.engine.reset_cache(endpoint)
         interval = self.telemetry_interval
@@ -176,7 +186,8 @@ class Cell:
             seen = pd.concat([telemetry.frame(replay.epoch), watch.frame(replay.epoch)], ignore_index=True)
         steady = steady_window(replay.records, loop.concurrency) if loop else None
         window, wait = steady or (0.0, replay.trace.duration), contention.share
-        failed = self.gates.check(replay.trace, replay, window=window, cpus=1, expect_cold=True, core_wait=wait)
+        shared = endpoint.text_prompts.overhead if endpoint.text_prompts else 0
+        failed = self.gates.check(replay.trace, replay, window=window, cpus=1, expect_cold=True, shared_by_all=shared, core_wait=wait)
         return Replayed(
             trace=replay.trace,
             replay=replay,
@@ -187,6 +198,7 @@ class Cell:
             window=window,
             failed=failed if loop is None or steady else (*failed, UNSETTLED),
             core_wait=wait,
+            pinned=self._pinned(endpoint, asked),
             in_flight=mean_in_flight(replay.records, replay.ended, steady) if steady else None,
         )
 
@@ -241,7 +253,7 @@ class Cell:
             invalid_reason=reason,
             window=done.window,
             config=self._config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
-            provenance={**facts, "core_wait": done.core_wait, **_where_known(done), **_repeatability(profile)},
+            provenance={**facts, "core_wait": done.core_wait, **_where_known(done), **_repeatability(profile), **done.pinned},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
 
@@ -261,16 +273,36 @@ class Cell:
     def _trace(self, rate: float, *, num_requests: int, seed: int, endpoint: Endpoint) -> Trace:
         return self.workload.trace(rate=rate, num_requests=num_requests, seed=seed, max_model_len=endpoint.limits.max_model_len)
 
-    def _prompts(self, trace: Trace, seed: int) -> list[list[int]]:
-        return token_ids(trace, vocab_size=self.model.vocab_size, first_id=self.model.first_id, seed=seed)
+    def _prompts(self, trace: Trace, seed: int, endpoint: Endpoint) -> list[list[int]]:
+        return token_ids(trace, **self._ids(endpoint), seed=seed)
+
+    def _ids(self, endpoint: Endpoint) -> dict[str, int]:
+        """The numbers that prompts are made of: the model's ordinary token ids, or those of the words that text prompts have."""
+        if endpoint.text_prompts is not None:
+            return {"vocab_size": len(endpoint.text_prompts.words), "first_id": 0}
+        return {"vocab_size": self.model.vocab_size, "first_id": self.model.first_id}
+
+    def _rehearsed(self, endpoint: Endpoint) -> Endpoint:
+        folder = self.model.folder(Path(self.paths.models))
+        return rehearse(self.client, endpoint, folder=folder, first_id=self.model.first_id)
+
+    def _pinned(self, endpoint: Endpoint, asked: Trace) -> dict[str, Any]:
+        """What is kept of how text prompts were pinned; {} where prompts are token ids."""
+        told = pinned(endpoint, asked)
+        if lengthened := told.get("lengthened"):
+            say(
+                f"  {lengthened} of {len(asked)} prompts are shorter than the chat template: they are sent as long as it allows",
+                style="yellow",
+            )
+        return {"text_prompts": told} if told else {}
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:
             return
-        seed = self.seed + WARMUP_SEED
+        seed, endpoint = self.seed + WARMUP_SEED, self._rehearsed(endpoint)
         trace = self._trace(math.inf, num_requests=self.load.warmup, seed=seed, endpoint=endpoint).without_sessions()
         with stage("warm-up", f"{self.load.warmup} requests, discarded") as progress:
-            self.client.replay(endpoint, trace, self._prompts(trace, seed), progress=progress)
+            self.client.replay(endpoint, trace, self._prompts(trace, seed, endpoint), progress=progress)
 
     def _config(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, profile: Profile | None) -> dict[str, Any]:
         return {
@@ -280,7 +312,7 @@ class Cell:
             "workload": _asdict(self.workload),
             "load": {"_target_": _asdict(self.load)["_target_"], **self.load.as_asked()},
             "capacity": capacity,
-            "client": _asdict(self.client),
+            "client": _asdict(self.client) | {"protocol": _asdict(self.client.protocol)},
             "gates": _asdict(self.gates),
             "profile": profile.profile_id if profile else None,
             "seed": self.seed,

@@ -24,6 +24,27 @@ class EngineError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextPrompts:
+    """How prompts are written as text for a server that tokenises them itself, and counts as many tokens as the trace asks for.
+
+    A prompt's number i stands for words[i], which is a token wherever it stands; prompts that share numbers share words, and so tokens. The
+    server puts `overhead` tokens of its own around all words (a chat template, a beginning of sequence), which count as the prompt's.
+    """
+
+    words: Sequence[str]
+    overhead: int = 0
+
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest prompt that there is."""
+        return self.overhead + 1
+
+    def text(self, prompt: Sequence[int]) -> str:
+        """A prompt of so many tokens, at least `shortest`: what the overhead takes is left out at its end."""
+        return " ".join(self.words[number] for number in prompt[: max(1, len(prompt) - self.overhead)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A running OpenAI-compatible server, ready for requests."""
 
@@ -36,6 +57,7 @@ class Endpoint:
     details: Mapping[str, Any] = field(default_factory=dict)  # everything else that it said, JSON-able
     devices: int = 1  # on which it computes
     instance_url: str | None = None  # of one engine, where `url` is a proxy before several: step times are measured there
+    text_prompts: TextPrompts | None = None  # how prompts are written; None: they are token ids
 
     @property
     def core_pids(self) -> Sequence[int]:

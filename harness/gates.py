@@ -50,20 +50,22 @@ class Gates:
         window: tuple[float, float],
         cpus: float,
         expect_cold: bool,
+        shared_by_all: int = 0,
         core_wait: float | None = None,
     ) -> tuple[FailedGate, ...]:
         """The gates that the replay failed; none: it is valid.
 
         window: (start, end) in s since the trace's start; only requests that arrive in it (both ends included) are judged. cpus: how many
-        the client may use. expect_cold: a cached prompt token is a failure, unless the trace itself shares that prefix. core_wait: share of
-        the time for which others had the engine's core; None: not known.
+        the client may use. expect_cold: a cached prompt token is a failure, unless the trace itself shares that prefix, or it is one of
+        the `shared_by_all` that the server puts around every prompt (a chat template's). core_wait: share of the time for which others had
+        the engine's core; None: not known.
         """
         pairs = [(a, r) for a, r in zip(trace, replay.records, strict=True) if window[0] <= a.arrival <= window[1]]
         if not pairs:
             return (FailedGate(f"no request arrives between {window[0]:g} and {window[1]:g} s"),)
         failed = [*self._errors(pairs), *self._client(pairs, replay, cpus), *self._tokens(pairs), *self._core(core_wait)]
         if expect_cold:
-            failed += _warm(trace, replay)
+            failed += _warm(trace, replay, shared_by_all)
         return tuple(failed)
 
     def _errors(self, pairs: Sequence[Pair]) -> Iterator[FailedGate]:
@@ -151,7 +153,7 @@ class _Blocks(dict[int, "_Blocks"]):
     """A trie of block ids."""
 
 
-def _warm(trace: Trace, replay: Replay) -> Iterator[FailedGate]:
+def _warm(trace: Trace, replay: Replay, shared_by_all: int) -> Iterator[FailedGate]:
     """Prompt tokens from the prefix cache beyond what earlier requests of this very trace can have left there."""
     seen = _Blocks()
     surplus = []
@@ -160,7 +162,7 @@ def _warm(trace: Trace, replay: Replay) -> Iterator[FailedGate]:
         for block in request.blocks:
             shared += block in node
             node = node.setdefault(block, _Blocks())
-        possible = min(shared * (trace.block_size or 0), request.input_tokens)
+        possible = min(shared * (trace.block_size or 0) + shared_by_all, request.input_tokens)
         if record.cached_tokens is not None and record.cached_tokens > possible:
             surplus.append(record.cached_tokens - possible)
     if surplus:

@@ -14,7 +14,8 @@ PLACES = tuple(  # settings that say where an engine is found and computes, not 
 )
 LOOP = ("load.concurrency", "load.ramp")  # of a closed loop alone
 TOLD = ("engine.details", "engine.unknown")  # not settings: what an engine said of itself
-ASKED = ("workload", "load", "seed", "slo")  # what an engine is asked to serve: no part of its configuration
+CLIENT = ("protocol", "extra_body", "ignore_eos", "adapters", "adapters_seed")  # settings that say what is asked, not how it is sent
+ASKED = ("workload", "load", "seed", "slo", "client")  # what an engine is asked to serve: no part of its configuration
 
 
 def study_of(meta: Mapping[str, Any]) -> str | None:
@@ -45,6 +46,8 @@ def settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: named(copy.deepcopy(meta["config"].get(name) or {})) for name in ("engine", "model", "workload", "load")}
     for name in (*PLACES, *TOLD):
         drop(config, name)
+    client = named(copy.deepcopy(meta["config"].get("client") or {}))
+    config["client"] = {name: value for name, value in client.items() if name in CLIENT}
     drop_open_loop(config)
     return {
         **dict(_flat(config)),

@@ -29,6 +29,12 @@ LATER = MappingProxyType(  # settings that classes got after identities were fir
         "speculative_eagle_topk": None,
         "speculative_num_draft_tokens": None,
         "processes": 1,
+        "protocol": {"_target_": "Completions", "prompts": "ids"},
+        "headers": None,
+        "extra_body": None,
+        "ignore_eos": True,
+        "adapters": None,
+        "adapters_seed": 0,
     }
 )
 
@@ -41,7 +47,8 @@ def class_name(target: str) -> str:
 def named(settings: Any) -> Any:
     """The same settings, nested mappings and lists included, with the class's own name as each `_target_`, and without idle LATER ones."""
     if isinstance(settings, dict):
-        return {key: _named(key, value) for key, value in settings.items() if key not in LATER or value != LATER[key]}
+        found = {key: _named(key, value) for key, value in settings.items()}
+        return {key: value for key, value in found.items() if key not in LATER or value != LATER[key]}
     if isinstance(settings, list | tuple):
         return [named(value) for value in settings]
     return settings

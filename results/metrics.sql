@@ -14,7 +14,8 @@ GROUP BY run_id;
 -- One row per request. TTFT and E2E count from the intended arrival, so that a late client hides nothing ('coordinated omission').
 -- In a session the arrival of a turn is the end of the last turn that it waited for, plus its delay. In a closed loop it is the moment at which the request's slot became free: when the last byte of the answer before it was read, or that
 -- request failed. dispatch_lag, TTFT and E2E have the same meaning there; offered_rate is then the engine's doing.
--- tpot: NULL for one token. good: meets every limit of the run's SLO; NULL when that cannot be known (a limit on something unknown).
+-- ttft: to the first token of any kind, reasoning or answer. ttfo: to the first token of the answer, after all reasoning (AIPerf's time to
+-- first output token); NULL where the server does not tell the two apart. tpot: NULL for one token. good: meets every limit of the run's SLO; NULL when that cannot be known (a limit on something unknown).
 CREATE VIEW request_metrics AS
 WITH latencies AS (
     SELECT
@@ -24,13 +25,14 @@ WITH latencies AS (
         sent - arrival AS dispatch_lag,
         CASE WHEN NOT failed THEN first_token - arrival END AS ttft,
         CASE WHEN NOT failed THEN first_token - sent END AS ttft_sent,
+        CASE WHEN NOT failed THEN first_output_token - arrival END AS ttfo,
         CASE WHEN NOT failed AND output_tokens > 1 THEN (finished - first_token) / (output_tokens - 1) END AS tpot,
         CASE WHEN NOT failed THEN finished - arrival END AS e2e,
         CASE WHEN NOT failed THEN scheduled - arrival END AS queue
     FROM requests JOIN runs USING (run_id) JOIN windows USING (run_id)
 )
 SELECT
-    run_id, request_id, in_window, failed, ttft, ttft_sent, tpot, e2e, queue, dispatch_lag,
+    run_id, request_id, in_window, failed, ttft, ttft_sent, ttfo, tpot, e2e, queue, dispatch_lag,
     NOT failed
         AND (slo_ttft IS NULL OR ttft <= slo_ttft)
         AND (slo_tpot IS NULL OR output_tokens = 1 OR tpot <= slo_tpot)  -- one token has no gap to be late with
@@ -113,8 +115,8 @@ FROM ends;
 CREATE VIEW run_latencies AS
 WITH samples AS (
     UNPIVOT (
-        SELECT run_id, ttft, ttft_sent, tpot, e2e, queue, dispatch_lag FROM request_metrics WHERE in_window AND NOT failed
-    ) ON ttft, ttft_sent, tpot, e2e, queue, dispatch_lag INTO NAME metric VALUE value
+        SELECT run_id, ttft, ttft_sent, ttfo, tpot, e2e, queue, dispatch_lag FROM request_metrics WHERE in_window AND NOT failed
+    ) ON ttft, ttft_sent, ttfo, tpot, e2e, queue, dispatch_lag INTO NAME metric VALUE value
     UNION ALL
     SELECT run_id, 'itl' AS metric, itl AS value FROM itl WHERE in_window
 ), summaries AS (
@@ -124,7 +126,7 @@ WITH samples AS (
 )
 SELECT run_id, metric, stat, CASE stat WHEN 'mean' THEN mean ELSE quantiles[rank] END AS value
 FROM runs
-CROSS JOIN (VALUES ('ttft'), ('ttft_sent'), ('tpot'), ('itl'), ('e2e'), ('queue'), ('dispatch_lag')) AS metrics (metric)
+CROSS JOIN (VALUES ('ttft'), ('ttft_sent'), ('ttfo'), ('tpot'), ('itl'), ('e2e'), ('queue'), ('dispatch_lag')) AS metrics (metric)
 CROSS JOIN (VALUES ('mean', 0), ('p50', 1), ('p90', 2), ('p95', 3), ('p99', 4)) AS stats (stat, rank)
 LEFT JOIN summaries USING (run_id, metric);
 

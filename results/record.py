@@ -36,13 +36,15 @@ class RequestRecord:
     arrival: float  # when the trace says that it arrives (the intended send time); in a closed loop, when its slot became free
     sent: float | None = None  # when its first byte went to the socket (a simulator: its arrival there); None: never
     scheduled: float | None = None  # when the engine first scheduled it, where known
-    first_token: float | None = None  # when the first chunk with content was read
+    first_token: float | None = None  # when the first chunk with content of any kind, reasoning or answer, was read
     finished: float | None = None  # when the last chunk with content was read
     input_tokens: int | None = None  # the server's own usage figure; None: it gave none
     output_tokens: int | None = None  # the server's own usage figure; None: it gave none
     cached_tokens: int | None = None  # prompt tokens served from the prefix cache, where reported
     token_times: tuple[float, ...] | None = None  # one per output token, ascending; None: the system shows none
     error: str | None = None  # what went wrong; None: nothing
+    first_output_token: float | None = None  # when the first chunk of the answer, after all reasoning, was read; None: not told apart
+    adapter: str | None = None  # the LoRA adapter that it asked for; None: the model itself
 
 
 class Records(Sequence[RequestRecord]):

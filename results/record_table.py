@@ -19,15 +19,29 @@ COLUMNS = pa.schema(
         *(pa.field(name, pa.float64()) for name in ("sent", "scheduled", "first_token", "finished")),
         *(pa.field(name, pa.int64()) for name in ("input_tokens", "output_tokens", "cached_tokens")),
         pa.field("error", pa.string()),
+        pa.field("first_output_token", pa.float64()),
+        pa.field("adapter", pa.string()),
     ]
 )
+LATER = ("first_output_token", "adapter")  # columns that records did not have at first: of those, they are unknown
 PIECE = 1 << 14  # records made at once
 
 
+def with_later(table: pa.Table) -> pa.Table:
+    """The table, and behind its columns those of LATER that it lacks, all NULL."""
+    for name in LATER:
+        if name not in table.column_names:
+            table = table.append_column(COLUMNS.field(name), pa.nulls(len(table), COLUMNS.field(name).type))
+    return table
+
+
 class RecordTable(Records):
-    """columns: as COLUMNS, unknown is NULL. token_times: None when no record has any. shown: whether each record has token times (all)."""
+    """columns: as COLUMNS (those of LATER may be missing), unknown is NULL. token_times: None when no record has any. shown: whether each
+    record has token times (all).
+    """
 
     def __init__(self, columns: pa.Table, token_times: TokenTimes | None, shown: NDArray[np.bool_] | None = None) -> None:
+        columns = with_later(columns)
         # casting imports pyarrow.compute, which takes longer than to simulate most traces
         self.columns = columns if columns.schema.equals(COLUMNS, check_metadata=True) else columns.cast(COLUMNS)
         self.token_times = token_times

@@ -64,12 +64,14 @@ CREATE TABLE requests (
     arrival DOUBLE NOT NULL,             -- when the trace says that it arrives: the intended send time
     sent DOUBLE,                         -- first byte handed to the socket
     scheduled DOUBLE,                    -- first scheduled by the engine
-    first_token DOUBLE,                  -- first chunk with content read
+    first_token DOUBLE,                  -- first chunk with content read, be it reasoning or answer
     finished DOUBLE,                     -- last chunk with content read
     input_tokens BIGINT,                 -- the server's own usage figures
     output_tokens BIGINT,
     cached_tokens BIGINT,
     error VARCHAR,                       -- NULL, or what went wrong
+    first_output_token DOUBLE,           -- first chunk of the answer read, after all reasoning; NULL: the server does not tell them apart
+    adapter VARCHAR,                     -- the LoRA adapter that it asked for; NULL: the model itself
     num_token_times BIGINT               -- its rows in `tokens`; NULL when the system shows no token times
 );
 

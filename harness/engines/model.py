@@ -20,6 +20,10 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from workloads.prompts import RESERVED
 
 NEEDED = ("architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+# What a served model's chat template puts around what is said: as real ones do, a few tokens before, behind, and where the answer begins
+CHAT_TEMPLATE = (
+    "{% for message in messages %}t1 t3 t4 {{ message['content'] }} t5 {% endfor %}{% if add_generation_prompt %}t1 t6 t4 {% endif %}"
+)
 NESTED = "text_config"  # where a model that sees or hears keeps the settings of its language model
 
 
@@ -59,13 +63,13 @@ class Model:
         return RESERVED
 
     def folder(self, root: Path) -> Path:
-        """Write config.json and the tokenizer into root/<name>-<hash of the config>, once, and return that folder (absolute).
+        """Write config.json and the tokenizer into root/<name>-<hash of both>, once, and return that folder (absolute).
 
         Made under a temporary name and renamed when whole; a changed config gets a folder of its own, so a server that runs on the old
         one is not disturbed.
         """
         text = json.dumps(dict(self.config), indent=1, sort_keys=True) + "\n"
-        folder = root.resolve() / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        folder = root.resolve() / f"{self.name}-{hashlib.sha256((text + CHAT_TEMPLATE).encode()).hexdigest()[:8]}"
         if folder.is_dir():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,12 @@ def _write_tokenizer(folder: Path, vocab_size: int, max_tokens: int) -> None:
     tokenizer = Tokenizer(WordLevel({f"t{i}": i for i in range(vocab_size)}, unk_token="t0"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_tokens, "clean_up_tokenization_spaces": False}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_tokens,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 

@@ -8,20 +8,22 @@ collector off. After it: `harness.replay.sse` reads the bytes. A failure of any 
 import contextlib
 import dataclasses
 import gc
-import os
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from harness.engine import Endpoint, EngineError
-from harness.replay import sse
+from harness.replay import adapters, headers, lengths, sse
 from harness.replay.connection import Exchange, ServerAddress
 from harness.replay.loop import run_in_loop
+from harness.replay.protocols.completions import Completions
+from harness.replay.protocols.wire_protocol import WireProtocol
 from harness.replay.released import ReleasedSession
 from harness.replay.session import Session, SessionSettings
 from harness.replay.shards.crew import Start, run_together
@@ -39,7 +41,9 @@ _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could
 class Replay:
     """What came of one replay."""
 
-    trace: Trace  # what was asked: as given; where ends make requests due, those that became due, at the moment at which they did
+    # what was asked: as given; where ends make requests due, those that became due, at the moment at which they did. Prompts shorter than the
+    # endpoint's shortest text are as long as that, and answers that were free to end sooner as long as they were
+    trace: Trace
     records: tuple[RequestRecord, ...]  # one per request, in the trace's order
     ended: tuple[float | None, ...]  # s since second 0 of the last byte of each request's answer, whatever it said; None: no answer
     started_at: str  # UTC, ISO 8601
@@ -51,7 +55,7 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Replays traces against an OpenAI-compatible server's /v1/completions."""
+    """Replays traces against an OpenAI-compatible server. conf/client/default.yaml says more of the settings."""
 
     request_timeout: float  # s from sending to the last byte
     drain_timeout: float  # s from the last arrival to the end of the replay
@@ -63,8 +67,18 @@ class Client:
     # environment variable with the server's key; the key itself is in no configuration, so it is never recorded
     api_key_env: str | None = None
     processes: int = 1  # that share the requests out among themselves, each pinned to a CPU
+    protocol: WireProtocol = field(default_factory=Completions)  # the API that is spoken
+    headers: Mapping[str, str] | None = None  # more of them; `$NAME`: the value of that environment variable
+    extra_body: Mapping[str, Any] | None = None  # more fields of each request; a value None takes one out
+    ignore_eos: bool = True  # answers are as long as asked; False: the model may end them sooner
+    adapters: Mapping[str, float] | None = None  # LoRA adapters and their shares of the requests
+    adapters_seed: int = 0  # of the draw which request asks for which adapter
 
     def __post_init__(self) -> None:
+        if isinstance(self.protocol, str):
+            raise ValueError(f"client.protocol is a choice with settings of its own: write client/protocol={self.protocol}")
+        headers.check(self.headers or {})
+        adapters.check(self.adapters or {})
         for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"client.{name} must be > 0 s, got {getattr(self, name)}")
@@ -95,8 +109,11 @@ class Client:
         if self.processes > 1:
             return self._in_processes(endpoint, trace, prompts, release, progress)
         address, head = self._address(endpoint.url)
+        self._check_text(endpoint)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
-        settings = SessionSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SessionSettings)})
+        if endpoint.text_prompts is not None:
+            trace = lengths.at_least(trace, endpoint.text_prompts.shortest)
+        settings = SessionSettings(**{setting.name: getattr(self, setting.name) for setting in dataclasses.fields(SessionSettings)})
         session: Session
         if release is None and trace.has_sessions:
             release = Turns(trace)
@@ -108,11 +125,11 @@ class Client:
             run_in_loop(session.run)
             if release is not None:
                 trace, exchanges = _as_due(trace, exchanges, released.due)
-            records = tuple(_record(r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
+            records = tuple(_record(self, r, x, session.epoch) for r, x in zip(trace, exchanges, strict=True))
             records = _failing_together(trace, records) if trace.has_sessions else records
             ended = tuple(x.reads[-1][0] - session.epoch if x.reads else None for x in exchanges)
         return Replay(
-            trace=trace,
+            trace=trace if self.ignore_eos else lengths.as_answered(trace, records),
             records=records,
             ended=ended,
             started_at=session.started_at,
@@ -120,6 +137,10 @@ class Client:
             wall_s=session.wall_s,
             cpu_s=session.cpu_s,
         )
+
+    def check_environment(self) -> None:
+        """See that the environment variables are there that the settings name. Raises EngineError."""
+        headers.lines(self.headers or {}, self.api_key_env)
 
     def _in_processes(
         self, endpoint: Endpoint, trace: Trace, prompts: Sequence[Sequence[int]], release: Release | None, progress: Progress | None
@@ -157,33 +178,38 @@ class Client:
         context = ssl.create_default_context() if parts.scheme == "https" else None
         port = parts.port or (443 if context else 80)
         lines = [
-            f"POST {parts.path.rstrip('/')}/v1/completions HTTP/1.1",
+            f"POST {parts.path.rstrip('/')}{self.protocol.path} HTTP/1.1",
             f"Host: {parts.netloc.rpartition('@')[2]}",
             "Accept: text/event-stream",
             "Content-Type: application/json",
+            *headers.lines(self.headers or {}, self.api_key_env),
         ]
-        if self.api_key_env:
-            if self.api_key_env not in os.environ:
-                raise EngineError(f"client.api_key_env: there is no environment variable {self.api_key_env}; set it to the server's key")
-            lines.append(f"Authorization: Bearer {os.environ[self.api_key_env]}")
         return ServerAddress(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
 
     def _request(self, head: bytes, endpoint: Endpoint, request: Request, prompt: Sequence[int]) -> bytes:
         if len(prompt) != request.input_tokens:
             raise ValueError(f"request {request.request_id}: a prompt of {len(prompt)} tokens for input_tokens {request.input_tokens}")
-        options = {"include_usage": True} | ({"continuous_usage_stats": True} if self.count_tokens else {})
-        body = orjson.dumps(
-            {
-                "model": endpoint.served_model,
-                "prompt": list(prompt),
-                "max_tokens": request.output_tokens,
-                "ignore_eos": True,
-                "temperature": 0,
-                "stream": True,
-                "stream_options": options,
-            }
-        )
+        fields = {
+            "model": adapters.adapter_of(request, self.adapters or {}, self.adapters_seed) or endpoint.served_model,
+            **self.protocol.body(
+                endpoint.text_prompts.text(prompt) if endpoint.text_prompts else prompt,
+                request.output_tokens,
+                count_tokens=self.count_tokens,
+            ),
+            **({"ignore_eos": True} if self.ignore_eos else {}),
+            "temperature": 0,
+            "stream": True,
+        }
+        if self.extra_body:
+            fields = {name: value for name, value in (fields | dict(self.extra_body)).items() if value is not None}
+        body = orjson.dumps(fields)
         return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+    def _check_text(self, endpoint: Endpoint) -> None:
+        if self.protocol.takes_text != (endpoint.text_prompts is not None):
+            raise ValueError(
+                f"{self.protocol.path}: prompts are text where the protocol takes text, and nowhere else; see harness/probing/rehearsal.py"
+            )
 
 
 def _as_due(trace: Trace, exchanges: Sequence[Exchange], due: Sequence[Due]) -> tuple[Trace, list[Exchange]]:
@@ -209,9 +235,9 @@ def _failing_together(trace: Trace, records: Sequence[RequestRecord]) -> tuple[R
     return tuple(told)
 
 
-def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord:
+def _record(client: Client, request: Request, exchange: Exchange, epoch: float) -> RequestRecord:
     """Read what came back, with times since the trace's second 0."""
-    stream = sse.parse(exchange.reads if exchange.status == 200 else ())
+    stream = sse.parse(exchange.reads if exchange.status == 200 else (), client.protocol)
 
     def since(moment: float | None) -> float | None:
         return None if moment is None else moment - epoch
@@ -226,12 +252,14 @@ def _record(request: Request, exchange: Exchange, epoch: float) -> RequestRecord
         output_tokens=stream.output_tokens,
         cached_tokens=stream.cached_tokens,
         token_times=None if stream.token_times is None else tuple(t - epoch for t in stream.token_times),
-        error=_error(request, exchange, stream),
+        error=_error(request, exchange, stream, may_be_shorter=not client.ignore_eos),
+        first_output_token=since(stream.first_output),
+        adapter=adapters.adapter_of(request, client.adapters or {}, client.adapters_seed),
     )
 
 
-def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | None:
-    """What went wrong, the server's own words first; None when the answer is whole and as long as asked."""
+def _error(request: Request, exchange: Exchange, stream: sse.Stream, *, may_be_shorter: bool) -> str | None:
+    """What went wrong, the server's own words first; None when the answer is whole and as long as asked, or shorter where it may be."""
     if exchange.status not in (None, 200):
         return f"HTTP {exchange.status}: {_excerpt(exchange)}"
     if stream.error is not None:
@@ -247,7 +275,7 @@ def _error(request: Request, exchange: Exchange, stream: sse.Stream) -> str | No
         ("input_tokens", request.input_tokens, stream.input_tokens),
         ("output_tokens", request.output_tokens, stream.output_tokens),
     ):
-        if got is not None and got != asked:
+        if got is not None and got != asked and not (may_be_shorter and name == "output_tokens" and got < asked):
             return f"{name}: the trace asks for {asked}, the server reports {got}"
     return None
 

@@ -1,4 +1,4 @@
-"""Bytes of a streamed completion -> what the server said, and when. Pure: it runs after the replay, never during it.
+"""Bytes of a streamed answer -> what the server said, and when. Pure: it runs after the replay, never during it.
 
 The input is one response body as it was read: (time, bytes) pairs in order, times in seconds on any clock. The output keeps that clock.
 
@@ -6,14 +6,17 @@ How tokens are counted. A chunk says how many tokens it brings in one of two way
 asks for with `stream_options.continuous_usage_stats`; vLLM and SGLang both send it). That is exact where several tokens come in one
 chunk (vLLM merges them when its API server falls behind) and where a token has no text yet (half a UTF-8 character). A server that says
 neither is believed to send one token a chunk only when the number of chunks equals its final usage; otherwise its token times are
-unknown (None). An event counts as content when it brings a token or some text: role-only, empty and usage-only events do not.
+unknown (None). An event counts as content when it brings a token or some text, of the reasoning or of the answer: role-only, empty and
+usage-only events do not. What an event means is for its protocol to say (protocols/).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from harness.replay.protocols.wire_protocol import Usage, WireProtocol
 
 EXCERPT = 200  # characters of a foreign message quoted in an error
 
@@ -22,23 +25,24 @@ Read = tuple[float, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One streamed completion. Times are those of the reads in which an event's last byte came."""
+    """One streamed answer. Times are those of the reads in which an event's last byte came."""
 
     # one per output token, ascending; tokens of one chunk share its time; None: the stream does not show them
     token_times: tuple[float, ...] | None
-    first_content: float | None  # time of the first event that brought a token or text
+    first_content: float | None  # time of the first event that brought a token or text, of whatever kind
+    first_output: float | None  # time of the first one of the answer, after all reasoning; None: there was none, or it is not told apart
     last_content: float | None  # time of the last such event
     contents: int  # number of such events
     input_tokens: int | None  # the server's usage figure
     output_tokens: int | None  # the server's usage figure
     cached_tokens: int | None  # the server's usage figure
     finish_reason: str | None  # as sent
-    done: bool  # whether `[DONE]` was seen
+    done: bool  # whether the server said that this was all
     error: str | None  # what the server, or the stream's form, got wrong
 
 
-# An event that has a choice: its time, how many tokens it brings (None: it does not say), whether it has text.
-_Chunk = tuple[float, int | None, bool]
+# An event that brings output: its time, how many tokens (None: it does not say), whether it has text, whether that is of the reasoning.
+_Chunk = tuple[float, int | None, bool, bool]
 
 
 def events(reads: Iterable[Read]) -> Iterator[Read]:
@@ -66,10 +70,10 @@ def events(reads: Iterable[Read]) -> Iterator[Read]:
             data.clear()
 
 
-def parse(reads: Iterable[Read]) -> Stream:
-    """Everything that one response body says. Never raises on foreign bytes: what is wrong with them is in `error`."""
+def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
+    """Everything that one response body says in this protocol. Never raises on foreign bytes: what is wrong with them is in `error`."""
     chunks: list[_Chunk] = []
-    usage: dict[str, Any] = {}
+    usage: Mapping[str, Any] | None = None
     finish_reason: str | None = None
     error: str | None = None
     done = False
@@ -79,74 +83,57 @@ def parse(reads: Iterable[Read]) -> Stream:
             done = True
             continue
         try:
-            event = orjson.loads(data)
-            if event.get("error"):
-                error = error or f"the server sent an error: {_message(event['error'])}"
-            running = event.get("usage")
-            usage = running or usage
-            for choice in (event.get("choices") or ())[:1]:
-                tokens = _tokens(choice, running, produced)
+            said = protocol.said(orjson.loads(data))
+            if said.error:
+                error = error or f"the server sent an error: {_message(said.error)}"
+            usage = said.usage or usage
+            done = done or said.done
+            finish_reason = said.finish_reason or finish_reason
+            if said.chunk:
+                tokens = said.total - produced if said.tokens is None and said.total is not None else said.tokens
                 produced += tokens or 0
-                chunks.append((time, tokens, _has_text(choice)))
-                finish_reason = choice.get("finish_reason") or finish_reason
-        except (ValueError, TypeError, AttributeError, KeyError):
+                chunks.append((time, tokens, said.text or said.reasoning, said.reasoning and not said.text))
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
     try:
-        input_tokens, output_tokens, cached_tokens = _usage(usage)
+        counts = protocol.usage(usage) if usage else Usage()
     except (ValueError, TypeError, AttributeError):
-        input_tokens = output_tokens = cached_tokens = None
+        counts = Usage()
         error = error or f"the usage is not what it should be: {str(usage)[:EXCERPT]}"
-    times = _token_times(chunks, output_tokens)
-    contents = list(times) if times and not _counted(chunks) else [time for time, tokens, text in chunks if tokens or text]
+    times = _token_times(chunks, counts.output_tokens)
+    contents = list(times) if times and not _counted(chunks) else [time for time, tokens, text, _ in chunks if tokens or text]
     return Stream(
         token_times=times,
         first_content=contents[0] if contents else None,
+        first_output=_first_output(chunks, contents) if protocol.tells_reasoning else None,
         last_content=contents[-1] if contents else None,
         contents=len(contents),
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached_tokens,
+        input_tokens=counts.input_tokens,
+        output_tokens=counts.output_tokens,
+        cached_tokens=counts.cached_tokens,
         finish_reason=finish_reason,
         done=done,
         error=error,
     )
 
 
-def _usage(usage: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
-    """Input, output and cached tokens of a usage object, None where it does not say."""
-    details = usage.get("prompt_tokens_details") or {}
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
-    input_tokens, output_tokens, cached_tokens = (None if count is None else int(count) for count in counts)
-    return input_tokens, output_tokens, cached_tokens
-
-
-def _tokens(choice: dict[str, Any], usage: dict[str, Any] | None, produced: int) -> int | None:
-    """How many tokens this chunk brings, where it says so: by their ids, or by the running total."""
-    ids = choice.get("token_ids")
-    if ids is not None:
-        return len(ids)
-    total = usage.get("completion_tokens") if usage else None
-    return None if total is None else total - produced
-
-
-def _has_text(choice: dict[str, Any]) -> bool:
-    """Completions put text in `text`, chat completions in `delta`."""
-    if choice.get("text"):
-        return True
-    delta = choice.get("delta") or {}
-    return bool(delta.get("content") or delta.get("reasoning_content"))
+def _first_output(chunks: list[_Chunk], contents: list[float]) -> float | None:
+    """When the answer began: with the first content where there is no reasoning, else with the first text that is none."""
+    if not any(reasoning for _, _, _, reasoning in chunks):
+        return contents[0] if contents else None
+    return next((time for time, _, text, reasoning in chunks if text and not reasoning), None)
 
 
 def _counted(chunks: list[_Chunk]) -> bool:
-    return all(tokens is not None for _, tokens, _ in chunks)
+    return all(tokens is not None for _, tokens, _, _ in chunks)
 
 
 def _token_times(chunks: list[_Chunk], total: int | None) -> tuple[float, ...] | None:
     """One time per output token, or None when the chunks cannot be reconciled with the server's total (see the module's docstring)."""
     if _counted(chunks):
-        candidates = [[time for time, tokens, _ in chunks for _ in range(tokens or 0)]]
+        candidates = [[time for time, tokens, _, _ in chunks for _ in range(tokens or 0)]]
     else:  # one token a chunk, with or without the chunks whose text is empty
-        candidates = [[time for time, _, text in chunks if text], [time for time, _, _ in chunks]]
+        candidates = [[time for time, _, text, _ in chunks if text], [time for time, _, _, _ in chunks]]
     return next((tuple(times) for times in candidates if times and len(times) == total), None)
 
 

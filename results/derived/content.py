@@ -17,7 +17,7 @@ from results.derived.folders import RunFolder, digest_of
 from results.derived.values import OrderError, Values, values_of
 from results.live import NO_TOKENS
 from results.storage.place import Place
-from results.storage.run_tables import REMEDY, StoreError, check_files, one_line
+from results.storage.run_tables import REMEDY, StoreError, check_files, in_present_form, one_line
 from results.storage.store import near, read_meta
 
 
@@ -44,7 +44,7 @@ def content_of(folder: RunFolder, known_values: Mapping[str, Values]) -> Content
         check_files(path, meta)
         try:
             digest = digest_of(path)
-            requests = _read(path / "requests.parquet")
+            requests = in_present_form(_read(path / "requests.parquet"), "requests")
             return Content(
                 folder=folder,
                 digest=digest,

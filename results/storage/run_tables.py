@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.record import RequestRecord, Run
-from results.record_table import COLUMNS, RecordTable
+from results.record_table import COLUMNS, LATER, RecordTable, with_later
 from results.storage.place import Place
 from workloads.arrow import arrow, word
 
@@ -41,6 +41,7 @@ SCHEMAS = {
         ]
     ),
 }
+FIRST_FORMS = {"requests": pa.schema([field for field in SCHEMAS["requests"] if field.name not in LATER])}  # of tables that grew since
 
 REMEDY = "restore the run folder, or delete it and measure again"
 
@@ -56,7 +57,7 @@ def check_files(folder: Place, meta: Mapping[str, Any]) -> None:
         try:
             with pq.ParquetFile(path if isinstance(path, Path) else path.open()) as file:
                 if name in SCHEMAS:
-                    _check_form(path, file.schema_arrow, file.metadata.num_rows, SCHEMAS[name], meta["rows"][name])
+                    _check_form(path, file.schema_arrow, file.metadata.num_rows, name, meta["rows"][name])
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: cannot be read ({one_line(error)}); {REMEDY}") from error
 
@@ -109,12 +110,17 @@ def read_table(folder: Path, name: str, rows: int) -> pa.Table:
         table = pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read ({one_line(error)}); {REMEDY}") from error
-    _check_form(path, table.schema, table.num_rows, SCHEMAS[name], rows)
-    return table
+    _check_form(path, table.schema, table.num_rows, name, rows)
+    return in_present_form(table, name)
 
 
-def _check_form(path: Place, schema: pa.Schema, rows: int, wanted: pa.Schema, wanted_rows: int) -> None:
-    if not schema.equals(wanted):
+def in_present_form(table: pa.Table, name: str) -> pa.Table:
+    """The table of this name with all columns of today; those that it lacks are NULL."""
+    return with_later(table).select(SCHEMAS[name].names) if name in FIRST_FORMS else table
+
+
+def _check_form(path: Place, schema: pa.Schema, rows: int, name: str, wanted_rows: int) -> None:
+    if not (schema.equals(SCHEMAS[name]) or schema.equals(FIRST_FORMS.get(name, SCHEMAS[name]))):
         raise StoreError(f"{path}: its columns are not those of schema_version {SCHEMA_VERSION}; {REMEDY}")
     if rows != wanted_rows:
         raise StoreError(f"{path}: it has {rows} rows, run.json promises {wanted_rows}; {REMEDY}")

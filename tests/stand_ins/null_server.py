@@ -1,8 +1,9 @@
 """A server of null tokens: real HTTP/1.1 and SSE over a real socket, at a set pace, with faults on request. For tests and benchmarks.
 
-`python -m tests.stand_ins.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions with max_tokens tokens: the first after
-`ttft` s, then one every `itl` s (in steps of 1 ms). A request whose `model` names a fault gets that fault (see FAULTS); others get
-`--fault`.
+`python -m tests.stand_ins.null_server --port 8123 --ttft 0.02 --itl 0.01` answers /v1/completions, /v1/chat/completions and /v1/responses
+with max_tokens tokens: the first after `ttft` s, then one every `itl` s (in steps of 1 ms). Of a text a word is a token, and some are
+counted beyond the words. A request whose `model` names a fault gets that fault (see FAULTS); others get `--fault`, or a 404 where
+`--models` names those that there are.
 `--log FILE` writes, when the server is ended with SIGTERM, one JSON line per request: its first prompt token (or its `x-request-id`, where
 that is a number), time.monotonic() at which its first bytes came, and at which its first event was written, its connection's number, and
 when its last token was written.
@@ -30,9 +31,10 @@ import orjson
 import uvloop
 
 from results.project.folder import ROOT
-from tests.stand_ins.null_stream import FAULTS, HEAD, writes
+from tests.stand_ins.null_stream import FAULTS, HEAD, counted_tokens, writes
 
 STEP = 0.001  # s
+PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions", "responses": "/v1/responses"}  # ends of URLs, by API
 
 
 class Wheel:
@@ -104,7 +106,7 @@ class Stream(asyncio.Protocol):
 
     # httptools
     def on_message_begin(self) -> None:
-        self._received, self._body, self._url, self._key, self._tag = self._now, [], b"", b"", -1
+        self._received, self._body, self._url, self._key, self._org, self._tag = self._now, [], b"", b"", b"", -1
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -112,6 +114,8 @@ class Stream(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if name == b"Authorization":
             self._key = value
+        elif name == b"X-Org":
+            self._org = value
         elif name == b"x-request-id" and value.isdigit():
             self._tag = int(value)
 
@@ -122,17 +126,18 @@ class Stream(asyncio.Protocol):
         path = self._url.decode()
         if path.endswith("/v1/models"):
             self._plain(200, {"object": "list", "data": [{"id": "null", "object": "model", "max_model_len": 4096}]})
-        elif path.endswith("/v1/completions"):
-            self._complete(orjson.loads(b"".join(self._body)))
+        elif api := next((api for api, end in PATHS.items() if path.endswith(end)), None):
+            self._complete(orjson.loads(b"".join(self._body)), api)
         elif path.endswith(("/health", "/reset_prefix_cache", "/flush_cache")):
             self._plain(200, {})
         else:
             self._plain(404, {"detail": "Not Found"})
 
-    def _complete(self, body: dict[str, Any]) -> None:
+    def _complete(self, body: dict[str, Any], api: str) -> None:
         options = self._server.options
         fault = self._fault = body["model"] if body["model"] in FAULTS else options.fault
-        prompt, counted = body["prompt"], bool(body.get("stream_options", {}).get("continuous_usage_stats"))
+        prompt = body.pop("messages")[0]["content"] if api == "chat" else body.pop("prompt" if api == "completions" else "input")
+        counted = bool(body.get("stream_options", {}).get("continuous_usage_stats"))
         if self._tag < 0 and isinstance(prompt[0], int):
             self._tag = prompt[0]
         if fault == "silent":
@@ -143,19 +148,30 @@ class Stream(asyncio.Protocol):
         if fault == "http_500":
             self._plain(500, {"object": "error", "message": "the engine is dead", "code": 500})
             return
-        if fault == "needs_key" and self._key != b"Bearer secret":
-            self._plain(401, {"error": "no API key"})
+        if refused := self._refusal(body, fault):
+            self._plain(*refused)
             return
         if fault == "plain_json":
             self._plain(200, {"choices": [{"text": "all of it"}]})
             return
-        inputs = len(prompt.split()) if isinstance(prompt, str) else len(prompt)  # of a text, a word is a token
-        events, last = writes(inputs, options.tokens or body["max_tokens"], counted, fault)
+        inputs = counted_tokens(len(prompt.split()), api, fault) if isinstance(prompt, str) else len(prompt)
+        outputs = options.tokens or body["max_output_tokens" if api == "responses" else "max_tokens"]
+        events, last = writes(inputs, outputs, counted, fault, api)
         self._write(HEAD % (b"connection: close\r\n" if fault == "close" else b""))
         self._pending = [*reversed(last), *reversed(events)]
         self._streamed = len(events)
         self._first = True
         self._server.wheel.add(self, options.ttft)
+
+    def _refusal(self, body: dict[str, Any], fault: str) -> tuple[int, dict[str, Any]] | None:
+        models = self._server.options.models
+        if models and body["model"] not in (*models.split(","), *FAULTS):
+            return 404, {"error": f"the model {body['model']} does not exist"}
+        if fault == "needs_key" and self._key != b"Bearer secret":
+            return 401, {"error": "no API key"}
+        if fault == "needs_header" and self._org != b"abc":
+            return 401, {"error": "no organisation"}
+        return (400, body) if fault == "echo" else None
 
     def step(self) -> None:
         """Write the next token; after the last one, the end of the response at once."""
@@ -219,7 +235,7 @@ class Stream(asyncio.Protocol):
 
     def _plain(self, status: int, body: dict[str, Any]) -> None:
         data = orjson.dumps(body)
-        reason = {200: b"OK", 401: b"Unauthorized", 404: b"Not Found", 500: b"Internal Server Error"}[status]
+        reason = {200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found", 500: b"Internal Server Error"}[status]
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, reason, len(data))
         self._transport.write(head + data)
 
@@ -273,6 +289,7 @@ def main() -> None:
     parser.add_argument("--itl", type=float, default=0.01, help="s between tokens")
     parser.add_argument("--tokens", type=int, default=0, help="tokens per answer; 0: max_tokens of the request")
     parser.add_argument("--fault", choices=FAULTS, default="none", help="for requests whose model names none")
+    parser.add_argument("--models", default="", help="the only ones that there are, with commas between them; '': any")
     parser.add_argument("--slow-accept", type=float, default=0.0, help="s for which connections wait to be accepted")
     parser.add_argument("--log", type=Path, help="where to write when each request came and was answered")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -102,6 +102,7 @@ def _pair(path: Path, request: Timed, arrival: float | None, start: float, place
     check_order(where, times)
     if any(later < earlier for earlier, later in pairwise(request.token_times or ())):
         raise RecordingError(f"{where}: a token comes before the one before it; check the clock")
+    moved = {name: None if time is None else time - start for name, time in times.items()}
     row = Row(
         line=request.line,
         request_id=place,
@@ -112,7 +113,9 @@ def _pair(path: Path, request: Timed, arrival: float | None, start: float, place
     return row, RequestRecord(
         request_id=place,
         arrival=arrival - start,
-        **{name: None if time is None else time - start for name, time in times.items() if name != "arrival"},
+        sent=moved["sent"],
+        first_token=moved["first_token"],
+        finished=moved["finished"],
         input_tokens=row.input_tokens if error is None else None,
         output_tokens=row.output_tokens if error is None else None,
         cached_tokens=request.cached_tokens,

@@ -1,5 +1,6 @@
 """The stream parser: laws over any split of the bytes, and what each form of stream means."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.replay.sse import events, parse
+from harness.replay import sse
+from harness.replay.protocols.completions import Completions
+from harness.replay.protocols.wire_protocol import WireProtocol
+from harness.replay.sse import Read, Stream, events
+
+
+def parse(reads: Iterable[Read], protocol: WireProtocol = Completions()) -> Stream:  # noqa: B008 - frozen
+    return sse.parse(reads, protocol)
 
 
 def event(choice: dict[str, Any] | None = None, usage: int | None = None, end: bytes = b"\n", **fields: object) -> bytes:
@@ -129,7 +137,7 @@ def test_empty_role_only_and_usage_only_events_are_no_content(counted: bool) -> 
         event({"delta": {"role": "assistant"}}, 0 if counted else None),
         event({"text": ""}, 0 if counted else None),
     ]
-    words = [event({"text": "a"}, 1 if counted else None), event({"delta": {"content": "b"}}, 2 if counted else None)]
+    words = [event({"text": "a"}, 1 if counted else None), event({"text": "b"}, 2 if counted else None)]
     result = parse(one_by_one([*first, *words, event(usage=2), DONE]))
     assert (result.first_content, result.last_content, result.contents) == (3, 4, 2)
     assert result.token_times == (3, 4)

@@ -1,0 +1,40 @@
+"""What the events of /v1/completions and /v1/chat/completions have in common: choices, a running usage, an error."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.replay.protocols.wire_protocol import Said, Usage
+
+Choice = Mapping[str, Any]
+
+
+def stream_options(*, count_tokens: bool) -> dict[str, Any]:
+    """The usage at the end; with count_tokens in every event (vLLM and SGLang have it)."""
+    return {"include_usage": True} | ({"continuous_usage_stats": True} if count_tokens else {})
+
+
+def said(event: Mapping[str, Any], texts: Callable[[Choice], tuple[bool, bool]]) -> Said:
+    """What an event says. texts: whether a choice brings text of the answer, and of the reasoning."""
+    usage, choices = event.get("usage"), event.get("choices")
+    if not choices:
+        return Said(usage=usage, error=event.get("error"))
+    choice = choices[0]
+    text, reasoning = texts(choice)
+    ids = choice.get("token_ids")
+    return Said(
+        chunk=True,
+        text=text,
+        reasoning=reasoning,
+        tokens=None if ids is None else len(ids),
+        total=usage.get("completion_tokens") if usage else None,
+        usage=usage,
+        finish_reason=choice.get("finish_reason"),
+        error=event.get("error"),
+    )
+
+
+def usage(told: Mapping[str, Any]) -> Usage:
+    """Input, output and cached tokens of a usage object."""
+    details = told.get("prompt_tokens_details") or {}
+    counts = (told.get("prompt_tokens"), told.get("completion_tokens"), details.get("cached_tokens"))
+    return Usage(*(None if count is None else int(count) for count in counts))
