@@ -81,6 +81,19 @@ def test_a_run_of_before_engines_said_where_they_compute_is_a_repeat_of_one_of_t
     assert cell_of(metas[0]) == cell_of(metas[1])
 
 
+def test_what_the_client_asks_for_tells_cells_apart_and_how_it_sends_does_not(tmp_path: Path) -> None:
+    plain = {"protocol": {"_target_": "harness.replay.protocols.completions.Completions", "prompts": "ids"}, "adapters": None, "spin": 0.1}
+    clients = [None, plain, plain | {"spin": 0.2}, plain | {"protocol": {"_target_": "x.Chat"}}, plain | {"adapters": {"sql": 0.5}}]
+    metas = []
+    for number, client in enumerate(clients):
+        run = make_run(f"run-{number}")
+        config = run.config if client is None else {**run.config, "client": client}
+        metas.append(read_meta(write_run(tmp_path, dataclasses.replace(run, config=config))))
+    before, same, sent_otherwise, chat, adapted = map(cell_of, metas)
+    assert before == same == sent_otherwise and len({before, chat, adapted}) == 3
+    assert len({configuration_of(meta) for meta in metas}) == 1
+
+
 def test_a_simulations_job_is_known_by_its_settings_not_by_where_its_classes_lie() -> None:
     here = bench("simulator=[native,vidur]", "tracks=[calibrated]")
     elsewhere = OmegaConf.create(moved(OmegaConf.to_container(here, resolve=True)))

@@ -41,8 +41,8 @@ _SWITCH_INTERVAL = 1e-4  # s; with Python's default of 5 ms another thread could
 class Replay:
     """What came of one replay."""
 
-    # what was asked: as given; where ends make requests due, those that became due, at the moment at which they did. Prompts shorter than the
-    # endpoint's shortest text are as long as that, and answers that were free to end sooner as long as they were
+    # what was asked: as given; where ends make requests due, those that became due, at the moment at which they did. Prompts shorter than
+    # the endpoint's shortest text are as long as that, and answers that were free to end sooner as long as they were
     trace: Trace
     records: tuple[RequestRecord, ...]  # one per request, in the trace's order
     ended: tuple[float | None, ...]  # s since second 0 of the last byte of each request's answer, whatever it said; None: no answer

@@ -83,16 +83,17 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
             done = True
             continue
         try:
-            said = protocol.said(orjson.loads(data))
-            if said.error:
-                error = error or f"the server sent an error: {_message(said.error)}"
-            usage = said.usage or usage
-            done = done or said.done
-            finish_reason = said.finish_reason or finish_reason
-            if said.chunk:
-                tokens = said.total - produced if said.tokens is None and said.total is not None else said.tokens
+            chunk, text, reasoning, tokens, total, running, reason, last, wrong = protocol.said(orjson.loads(data))
+            if wrong:
+                error = error or f"the server sent an error: {_message(wrong)}"
+            usage = running or usage
+            done = done or last
+            finish_reason = reason or finish_reason
+            if chunk:
+                if tokens is None and total is not None:
+                    tokens = total - produced
                 produced += tokens or 0
-                chunks.append((time, tokens, said.text or said.reasoning, said.reasoning and not said.text))
+                chunks.append((time, tokens, text or reasoning, reasoning and not text))
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
     try:

@@ -13,7 +13,7 @@ from tests.results.conftest import Build
 from tests.results.hand import change_record, hand_run
 from tests.runs import make_run, make_simulated
 
-LATENCIES = ("ttft", "ttft_sent", "tpot", "itl", "e2e", "queue", "dispatch_lag")
+LATENCIES = ("ttft", "ttft_sent", "ttfo", "tpot", "itl", "e2e", "queue", "dispatch_lag")
 STATS = ("mean", "p50", "p90", "p95", "p99")
 RATES = (
     "output_throughput",
@@ -73,7 +73,7 @@ def test_rates_by_hand(built: Build) -> None:
 
 def test_request_metrics_by_hand(built: Build) -> None:
     rows = built(hand_run()).execute("SELECT * EXCLUDE run_id FROM request_metrics ORDER BY request_id").fetchall()
-    columns = ["request_id", "in_window", "failed", "ttft", "ttft_sent", "tpot", "e2e", "queue", "dispatch_lag", "good"]
+    columns = ["request_id", "in_window", "failed", "ttft", "ttft_sent", "ttfo", "tpot", "e2e", "queue", "dispatch_lag", "good"]
     by_id = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     assert [by_id[i]["in_window"] for i in range(6)] == [False, True, True, True, True, False]
     assert [by_id[i]["failed"] for i in range(6)] == [False, False, False, False, True, False]
@@ -86,12 +86,23 @@ def test_request_metrics_by_hand(built: Build) -> None:
         "failed": False,
         "ttft": 0.75,
         "ttft_sent": 0.75,
+        "ttfo": None,
         "tpot": 0.25,
         "e2e": 1.75,
         "queue": 0.25,
         "dispatch_lag": 0.0,
         "good": False,
     }
+
+
+def test_the_first_token_is_of_any_kind_and_the_first_output_token_of_the_answer(built: Build) -> None:
+    run = hand_run()
+    for number, moment in ((1, 1.75), (2, 3.25), (4, 3.0)):  # the last one failed; request 3 does not tell
+        run = change_record(run, number, first_output_token=moment)
+    values, before = metrics(built(run)), metrics(built(hand_run()))
+    assert values["ttfo", "mean"] == (0.75 + 1.25) / 2
+    assert {key: value for key, value in values.items() if key[0] != "ttfo"} == {k: v for k, v in before.items() if k[0] != "ttfo"}
+    assert before["ttfo", "mean"] is None
 
 
 def test_a_request_that_never_finished_failed(built: Build) -> None:
@@ -173,7 +184,9 @@ def test_failures_change_no_latency_of_the_others(built: Build) -> None:
     slow = {"first_token": 1e6, "finished": 2e6, "output_tokens": 10**6, "input_tokens": 10**6, "token_times": (1e6, 2e6)}
     loud = change_record(change_record(dataclasses.replace(run, run_id="loud"), 10, **slow), 20, **slow)
     connection = built(run, loud)
-    assert metrics(connection, "clean") == pytest.approx(metrics(connection, "loud"), rel=1e-12)
+    loud_values = metrics(connection, "loud")
+    for key, value in metrics(connection, "clean").items():
+        assert loud_values[key] == (None if value is None else pytest.approx(value, rel=1e-12)), key
 
 
 def random_run(seed: int) -> Run:
@@ -203,6 +216,7 @@ def python_metrics(run: Run) -> dict[tuple[str, str | None], Any]:
     samples: dict[str, list[float]] = {
         "ttft": [r.first_token - r.arrival for r in done],
         "ttft_sent": [r.first_token - r.sent for r in done],
+        "ttfo": [r.first_output_token - r.arrival for r in done if r.first_output_token is not None],
         "tpot": [(r.finished - r.first_token) / (r.output_tokens - 1) for r in done if r.output_tokens > 1],
         "itl": [b - a for r in done for a, b in zip(r.token_times, r.token_times[1:], strict=False)],
         "e2e": [r.finished - r.arrival for r in done],

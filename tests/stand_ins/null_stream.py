@@ -87,6 +87,7 @@ def writes(inputs: int, outputs: int, counted: bool, fault: str, api: str = "com
         details = {"prompt_tokens_details": {"cached_tokens": inputs // 2}} if fault == "cached" else {}
         return {"prompt_tokens": inputs + (fault == "wrong_input"), "completion_tokens": tokens} | details
 
+    counted = counted and fault != "no_usage"
     stride = 4 if fault == "several" else 1
     total = max(1, outputs // 2) if fault == "short" else outputs
     events = []

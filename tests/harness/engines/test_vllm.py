@@ -1,6 +1,7 @@
 """vLLM: its command line from the settings, and (e2e) the real CPU server: started, read back, asked, reset, ended."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import time
@@ -18,8 +19,16 @@ from harness.engine import Endpoint, EngineError
 from harness.engines.server import fetch
 from harness.engines.vllm import Vllm
 from harness.monitor.telemetry import Telemetry
+from harness.probing.rehearsal import rehearse
+from harness.replay.protocols.chat import Chat
+from harness.replay.protocols.completions import Completions
+from harness.replay.protocols.responses import Responses
+from harness.replay.protocols.wire_protocol import WireProtocol
 from results.project.folder import CONF
+from tests.harness.replay.test_client import CLIENT
 from tests.patience import measured_again, wait_until
+from workloads.prompts import token_ids
+from workloads.trace import Request, Trace
 
 SERVED_NOW = {  # settings of what is served today
     "pipeline_parallel_size": 2,
@@ -170,6 +179,41 @@ def test_the_prefix_cache_is_cold_after_a_reset(endpoint: Endpoint, engine: Vllm
     assert [cached(), cached()] == [0, 192]  # six whole blocks of 32
     engine.reset_cache(endpoint)
     assert cached() == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("protocol", "overhead"), [(Chat(), 7), (Responses(), 7), (Completions(prompts="text"), 0)])
+def test_prompts_of_text_have_the_lengths_and_share_the_blocks_that_a_trace_asks_for(
+    endpoint: Endpoint, engine: Vllm, model_dir: Path, protocol: WireProtocol, overhead: int
+) -> None:
+    client = dataclasses.replace(CLIENT, protocol=protocol)
+    ready = rehearse(client, endpoint, folder=model_dir, first_id=16)
+    assert ready.text_prompts is not None and ready.text_prompts.overhead == overhead  # of the template in harness/engines/model.py
+    asked: list[tuple[int, tuple[int, ...]]] = [(300, (1, 2)), (320, (1, 2)), (200, (3,)), (3, ())]
+    requests = [
+        Request(request_id=i, arrival=0.0, input_tokens=n, output_tokens=5, blocks=blocks, after=(i - 1,) if i else ())  # one by one
+        for i, (n, blocks) in enumerate(asked)
+    ]
+    trace = Trace(name="text", requests=tuple(requests), block_size=128)
+    prompts = token_ids(trace, vocab_size=len(ready.text_prompts.words), first_id=0, seed=7)
+    engine.reset_cache(endpoint)
+    result = client.replay(ready, trace, prompts)
+    assert [record.error for record in result.records] == [None] * 4
+    assert [record.input_tokens for record in result.records] == [300, 320, 200, max(3, overhead + 1)]
+    assert [request.input_tokens for request in result.trace] == [record.input_tokens for record in result.records]
+    shared = (256 + (3 if overhead else 0)) // 32 * 32  # the template's beginning moves the blocks
+    assert [record.cached_tokens for record in result.records] == [0, shared, 0, 0]
+
+
+@pytest.mark.e2e
+def test_structured_output_is_given_through_and_ends_when_it_is_whole(endpoint: Endpoint, model_dir: Path) -> None:
+    more = {"structured_outputs": {"choice": ["t100 t101 t102"]}}
+    client = dataclasses.replace(CLIENT, protocol=Chat(), extra_body=more, ignore_eos=False)
+    ready = rehearse(client, endpoint, folder=model_dir, first_id=16)
+    trace = Trace(name="json", requests=(Request(request_id=0, arrival=0.0, input_tokens=40, output_tokens=30),))
+    result = client.replay(ready, trace, [list(range(100, 140))])
+    (record,), (request,) = result.records, result.trace
+    assert record.error is None and record.output_tokens == request.output_tokens < 30
 
 
 @pytest.mark.e2e

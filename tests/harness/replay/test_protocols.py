@@ -19,7 +19,7 @@ from tests.stand_ins import null_server
 from tests.stand_ins.null_stream import OVERHEAD
 from workloads.trace import Request
 
-TEXT = {"completions": Completions(prompts="text"), "chat": Chat(), "responses": Responses()}
+TEXT: dict[str, WireProtocol] = {"completions": Completions(prompts="text"), "chat": Chat(), "responses": Responses()}
 WORDS = tuple(f"w{n}" for n in range(64))
 INPUT = 40
 
@@ -178,8 +178,9 @@ def requests(number: int, sessions: int | None = None) -> list[Request]:
 
 def test_shares_of_adapters_are_those_asked_for_and_the_seed_s() -> None:
     shares = {"a": 0.2, "b": 0.3}
+    wanted = {"a": 0.2, "b": 0.3, None: 0.5}
     drawn = [adapter_of(request, shares, 1) for request in requests(20_000)]
-    for name, share in {**shares, None: 0.5}.items():
+    for name, share in wanted.items():
         assert drawn.count(name) / 20_000 == pytest.approx(share, abs=0.0142)  # four standard deviations
     assert drawn == [adapter_of(request, shares, 1) for request in requests(20_000)]
     assert drawn != [adapter_of(request, shares, 2) for request in requests(20_000)]

@@ -11,7 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from results import database
 from results.record import SLO, EngineLimits, RequestRecord, Run
+from results.record_table import LATER
 from results.storage.run_tables import StoreError
 from results.storage.store import read_run, remove_simulated, run_folders, write_run
 from tests.runs import make_pair, make_run
@@ -56,6 +58,25 @@ def test_unknown_is_not_empty(tmp_path: Path) -> None:
     assert_same(read_run(write_run(tmp_path, run)), run)
     only = dataclasses.replace(run, run_id="all-unknown", trace=Trace(name="x", requests=requests[:1]), records=records[:1])
     assert_same(read_run(write_run(tmp_path, only)), only)
+
+
+def test_what_reasoning_and_adapters_add_is_read_back_and_unknown_of_runs_of_before(tmp_path: Path) -> None:
+    run = make_run()
+    told = dataclasses.replace(run.records[0], first_output_token=2.5, adapter="sql")
+    folder = write_run(tmp_path, dataclasses.replace(run, records=(told, *run.records[1:])))
+    assert read_run(folder).records[0] == told
+    file = folder / "requests.parquet"
+    pq.write_table(pq.read_table(file, partitioning=None).drop_columns(list(LATER)), file)
+    assert_same(read_run(folder), run)
+    database.build([tmp_path], tmp_path / "x.duckdb")
+    with database.connect(tmp_path / "x.duckdb") as connection:
+        found = connection.execute(
+            "SELECT count(*), count(first_output_token), count(adapter), count(num_token_times) FROM requests"
+        ).fetchall()
+    assert found == [(len(run.records), 0, 0, len(run.records))]
+    pq.write_table(pq.read_table(file, partitioning=None).drop_columns(["sent"]), file)
+    with pytest.raises(StoreError, match="its columns are not those of schema_version"):
+        read_run(folder)
 
 
 def test_same_run_same_bytes_and_sorted_json(tmp_path: Path) -> None:
