@@ -101,6 +101,8 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
     except (ValueError, TypeError, AttributeError):
         counts = Usage()
         error = error or f"the usage is not what it should be: {str(usage)[:EXCERPT]}"
+    if any(tokens is not None for _, tokens, _, _ in chunks):  # then one that tells no number and has no text brings none
+        chunks = [(time, 0 if tokens is None and not text else tokens, text, reasoning) for time, tokens, text, reasoning in chunks]
     times = _token_times(chunks, counts.output_tokens)
     contents = list(times) if times and not _counted(chunks) else [time for time, tokens, text, _ in chunks if tokens or text]
     return Stream(

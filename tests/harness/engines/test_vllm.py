@@ -206,17 +206,6 @@ def test_prompts_of_text_have_the_lengths_and_share_the_blocks_that_a_trace_asks
 
 
 @pytest.mark.e2e
-def test_structured_output_is_given_through_and_ends_when_it_is_whole(endpoint: Endpoint, model_dir: Path) -> None:
-    more = {"structured_outputs": {"choice": ["t100 t101 t102"]}}
-    client = dataclasses.replace(CLIENT, protocol=Chat(), extra_body=more, ignore_eos=False)
-    ready = rehearse(client, endpoint, folder=model_dir, first_id=16)
-    trace = Trace(name="json", requests=(Request(request_id=0, arrival=0.0, input_tokens=40, output_tokens=30),))
-    result = client.replay(ready, trace, [list(range(100, 140))])
-    (record,), (request,) = result.records, result.trace
-    assert record.error is None and record.output_tokens == request.output_tokens < 30
-
-
-@pytest.mark.e2e
 @measured_again
 def test_telemetry_sees_the_requests(endpoint: Endpoint, engine: Vllm) -> None:
     before = engine.sample(fetch(f"{endpoint.url}/metrics")[1])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.replay import sse
+from harness.replay.protocols.chat import Chat
 from harness.replay.protocols.completions import Completions
 from harness.replay.protocols.wire_protocol import WireProtocol
 from harness.replay.sse import Read, Stream, events
@@ -109,6 +110,15 @@ def test_one_event_per_token(counted: bool, end: bytes) -> None:
 def test_tokens_of_one_chunk_share_its_time() -> None:
     chunks = [event({"text": "a"}, 1), event({"text": "bcd"}, 4), event({"text": "e", "finish_reason": "length"}, 5), event(usage=5), DONE]
     assert parse(one_by_one(chunks)).token_times == (0, 1, 1, 1, 2)
+
+
+def test_a_role_or_an_end_that_tells_no_number_is_no_token_beside_events_that_do() -> None:
+    """As SGLang's chat."""
+    role, end = event({"delta": {"role": "assistant", "content": ""}}), event({"delta": {"content": None}, "finish_reason": "length"})
+    words = [event({"delta": {"content": "a b"}}, 2), event({"delta": {"content": "c"}}, 3)]
+    result = parse(one_by_one([role, *words, end, event(usage=3), DONE]), Chat())
+    assert result.token_times == (1, 1, 2)
+    assert (result.first_content, result.first_output, result.last_content, result.finish_reason) == (1, 1, 2, "length")
 
 
 def test_token_ids_count_too() -> None:
