@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from harness.replay.protocols.wire_protocol import Usage, WireProtocol
+from harness.replay.protocols.wire_protocol import TokenCounts, WireProtocol
 
 EXCERPT = 200  # characters of a foreign message quoted in an error
 
@@ -97,9 +97,9 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
     try:
-        counts = protocol.usage(usage) if usage else Usage()
+        counts = protocol.usage(usage) if usage else TokenCounts()
     except (ValueError, TypeError, AttributeError):
-        counts = Usage()
+        counts = TokenCounts()
         error = error or f"the usage is not what it should be: {str(usage)[:EXCERPT]}"
     if any(tokens is not None for _, tokens, _, _ in chunks):  # then one that tells no number and has no text brings none
         chunks = [(time, 0 if tokens is None and not text else tokens, text, reasoning) for time, tokens, text, reasoning in chunks]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.replay.protocols import choices
-from harness.replay.protocols.wire_protocol import Prompt, Said, Usage
+from harness.replay.protocols.wire_protocol import Prompt, Said, TokenCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Chat:
         """See WireProtocol."""
         return choices.said(event, _texts)
 
-    def usage(self, told: Mapping[str, Any]) -> Usage:
+    def usage(self, told: Mapping[str, Any]) -> TokenCounts:
         """See WireProtocol."""
         return choices.usage(told)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.replay.protocols.wire_protocol import Said, Usage
+from harness.replay.protocols.wire_protocol import Said, TokenCounts
 
 Choice = Mapping[str, Any]
 
@@ -26,8 +26,8 @@ def said(event: Mapping[str, Any], texts: Callable[[Choice], tuple[bool, bool]])
     return Said(True, text, reasoning, None if ids is None else len(ids), total, usage, choice.get("finish_reason"), False, error)
 
 
-def usage(told: Mapping[str, Any]) -> Usage:
+def usage(told: Mapping[str, Any]) -> TokenCounts:
     """Input, output and cached tokens of a usage object."""
     details = told.get("prompt_tokens_details") or {}
     counts = (told.get("prompt_tokens"), told.get("completion_tokens"), details.get("cached_tokens"))
-    return Usage(*(None if count is None else int(count) for count in counts))
+    return TokenCounts(*(None if count is None else int(count) for count in counts))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.replay.protocols import choices
-from harness.replay.protocols.wire_protocol import Prompt, Said, Usage
+from harness.replay.protocols.wire_protocol import Prompt, Said, TokenCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Completions:
         """See WireProtocol."""
         return choices.said(event, _texts)
 
-    def usage(self, told: Mapping[str, Any]) -> Usage:
+    def usage(self, told: Mapping[str, Any]) -> TokenCounts:
         """See WireProtocol."""
         return choices.usage(told)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.replay.protocols.wire_protocol import Prompt, Said, Usage
+from harness.replay.protocols.wire_protocol import Prompt, Said, TokenCounts
 
 ANSWER = frozenset({"response.output_text.delta", "response.refusal.delta", "response.function_call_arguments.delta"})
 REASONING = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta", "response.reasoning.delta"})
@@ -38,8 +38,8 @@ class Responses:
             return Said(error=inner.get("error") or event.get("error") or event, done=True)
         return Said()
 
-    def usage(self, told: Mapping[str, Any]) -> Usage:
+    def usage(self, told: Mapping[str, Any]) -> TokenCounts:
         """See WireProtocol."""
         details = told.get("input_tokens_details") or {}
         counts = (told.get("input_tokens"), told.get("output_tokens"), details.get("cached_tokens"))
-        return Usage(*(None if count is None else int(count) for count in counts))
+        return TokenCounts(*(None if count is None else int(count) for count in counts))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 Prompt = Sequence[int] | str  # token ids, or text
 
 
-class Usage(NamedTuple):
+class TokenCounts(NamedTuple):
     """The server's own count of tokens; None: it does not say."""
 
     input_tokens: int | None = None
@@ -57,6 +57,6 @@ class WireProtocol(Protocol):
         """What an event says. Raises ValueError, TypeError, AttributeError or KeyError for one that is none of this protocol."""
         ...
 
-    def usage(self, told: Mapping[str, Any]) -> Usage:
+    def usage(self, told: Mapping[str, Any]) -> TokenCounts:
         """A usage in the protocol's own form. Raises as `said`."""
         ...
