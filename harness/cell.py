@@ -25,7 +25,7 @@ from harness.monitor.contention import Contention
 from harness.monitor.telemetry import Telemetry
 from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler, unfinished
-from harness.probing.rehearsal import pinned, rehearse
+from harness.probing.rehearsal import pinned, rehearse, remarks
 from harness.probing.repeatability import unsteady
 from harness.probing.steady_state import LEAST, mean_in_flight, steady_window
 from harness.protocols import ServedModel, Workload
@@ -61,9 +61,7 @@ class Replayed:
     window: tuple[float, float]  # of the measurement, s since the trace's start
     failed: tuple[FailedGate, ...]  # gates that it did not pass
     core_wait: float | None = None  # share of the time for which others had the core that the engine needed; None: not known
-    pinned: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # how its text prompts were pinned to their lengths; JSON-able; {}: they are token ids
+    pinned: Mapping[str, Any] = field(default_factory=dict)  # how the lengths of text prompts were pinned; JSON-able; {}: there are none
     in_flight: float | None = None  # requests in flight on average over the window of a closed loop; None: an open loop, or no window
 
 
@@ -171,6 +169,8 @@ class Cell:
         endpoint = self._rehearsed(endpoint)
         rate, rho = self.load.offered(capacity["rate"] if capacity else None)
         asked, loop = self._asked(endpoint, capacity), self.load.loop()
+        for line in remarks(self.client, endpoint, asked):
+            say(f"  {line}", style="yellow")
         prompts = self._prompts(asked, self.seed + attempt * RETRY_SEED, endpoint)
         gpus = self._gpus(endpoint)
         self.engine.reset_cache(endpoint)
@@ -198,7 +198,7 @@ class Cell:
             window=window,
             failed=failed if loop is None or steady else (*failed, UNSETTLED),
             core_wait=wait,
-            pinned=self._pinned(endpoint, asked),
+            pinned=pinned(endpoint, asked),
             in_flight=mean_in_flight(replay.records, replay.ended, steady) if steady else None,
         )
 
@@ -285,16 +285,6 @@ class Cell:
     def _rehearsed(self, endpoint: Endpoint) -> Endpoint:
         folder = self.model.folder(Path(self.paths.models))
         return rehearse(self.client, endpoint, folder=folder, first_id=self.model.first_id)
-
-    def _pinned(self, endpoint: Endpoint, asked: Trace) -> dict[str, Any]:
-        """What is kept of how text prompts were pinned; {} where prompts are token ids."""
-        told = pinned(endpoint, asked)
-        if lengthened := told.get("lengthened"):
-            say(
-                f"  {lengthened} of {len(asked)} prompts are shorter than the chat template: they are sent as long as it allows",
-                style="yellow",
-            )
-        return {"text_prompts": told} if told else {}
 
     def _warm_up(self, endpoint: Endpoint) -> None:
         if self.load.warmup == 0:

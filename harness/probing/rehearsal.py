@@ -6,8 +6,10 @@ counts what the trace asks for. Where it counts otherwise all the same, each req
 """
 
 import dataclasses
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -37,13 +39,25 @@ def rehearse(client: Client, endpoint: Endpoint, *, folder: Path, first_id: int)
     return endpoint
 
 
-def pinned(endpoint: Endpoint, asked: Trace) -> dict[str, int]:
-    """How text prompts are pinned, and how many requests ask for less than the shortest there is; {} where prompts are token ids."""
+def remarks(client: Client, endpoint: Endpoint, asked: Trace) -> Iterator[str]:
+    """Lines about what cannot be as the trace asks."""
+    text = endpoint.text_prompts
+    if text is not None and (shorter := _shorter(text, asked)):
+        yield f"{shorter} of {len(asked)} prompts are shorter than any text here: they are sent, and recorded, with {text.shortest} tokens"
+    if client.adapters and any(request.blocks for request in asked):
+        yield "engines keep the KV of each adapter apart: requests of different adapters share no prefix, whatever the trace says"
+
+
+def pinned(endpoint: Endpoint, asked: Trace) -> dict[str, Any]:
+    """What a run keeps of how the lengths of its text prompts were pinned; {} where prompts are token ids."""
     text = endpoint.text_prompts
     if text is None:
         return {}
-    lengthened = sum(request.input_tokens < text.shortest for request in asked)
-    return {"overhead": text.overhead, "words": len(text.words), "lengthened": lengthened}
+    return {"text_prompts": {"overhead": text.overhead, "words": len(text.words), "lengthened": _shorter(text, asked)}}
+
+
+def _shorter(text: TextPrompts, asked: Trace) -> int:
+    return sum(request.input_tokens < text.shortest for request in asked)
 
 
 def _overhead(client: Client, endpoint: Endpoint, folder: Path) -> int:

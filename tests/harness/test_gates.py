@@ -151,6 +151,13 @@ def test_a_warm_cache_matters_only_to_a_cold_study() -> None:
     assert check(warm, cold=False) is None
 
 
+def test_what_the_server_puts_around_every_prompt_may_be_cached_and_no_more() -> None:
+    for cached, valid in ((3, True), (4, False)):
+        replay = replay_of(TRACE, lambda _, n=cached: {"cached_tokens": n})  # type: ignore[misc]
+        failed = GATES.check(TRACE, replay, window=(0.0, 10.0), cpus=1, expect_cold=True, shared_by_all=3)
+        assert (failed == ()) is valid
+
+
 def test_prefixes_that_the_trace_shares_may_be_cached() -> None:
     blocks = [(1, 2), (1, 2), (1, 3), (2, 2)]
     trace = Trace(

@@ -1,4 +1,4 @@
-"""/v1/responses, as far as vLLM and SGLang have it: typed events, the usage in the last one, no running count of tokens."""
+"""/v1/responses, as vLLM has it: typed events, the usage in the last one, no running count of tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

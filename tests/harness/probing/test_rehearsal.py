@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from harness.engine import Endpoint, EngineError, TextPrompts
 from harness.engines.model import Model
-from harness.probing.rehearsal import rehearse, usable_words
+from harness.probing.rehearsal import pinned, rehearse, remarks, usable_words
 from harness.replay.protocols.chat import Chat
 from harness.replay.protocols.completions import Completions
 from harness.replay.protocols.responses import Responses
@@ -140,6 +140,19 @@ def test_prompts_share_the_tokens_of_the_blocks_that_they_share_and_no_others(ma
     assert [len(prompt) for prompt in ids] == [20, 20, 20]
     shared = [next(n for n, (a, b) in enumerate(zip(ids[i], ids[j], strict=True)) if a != b) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert shared == [8, 0, 0]
+
+
+def test_what_cannot_be_as_the_trace_asks_is_said_in_one_line_each() -> None:
+    text = TextPrompts(words=("a", "b"), overhead=10)
+    short = Request(request_id=0, arrival=0.0, input_tokens=4, output_tokens=1)
+    long = Request(request_id=1, arrival=0.0, input_tokens=40, output_tokens=1, blocks=(1,))
+    asked = Trace(name="x", requests=(short, long), block_size=16)
+    there = dataclasses.replace(endpoint("http://127.0.0.1:9"), text_prompts=text)
+    lines = list(remarks(dataclasses.replace(CLIENT, adapters={"sql": 0.5}), there, asked))
+    assert lines[0] == "1 of 2 prompts are shorter than any text here: they are sent, and recorded, with 11 tokens"
+    assert "share no prefix" in lines[1] and len(lines) == 2
+    assert pinned(there, asked) == {"text_prompts": {"overhead": 10, "words": 2, "lengthened": 1}}
+    assert list(remarks(CLIENT, endpoint("http://127.0.0.1:9"), asked)) == [] and pinned(endpoint("http://127.0.0.1:9"), asked) == {}
 
 
 def test_the_overhead_is_left_out_of_a_prompt_and_one_word_always_stays() -> None:
