@@ -10,17 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import OmegaConf
+from hydra.utils import instantiate
 
 from harness.engine import Endpoint
-from harness.engines.model import Model
 from harness.replay.client import Client
 from results.project.folder import ROOT
 from results.record import EngineLimits
+from tests.choices import settings_of
 from tests.stand_ins import null_server
 from workloads.trace import Request, Trace
 
@@ -63,7 +62,7 @@ def poisson(rate: float, count: int, seed: int = 0) -> Trace:
 
 def run_plumbline(trace: Trace, scratch: Path) -> Figures:
     """Our client, in this process."""
-    client = Client(**settings("client/default"))
+    client = our_client()
     with null(scratch) as url, pinned():
         endpoint = Endpoint(url=url, served_model="none", system="null", version=None, limits=EngineLimits())
         prompts = [[i] * INPUT for i in range(len(trace))]
@@ -80,7 +79,7 @@ def run_plumbline(trace: Trace, scratch: Path) -> Figures:
 
 def run_vllm(trace: Trace, scratch: Path) -> Figures:
     """`vllm bench serve` on the same schedule (its timed_trace dataset)."""
-    folder = Model(**settings("model/tiny")).folder(scratch / "models")
+    folder = instantiate(settings_of("model", "tiny")).folder(scratch / "models")
     rows = [{"timestamp": r.arrival, "input_length": INPUT, "output_length": OUTPUT, "hash_ids": [r.request_id]} for r in trace]
     (scratch / "trace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {
@@ -105,11 +104,11 @@ def median(figures: Sequence[Figures]) -> Figures:
     return Figures(**(middle | {"earliest": min(f.earliest for f in figures)}))
 
 
-def settings(name: str) -> dict[str, Any]:
-    """What conf/<name>.yaml gives the class it names."""
-    config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / f"{name}.yaml"))
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items() if not str(key).startswith("_")}
+def our_client() -> Client:
+    """Our client as the bench makes it."""
+    client = instantiate(settings_of("client", "default"))
+    assert isinstance(client, Client)
+    return client
 
 
 def _figures(trace: Trace, epoch: float, ttft: Floats, scratch: Path, cpus: tuple[float, float, float]) -> Figures:

@@ -18,6 +18,7 @@ from harness.protocols import Workload
 from harness.replay.client import Client
 from results.profile import Profile
 from results.project.folder import CONF
+from tests.choices import settings_of
 from tests.harness.engines.test_vllm import descendants, is_core
 from tests.stand_ins import hf_folder
 
@@ -30,7 +31,7 @@ def part(path: str, /, **settings: object) -> Any:
 def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Path) -> None:
     engine: Engine = part("engine/vllm_cpu.yaml", load_format="auto")
     model: HfModel = part("model/hf.yaml", path=str(hf_folder.write_folder(tmp_path / "counting")))
-    client: Client = part("client/default.yaml")
+    client: Client = instantiate(settings_of("client", "default"))
     capacity: Capacity = part("capacity/default.yaml", duration=6.0, pilot=8)
     few = {
         "prefill": [64],

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from hydra.utils import instantiate
 
-from harness.engines.model import Model
 from results.project.folder import ROOT
-from tests.perf.clients import INPUT, OUTPUT, Floats, settings
+from tests.choices import settings_of
+from tests.perf.clients import INPUT, OUTPUT, Floats
 from workloads.trace import Trace
 
 NO_DATASETS = 'def load_dataset(*_, **__): raise ImportError("no datasets here")\n'  # SGLang imports them for its sets of images
@@ -36,7 +37,7 @@ class Foreign:
 
 
 def _model(scratch: Path) -> str:
-    return str(Model(**settings("model/tiny")).folder(scratch / "models"))
+    return str(instantiate(settings_of("model", "tiny")).folder(scratch / "models"))
 
 
 def _lines(path: Path, trace: Trace, row: Callable[[float], Mapping[str, object]]) -> str:

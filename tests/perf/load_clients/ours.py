@@ -9,9 +9,9 @@ import numpy as np
 
 from harness.engine import Endpoint
 from harness.probing.steady_state import mean_in_flight, steady_window
-from harness.replay.client import Client, Replay
+from harness.replay.client import Replay
 from results.record import EngineLimits
-from tests.perf.clients import CORES, INPUT, ITL, OUTPUT, TTFT, ms, null, nulls, pinned, poisson, run_plumbline, settings
+from tests.perf.clients import CORES, INPUT, ITL, OUTPUT, TTFT, ms, null, nulls, our_client, pinned, poisson, run_plumbline
 from tests.perf.load_clients.side_by_side import NoFigures
 from workloads.release import ClosedLoop, Release
 from workloads.trace import Request, Trace
@@ -90,7 +90,7 @@ def processes(scratch: Path) -> list[Line]:
 
 def _replayed(trace: Trace, scratch: Path, release: Release | None = None) -> Replay:
     """By one process on its core; all requests were answered."""
-    client = Client(**settings("client/default"))
+    client = our_client()
     with null(scratch) as url, pinned():
         replay = client.replay(_endpoint(url), trace, [[r.request_id] * INPUT for r in trace], release=release)
     failed = [r.error for r in replay.records if r.error is not None]
@@ -128,7 +128,7 @@ def _sustained(scratch: Path, number: int) -> float:
 
 def _biased(trace: Trace, scratch: Path, number: int) -> tuple[float, float]:
     """(TTFT bias, lateness of the servers' own first tokens), ms at p99."""
-    client = replace(Client(**settings("client/default")), processes=number)
+    client = replace(our_client(), processes=number)
     with nulls(scratch, SERVERS) as (url, logs), pinned(CORES[-number:]):
         replay = client.replay(_endpoint(url), trace, [[r.request_id] * INPUT for r in trace])
     rows = np.array(sorted(json.loads(line) for log in logs for line in log.read_text().splitlines()), float)

@@ -28,6 +28,7 @@ from simulators.native.resolve import limits_of
 from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.sequence import Batch
 from simulators.native.sequence import Sequence as Requested
+from tests.choices import settings_of
 from workloads.prompts import token_ids
 
 PLUGINS = ROOT / "harness" / "engines" / "plugins"
@@ -127,7 +128,7 @@ def serve(folder: Path, *, requests: int, rate: float, **engine_settings: Any) -
     }
     engine: Engine = part("engine/vllm_cpu.yaml", **settings)
     model: Model = part("model/tiny.yaml")
-    client: Client = part("client/default.yaml")
+    client: Client = instantiate(settings_of("client", "default"))
     workload: Workload = part("workload/azure_conv_like.yaml")
     with engine.serve(model.folder(folder), folder / "log") as endpoint:
         trace = workload.trace(rate=rate, num_requests=requests, seed=0, max_model_len=endpoint.limits.max_model_len)
