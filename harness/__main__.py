@@ -1,15 +1,11 @@
 """`python -m harness [overrides]`: one bench from Hydra's conf/bench.yaml. On a machine with an NVIDIA GPU it is a GPU's bench."""
 
-import sys
-
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness import cli
 from harness.bench import Bench
-from harness.command_line import kinds, usage
-from harness.console import say
-from harness.monitor import gpu
+from harness.command_line import kinds
 from harness.settings import Load
 
 KINDS: kinds.Kinds = {  # of what stands in conf/bench.yaml itself
@@ -32,16 +28,7 @@ def run(cfg: DictConfig) -> int:
 
 def main() -> None:
     """Entry point."""
-    if usage.wanted(sys.argv[1:]):
-        cli.main("bench", run)
-    try:
-        seen = gpu.look()
-        chosen = gpu.choices(seen, sys.argv[1:], cli.known("hardware"))
-    except ValueError as error:
-        sys.exit(cli.fail(str(error)))
-    if chosen and not any(word.startswith("-") for word in sys.argv[1:]):
-        say(f"{seen.gpus[0].name}: {' '.join(chosen)} (name any of them to choose otherwise)", style="bold")
-    cli.main("bench", run, chosen)
+    cli.main_on_gpu("bench", run)
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ class Cell:
             valid=reason is None,
             invalid_reason=reason,
             window=done.window,
-            config=self._config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
+            config=self.config(endpoint, capacity, profile) | ({"earlier_tries": dict(earlier)} if earlier else {}),
             provenance={**facts, "core_wait": done.core_wait, **_where_known(done), **_repeatability(profile), **done.pinned},
             telemetry=pd.concat([done.telemetry, self.engine.steps(log, done.replay.epoch)], ignore_index=True),
         )
@@ -260,6 +260,21 @@ class Cell:
     def facts(self) -> dict[str, Any]:
         """Where this is measured and with which code."""
         return provenance.collect(self.engine.environment)
+
+    def config(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, profile: Profile | None) -> dict[str, Any]:
+        """The settings of its run, JSON-able: those of its parts, and what the engine said of itself."""
+        return {
+            "engine": _asdict(self.engine) | {"details": dict(endpoint.details), "unknown": list(endpoint.unknown)},
+            "model": dict(self.model.config),
+            "hardware": dict(self.hardware),
+            "workload": _asdict(self.workload),
+            "load": {"_target_": _asdict(self.load)["_target_"], **self.load.as_asked()},
+            "capacity": capacity,
+            "client": _asdict(self.client) | {"protocol": _asdict(self.client.protocol)},
+            "gates": _asdict(self.gates),
+            "profile": profile.profile_id if profile else None,
+            "seed": self.seed,
+        }
 
     def _gpus(self, endpoint: Endpoint) -> tuple[gpu.Gpu, ...]:
         """The GPUs that the engine computes on: none on a CPU."""
@@ -293,20 +308,6 @@ class Cell:
         trace = self._trace(math.inf, num_requests=self.load.warmup, seed=seed, endpoint=endpoint).without_sessions()
         with stage("warm-up", f"{self.load.warmup} requests, discarded") as progress:
             self.client.replay(endpoint, trace, self._prompts(trace, seed, endpoint), progress=progress)
-
-    def _config(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, profile: Profile | None) -> dict[str, Any]:
-        return {
-            "engine": _asdict(self.engine) | {"details": dict(endpoint.details), "unknown": list(endpoint.unknown)},
-            "model": dict(self.model.config),
-            "hardware": dict(self.hardware),
-            "workload": _asdict(self.workload),
-            "load": {"_target_": _asdict(self.load)["_target_"], **self.load.as_asked()},
-            "capacity": capacity,
-            "client": _asdict(self.client) | {"protocol": _asdict(self.client.protocol)},
-            "gates": _asdict(self.gates),
-            "profile": profile.profile_id if profile else None,
-            "seed": self.seed,
-        }
 
 
 def _where_known(done: Replayed) -> dict[str, Any]:

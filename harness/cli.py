@@ -20,7 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.command_line import launchers, usage
 from harness.command_line.given_paths import with_given_paths
 from harness.command_line.usage import known as known
+from harness.console import say
 from harness.engine import EngineError
+from harness.monitor import gpu
 from results.project import caller
 from results.project.folder import CONF
 from results.project.malformed import malformed
@@ -67,6 +69,20 @@ def main(
     _add(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and its error becomes one line here too
     sys.exit(_composed(root, action))
+
+
+def main_on_gpu(root: str, action: Callable[[DictConfig], int]) -> None:
+    """`main` of what measures an engine: where there is an NVIDIA GPU, with the choices for it, but those that the command line names."""
+    if usage.wanted(sys.argv[1:]):
+        main(root, action)
+    try:
+        seen = gpu.look()
+        chosen = gpu.choices(seen, sys.argv[1:], known("hardware"))
+    except ValueError as error:
+        sys.exit(fail(str(error)))
+    if chosen and not any(word.startswith("-") for word in sys.argv[1:]):
+        say(f"{seen.gpus[0].name}: {' '.join(chosen)} (name any of them to choose otherwise)", style="bold")
+    main(root, action, chosen)
 
 
 def _add(overrides: Sequence[str]) -> None:

@@ -106,3 +106,4 @@ class Paths:
     studies: str
     models: str
     logs: str
+    searches: str = "results/searches"

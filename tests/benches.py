@@ -22,6 +22,7 @@ class Bench:
 
     folder: Path
     tag: str
+    module: str = "harness"
 
     @property
     def runs(self) -> Path:
@@ -41,10 +42,11 @@ class Bench:
             f"paths.measured={self.folder / 'measured'}",
             f"paths.database={self.database}",
             f"paths.logs={self.folder / 'logs'}",
+            f"paths.searches={self.folder / 'searches'}",
             f"report.out={self.report}",
         ]
         flags = [o for o in overrides if o.startswith("--")]  # Hydra takes its flags before the overrides only
-        return [sys.executable, "-m", "harness", *flags, *paths, *(o for o in overrides if not o.startswith("--"))]
+        return [sys.executable, "-m", self.module, *flags, *paths, *(o for o in overrides if not o.startswith("--"))]
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
         environ = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "PLUMBLINE_TEST_TAG": self.tag}

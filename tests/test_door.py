@@ -15,6 +15,7 @@ from tests.runs import make_pair
 
 VERBS = {
     "bench": ("harness.__main__", []),
+    "search": ("harness.search.__main__", []),
     "study": ("harness.study", []),
     "campaign": ("harness.campaign", []),
     "simulate": ("harness.simulate", []),

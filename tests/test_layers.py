@@ -31,6 +31,21 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "probing": {"engine", "protocols", "monitor", "replay"},
         "microbench": {"engine", "environment", "engines", "replay", "cli"},
         "command_line": {"environment", "console"},
+        # search: a main path of its own, as bench.py is, made of cells
+        "search": {
+            "cell",
+            "cli",
+            "command_line",
+            "console",
+            "engine",
+            "engines",
+            "environment",
+            "gates",
+            "probing",
+            "protocols",
+            "replay",
+            "settings",
+        },
         "doctor": {"environment_state", "monitor"},  # it must run where half of everything is missing
         # grid stands between the main path's two halves: study and campaign call it, and it measures cells (cell, cli for the errors of
         # their settings) and simulates runs (simulate, simulation); a study of points says itself what made it (provenance)

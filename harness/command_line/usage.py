@@ -30,6 +30,18 @@ VERBS = {
             "workload=csv workload.source.path=FILE   # your own trace",
         ),
     ),
+    "search": Verb(
+        module="harness.search",
+        does="Find the highest rate, or concurrency, at which a share of the requests meets the SLO on a live engine.\n"
+        "On a simulator alone it is ./plumbline plan capacity.\n"
+        "Exit code: 0, 1 when something is wrong, 2 when a run is INVALID again and again, 3 when the budget is spent\n"
+        "before the interval is as narrow as asked, 4 when no load meets the SLO.",
+        examples=(
+            "slo.ttft=0.5 slo.tpot=0.03               # the highest rate",
+            "slo.ttft=0.5 search.over=concurrency     # how many requests in flight",
+            "slo.tpot=0.03 search.budget=300          # in five minutes",
+        ),
+    ),
     "study": Verb(
         module="harness.study",
         does="Measure a grid of cells one after another, run every simulator on each, score, write a report.\n"

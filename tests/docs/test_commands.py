@@ -28,7 +28,13 @@ from tests.docs.pages import all_commands, arguments, as_module, blocks
 from tests.runs import make_pair, make_run
 from tests.studies import make_study
 
-ROOTS = {"bench": "bench", "simulate": "bench", "study": "study", "campaign": "campaign"}  # verb to the root of its configuration
+ROOTS = {
+    "bench": "bench",
+    "simulate": "bench",
+    "study": "study",
+    "campaign": "campaign",
+    "search": "search",
+}  # verb to the root of its configuration
 MAKES = {"bench": "bench", "bench-gpu": "campaign", "study": "study"}  # make's target to the verb that its words go to
 COMMANDS = sorted(dict.fromkeys(command for _, command in all_commands()))
 
@@ -43,7 +49,7 @@ def composed(command: str, place: Path) -> None:
     for job in Group(name="jobs", cells=[chosen]).benches() if chosen else [[]]:
         cfg = configuration(ROOTS[verb], job)
         assert not OmegaConf.missing_keys(cfg), command
-        if ROOTS[verb] == "bench":
+        if ROOTS[verb] in ("bench", "search"):
             instantiate(cfg, _convert_="all")
         else:
             configuration("bench", list(cfg.overrides))
@@ -134,7 +140,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline doctor", door),
     (r"\./plumbline bench (--help|--cfg job)", runs),
     (r"\./plumbline bench .*(engine=toy|engine=command|simulator=\[slots\]).*", IN_RECIPES),
-    (r"\./plumbline (bench|study|simulate|campaign)( .*)?", composed),
+    (r"\./plumbline (bench|study|simulate|campaign|search)( .*)?", composed),
     (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
