@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import cli, provenance
 from harness.console import say, stage
-from harness.engine import Endpoint, Engine
+from harness.engine import Endpoint, Engine, LocalEngine
 from harness.gates import FailedGate, Gates, invalid_reason
 from harness.monitor import gpu
 from harness.monitor.contention import Contention
@@ -258,8 +258,11 @@ class Cell:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Where this is measured and with which code."""
-        return provenance.collect(self.engine.environment)
+        """Where this is measured and with which code; of an engine by its interpreter, also the commit of its checkout."""
+        engine, facts = self.engine, provenance.collect(self.engine.environment)
+        if isinstance(engine, LocalEngine) and engine.environment is None and engine.python is not None:
+            facts |= provenance.engine_commit(engine.system, engine.python)
+        return facts
 
     def config(self, endpoint: Endpoint, capacity: Mapping[str, Any] | None, profile: Profile | None) -> dict[str, Any]:
         """The settings of its run, JSON-able: those of its parts, and what the engine said of itself."""

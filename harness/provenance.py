@@ -35,6 +35,22 @@ def collect(environment: str | None, root: Path = Path()) -> dict[str, Any]:
     }
 
 
+def engine_commit(package: str, python: str) -> dict[str, Any]:
+    """The git commit that an engine was installed from (pip install -e CHECKOUT), and whether its files differ from it; {}: from none.
+
+    package: its name for Python. python: the interpreter that has it. A folder that merely lies within some repository is no checkout.
+    """
+    where = "import importlib.util as u, sys; s = u.find_spec(sys.argv[1]); print(s.origin if s and s.origin else '')"
+    try:
+        found = subprocess.run([python, "-c", where, package], capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    folder = Path(found).parent
+    if not found or _git(folder, "ls-files", "--error-unmatch", Path(found).name) is None:
+        return {}
+    return {"engine_commit": _git(folder, "rev-parse", "HEAD"), "engine_dirty": _dirty(folder)}
+
+
 def _git(root: Path, *args: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=20)

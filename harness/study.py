@@ -7,6 +7,7 @@ it. Nothing is simulated while an engine is measured on this machine. Read `run`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from harness.command_line import kinds
 from harness.console import say, stage
 from harness.grid.plan import FORMER_NAMES, Group, Task, chosen, tasks
 from harness.grid.point_study import PointStudy
+from harness.grid.repeats import RepeatUntil
 from harness.grid.runner import Runner
 from harness.grid.simulation_jobs import SimulationJobs
 from harness.grid.status import StudyStatus, refusals
@@ -140,10 +142,14 @@ def run(cfg: DictConfig) -> int:
             if task.key in wanted:
                 say(f"{task.name}  {task.key}  {'finished' if store.has(task) else f'about {task.seconds:.0f} s'}")
         return 0
-    runner = Runner(tasks=found, wanted=wanted, store=store, start=study.start, until=cfg.until)
+    repeat: RepeatUntil = instantiate(cfg.repeat, _convert_="all")
+    further = partial(repeat.more, store=store, measured="measure" not in cfg.do)
+    runner = Runner(tasks=found, wanted=wanted, store=store, start=study.start, until=cfg.until, further=further)
     if "measure" in cfg.do:
         runner.run()
-    points = [task for task in found if task.key in wanted]
+    else:
+        runner.extend()
+    points = [task for task in runner.tasks if task.key in runner.wanted]
     status = StudyStatus(study=study.name, tasks=points, measured=store.runs_of(points), failed=runner.failed)
     work = SimulationJobs(
         simulators=study.simulators,

@@ -118,7 +118,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     "analysis": {
         ROOT_FILES: {"page", "scoring", "study"},
         "silicon": {"axes", "names", "plots", "page"},
-        "comparison": {"data", "requests", "stats", "names", "tables", "scoring"},
+        "comparison": {"data", "requests", "stats", "names", "tables", "scoring", "page", "plots"},
         "plan": {"axes", "names", "plots", "page"},
         "scoring": {"data", "requests", "stats"},
         "page": {"data", "names", "plots", "tables"},

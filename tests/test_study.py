@@ -300,3 +300,31 @@ def test_fidelity_cpu_has_the_grid_that_was_asked_for(hydra: None) -> None:
         loads = {(cell.split("-rho")[0].split("-")[1].rpartition("_")[0], cell.split("-rho")[1]) for cell in cells}
         assert loads == {(w, rho) for w in ("azure_conv", "azure_code", "mooncake") for rho in ("0.30", "0.60", "0.80", "0.95", "1.10")}
         assert sum(cells.count(cell) >= 5 for cell in set(cells)) == 2
+
+
+NOISY = (CONF, "study=noisy", "do=[measure]", "repeat.metrics=[tpot]")
+
+
+def test_repeats_go_on_until_the_interval_is_as_narrow_as_asked_or_their_number_is_spent(bench: Bench) -> None:
+    """Runs take 1, 1.5, 1, 1.5, ... times as long, so half of the interval is 62, 37 and 28 % of the mean with three, four and five."""
+    done = call(bench, *NOISY, "repeat.until=0.32")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(run.repeat for run in runs(bench)) == [0, 1, 2, 3, 4]
+    assert len({run.config["study"]["cell"] for run in runs(bench)}) == 1 and len({run.trace.sha256 for run in runs(bench)}) == 1
+    assert done.stdout.count("engine       start") == 1
+    again = call(bench, *NOISY, "repeat.until=0.05", "repeat.most=6")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert sorted(run.repeat for run in runs(bench)) == [0, 1, 2, 3, 4, 5] and len(started(again.stdout)) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("repeat.until=5", "repeat.until must be between 0 and 1"),
+        ("repeat.most=1", "repeat.most must be a whole number >= 2"),
+        ("repeat.metrics=[tpott]", "repeat.metrics must be some of ttft, tpot"),
+    ],
+)
+def test_a_wrong_setting_of_repeats_is_one_line(bench: Bench, word: str, said: str) -> None:
+    done = call(bench, CONF, "study=toy", word)
+    assert done.returncode == 1 and said in one_line(done)

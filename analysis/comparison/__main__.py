@@ -24,12 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         judged = Judged(margin=options.margin, noise=options.noise, metrics=_metrics(options.metrics))
-        with opened(options.a, options.database) as one, opened(options.b, options.database) as other:
+        with (
+            opened(options.a, options.database, options.checkout) as one,
+            opened(options.b, options.database, options.checkout) as other,
+        ):
             found = compare(one, other, judged)
     except (AnalysisError, DatabaseError, PlaceError, StoreError, OSError) as error:
         sys.exit(f"compare: {error}")
     write = {"text": shown.as_text, "markdown": shown.as_markdown, "json": shown.as_json}[options.format]
     print(write(found))
+    if options.page is not None:
+        from analysis.comparison import page  # here: it imports Plotly, which takes long
+
+        print(f"page: {page.write(found, options.page)}", file=sys.stderr)
     if options.fail_on == "worse" and found.count("worse"):
         sys.exit(WORSE)
 
@@ -44,10 +51,12 @@ def _metrics(words: str) -> Sequence[str]:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="./plumbline compare", description=__doc__)
-    what = "a run or a study of the database by its name, a run's folder, or a folder (or address) of runs"
+    what = "a run or a study of the database by its name, a run's folder, a folder (or address) of runs, or git:REF"
     parser.add_argument("a", metavar="A", help=f"what was before: {what}")
     parser.add_argument("b", metavar="B", help="what is held against it, likewise")
+    parser.add_argument("--checkout", type=given_path, help="of the engine: where git looks up the REF of git:REF")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="of the answer")
+    parser.add_argument("--page", type=given_path, help="write the answer as one HTML page, too")
     parser.add_argument("--fail-on", choices=("worse",), help=f"exit with {WORSE} when a figure is worse beyond doubt")
     parser.add_argument("--metrics", default=",".join(METRICS), help=f"those that are judged; fewer are told sooner ({','.join(METRICS)})")
     parser.add_argument("--margin", type=float, default=0.01, help="relative difference that counts as none (0.01)")

@@ -29,11 +29,11 @@ def answer(found: ComparedSides) -> str:
 
 def as_markdown(found: ComparedSides) -> str:
     """A section per cell."""
-    parts = [f"**{answer(found)}**", _legend(found)]
+    parts = [f"**{answer(found)}**", legend(found)]
     for cells in found.cells:
         notes = "".join(f"- {note}\n" for note in cells.notes)
-        parts.append("\n\n".join(part for part in (f"### {cells.pair.title}", notes.rstrip(), markdown(_rows(cells)).rstrip()) if part))
-    return "\n\n".join([*parts, *_rest(found)])
+        parts.append("\n\n".join(part for part in (f"### {cells.pair.title}", notes.rstrip(), markdown(rows(cells)).rstrip()) if part))
+    return "\n\n".join([*parts, *rest(found)])
 
 
 def as_text(found: ComparedSides, width: int | None = None) -> str:
@@ -43,8 +43,8 @@ def as_text(found: ComparedSides, width: int | None = None) -> str:
         console.print(answer(found), soft_wrap=True, markup=False)
         for cells in found.cells:
             console.print(f"\n{cells.pair.title}", *(f"  {note}" for note in cells.notes), sep="\n", soft_wrap=True, markup=False)
-            console.print(_table(_rows(cells)))
-        for line in (_legend(found), *_rest(found)):
+            console.print(_table(rows(cells)))
+        for line in (legend(found), *rest(found)):
             console.print(line, soft_wrap=True, markup=False)
     return captured.get().rstrip()
 
@@ -95,8 +95,9 @@ def _figure(difference: Difference, verdict: FigureVerdict) -> dict[str, Any]:
     }
 
 
-def _rows(cells: ComparedCells) -> pd.DataFrame:
-    rows = [
+def rows(cells: ComparedCells) -> pd.DataFrame:
+    """A row for each figure, as text."""
+    found = [
         (
             names.metric_with_unit(*difference.key),
             names.number(names.shown_value(difference.key[0], difference.one)),
@@ -109,7 +110,7 @@ def _rows(cells: ComparedCells) -> pd.DataFrame:
         )
         for difference, verdict in cells.figures
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return pd.DataFrame(found, columns=list(COLUMNS), dtype=object)
 
 
 def _more(more: More | None) -> str:
@@ -124,16 +125,17 @@ def _more(more: More | None) -> str:
     return " of ".join(part for part in (repeats, times) if part) or "fewer figures (--metrics)"
 
 
-def _table(rows: pd.DataFrame) -> Table:
+def _table(frame: pd.DataFrame) -> Table:
     table = Table()
-    for name in rows.columns:
+    for name in frame.columns:
         table.add_column(name, justify="left" if name in (COLUMNS[0], *COLUMNS[-2:]) else "right", overflow="fold")
-    for row in rows.to_numpy().tolist():
+    for row in frame.to_numpy().tolist():
         table.add_row(*row)
     return table
 
 
-def _legend(found: ComparedSides) -> str:
+def legend(found: ComparedSides) -> str:
+    """How intervals and verdicts are to be read."""
     level, margin = (names.percent(value, sign=False) for value in (found.judged.bootstrap.confidence, found.judged.margin))
     return (
         f"Intervals are of {level}, each by itself; a verdict is beyond doubt for all figures at once (Holm). "
@@ -141,5 +143,6 @@ def _legend(found: ComparedSides) -> str:
     )
 
 
-def _rest(found: ComparedSides) -> Sequence[str]:
+def rest(found: ComparedSides) -> Sequence[str]:
+    """What is not compared, a line each."""
     return (*found.alone, *found.left_out)

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from analysis import data
+from analysis.comparison.git_states import PREFIX, runs_of
 from analysis.data import AnalysisError, Key, RunRow, open_database
 from results import database
 from results.cells import cell_of, study_of
@@ -59,11 +60,18 @@ class Side:
 
 
 @contextmanager
-def opened(name: str, stored: Path) -> Iterator[Side]:
-    """The side that a word of the command line means: a folder (or an address) if there is one, else a run or a study of `stored`.
+def opened(name: str, stored: Path, checkout: Path | None = None) -> Iterator[Side]:
+    """The side that a word of the command line means: git:REF, a folder (or an address) if there is one, else a run or a study of `stored`.
+
+    checkout: of the engine, for git:REF.
 
     Raises AnalysisError for a name that nothing has and for a side without a valid run, DatabaseError for what cannot be read.
     """
+    if name.startswith(PREFIX):
+        with open_database(stored) as connection:
+            mine, left_out = runs_of(name, data.runs(connection).values(), checkout)
+            yield _of_all(name, connection, mine, left_out)
+        return
     where = place(given(name))
     if isinstance(where, Path) and not where.is_dir():
         with open_database(stored) as connection:
@@ -119,9 +127,10 @@ def _of_run(name: str, connection: duckdb.DuckDBPyConnection, run: RunRow, runs:
     return _side(name, connection, [Repeats(runs=[run], valid=repeats if run.kind == "measured" else [run])])
 
 
-def _of_all(name: str, connection: duckdb.DuckDBPyConnection, runs: Iterable[RunRow]) -> Side:
+def _of_all(name: str, connection: duckdb.DuckDBPyConnection, runs: Iterable[RunRow], lines: Sequence[str] = ()) -> Side:
+    """The side of all these runs. lines: why others are left out."""
     cells: dict[tuple[str | None, str | None], list[RunRow]] = {}
-    left_out = []
+    left_out = list(lines)
     for run in runs:
         if run.kind == "measured" and run.valid:
             cells.setdefault((run.study, run.cell), []).append(run)

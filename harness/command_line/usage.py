@@ -34,7 +34,7 @@ VERBS = {
         module="harness.search",
         does="Find the highest rate, or concurrency, at which a share of the requests meets the SLO on a live engine.\n"
         "On a simulator alone it is ./plumbline plan capacity.\n"
-        "Exit code: 0, 1 when something is wrong, 2 when a run is INVALID again and again, 3 when the budget is spent\n"
+        "Exit code: 0, 1 when something is wrong, 2 when three runs after each other are INVALID, 3 when the budget is spent\n"
         "before the interval is as narrow as asked, 4 when no load meets the SLO.",
         examples=(
             "slo.ttft=0.5 slo.tpot=0.03               # the highest rate",

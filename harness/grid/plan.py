@@ -4,6 +4,7 @@ A task is known by the hash of the settings that its result depends on, so that 
 lie (an interpreter, a data folder) is not part of the hash.
 """
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,6 +115,14 @@ def tasks(
             task = _operations(group, _composed(group, [*own, *overrides]), operations)
             found.setdefault(task.key, task)
     return list(found.values())
+
+
+def repeated(task: Task, repeat: int) -> Task:
+    """Another repeat of a run's task: the task that the plan would have, had it this number."""
+    settings = copy.deepcopy(task.settings)
+    settings.repeat = repeat
+    key = _key(settings, RUN, "run", {} if task.at is None else {"at": task.needs})
+    return dataclasses.replace(task, settings=settings, key=key, name=f"{task.name.rpartition('-')[0]}-{repeat}")
 
 
 def _shared(group: Group, engines: Mapping[str, Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ import fcntl
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,6 +44,7 @@ class Runner:
     store: TaskStore  # where results are kept, and found again
     start: float  # about how long a server takes to start, s
     until: float | None  # s from `began` by when the last task should have ended; None: no end
+    further: Callable[[Sequence[Task]], Sequence[Task]] = lambda wanted: ()  # of the wanted tasks, done as far as they can be: more of them
     operations: Benchmarks | None = None  # what tasks of the kind 'operations' time
     began: float = field(default_factory=time.monotonic)  # when the call began, a time.monotonic() value
     failed: dict[str, str] = field(default_factory=dict)  # task key to reason, of this call
@@ -64,6 +65,17 @@ class Runner:
         for reason in dict.fromkeys(self.failed.values()):
             say(f"FAILED: {', '.join(names[key] for key, why in self.failed.items() if why == reason)}: {reason}", style="bold red")
         return 1 if self.failed else 0
+
+    def extend(self) -> None:
+        """Take all further tasks as wanted, without measuring any."""
+        while self._extended():
+            pass
+
+    def _extended(self) -> bool:
+        """Whether there were further tasks, which are now among the wanted ones."""
+        more = self.further([task for task in self.tasks if task.key in self.wanted])
+        self.tasks, self.wanted = [*self.tasks, *more], self.wanted | {task.key for task in more}
+        return bool(more)
 
     @property
     def folder(self) -> Path:
@@ -92,6 +104,12 @@ class Runner:
 
     def _next(self, serving: str | None) -> Task | None:
         """The first task that is left, can be done and fits into the time. serving: the engine that is running."""
+        task = self._choose(serving)
+        while task is None and self._extended():
+            task = self._choose(serving)
+        return task
+
+    def _choose(self, serving: str | None) -> Task | None:
         left = [task for task in self.left() if task.key not in self.failed]
         return choose(
             left,

@@ -14,6 +14,7 @@ from harness.search.settings import SearchSettings
 from harness.search.trials import Trial, lasting
 from results.record import SLO
 
+INVALID = 3  # runs after each other that end a search
 LOST = 3  # loads that fail before one request at a time is tried
 DRAINS = 1.2  # times its seconds that a replay takes, about
 
@@ -62,11 +63,11 @@ class Hunt:
             alone = self._is_lost(bracket, done) and not trials.waits
             trial = trials.alone(len(done)) if alone else trials.at(load, seconds, len(done))
             done.append(trial)
-            if trial.share is None and scout:  # too short for a closed loop to settle, say: from now on there are long ones alone
+            if trial.share is None:  # by chance, or too short for a closed loop to settle: then there are long runs alone from now on
                 say(f"  {trial.load:.4g} {UNITS[asked.over]}: INVALID: {trial.run.invalid_reason}", style="yellow")
+                if all(one.share is None for one in done[-INVALID:]) and not scout and len(done) >= INVALID:
+                    return told(why=f"{INVALID} runs after each other are INVALID", settled=False)
                 continue
-            if trial.share is None:
-                return told(why="a run is INVALID again and again", settled=False)
             if trial.load > 0:
                 bracket.add(trial.load, trial.share, scout=scout)
             self._say(trial, bracket)

@@ -59,7 +59,7 @@ class Search:
     seed: int  # of the requests and their prompts
 
     def run(self) -> int:
-        """Search; the exit code: 0, 2 when a run is INVALID again and again, SPENT, NONE_MEETS."""
+        """Search; the exit code: 0, 2 when three runs after each other are INVALID, SPENT, NONE_MEETS."""
         if isinstance(self.engine, Recorded):
             raise ValueError(NO_ENGINE)
         if self.slo == SLO():

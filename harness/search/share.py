@@ -59,7 +59,7 @@ class GoodShare:
         n, p = self.independent, self.value
         z = float(stdtrit(max(1.0, n - 1), 1 - chance))
         middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+        return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))
 
     def chance_above(self, wanted: float) -> float:
         """How likely the true share is `wanted` or more, from this alone: one more good and one more bad request keep it off 0 and 1."""

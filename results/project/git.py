@@ -53,6 +53,17 @@ def fetch(url: str, commit: str, folder: Path, paths: Sequence[str] = ()) -> Non
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def resolved(ref: str, folder: Path) -> str:
+    """The commit that a branch, a tag or a shortened id means in a checkout, all 40 digits. Raises GitError."""
+    try:
+        done = _git("-C", str(folder), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GitError(str(error)) from error
+    if done.returncode != 0:
+        raise GitError(f"{folder}: git knows no {ref!r} there{f' ({done.stderr.strip()})' if done.stderr.strip() else ''}")
+    return done.stdout.strip()
+
+
 def edited(folder: Path) -> str | None:
     """What differs in a fetched folder from its commit, git's first line; None: nothing does."""
     done = _git("--git-dir", str(folder / ".git"), "--work-tree", str(folder), "status", "--porcelain")

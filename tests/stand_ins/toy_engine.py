@@ -38,6 +38,7 @@ class Law:
     after_refusal: what all step times are multiplied by from the first prompt on that is too long (a profile sends some halfway).
     still_at: with this request, counted from 1, the process that asks stands still, once, for still_for seconds (as on a machine that has
     no time for it).
+    paces: what all step times are multiplied by, another one after each `paced_for` requests, round and round (as on a machine with noise).
     """
 
     base: float = 0.020
@@ -55,6 +56,8 @@ class Law:
     after_refusal: float = 1.0
     still_at: int | None = None
     still_for: float = 6.0
+    paces: tuple[float, ...] = ()
+    paced_for: int = 1
 
     def step(self, *, new: int, context: float, batch: int, recomputed: float = 0.0) -> float:
         """Seconds of one step."""
@@ -167,6 +170,8 @@ class Toy:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
+        if self.law.paces:
+            self.pace = self.law.paces[(self.asked - 1) // self.law.paced_for % len(self.law.paces)]
         if self.asked == self.law.still_at:
             await self.stand_still()
         body = await request.json()

@@ -1,18 +1,25 @@
 """`./plumbline compare` on real run folders: verdicts, exit codes, formats, and what cannot be compared."""
 
 import dataclasses
+import html
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from analysis.comparison.__main__ import main
+from harness import provenance
 from results import database
-from results.storage.store import write_run
+from results.storage.store import read_run, run_folders, write_run
 from tests.analysis.comparison.samples import stored
+from tests.analysis.conftest import CHROMIUM
 from tests.runs import make_run, make_simulated
 
+PATIENCE = 180_000  # ms; a busy machine is no error
 NOWHERE = ["--database", "nowhere.duckdb"]
 
 
@@ -189,3 +196,113 @@ def test_what_cannot_be_compared_is_told_in_a_line(wrong: Path, name: str, capsy
         words = [*words, "--database", str(wrong / "d.duckdb")]
     code, line = asked(capsys, *words)
     assert code == 1 and said in line and "\n" not in line.strip(), line
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """An engine's checkout with two commits, before and after, and their ids."""
+    folder = tmp_path_factory.mktemp("checkout")
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", folder, "init", "-q", "-b", "main"], check=True)
+    commits = []
+    for state in ("before", "after"):
+        (folder / "toyengine").mkdir(exist_ok=True)
+        (folder / "toyengine" / "__init__.py").write_text(f"STATE = {state!r}\n")
+        subprocess.run(["git", "-C", folder, "add", "."], check=True)
+        subprocess.run(["git", "-C", folder, *identity, "commit", "-qm", state], check=True)
+        subprocess.run(["git", "-C", folder, "tag", state], check=True)
+        found = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+        commits.append(found.stdout.strip())
+    return folder, commits
+
+
+@pytest.fixture(scope="module")
+def states(builds: Path, engine: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with runs of both states: of the first by their provenance, of the second by their version; one of an edited checkout."""
+    _, (before, after) = engine
+    folder = tmp_path_factory.mktemp("states")
+    for name, of in (("base", {"engine_commit": before}), ("slow", {})):
+        for place in run_folders(builds / name):
+            run = read_run(place)
+            version = run.version if of else f"1.2.dev3+g{after[:9]}"
+            write_run(folder / "runs", dataclasses.replace(run, version=version, provenance={**run.provenance, **of}))
+    edited = make_run("edited", rho=None, telemetry=False)
+    about = {**edited.provenance, "engine_commit": before, "engine_dirty": True}
+    write_run(folder / "runs", dataclasses.replace(edited, provenance=about))
+    database.build([folder / "runs"], folder / "states.duckdb")
+    return folder / "states.duckdb"
+
+
+def test_git_states_of_an_engine_are_the_runs_that_say_so(
+    engine: tuple[Path, list[str]], states: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout, (before, after) = engine
+    where = ("--database", states, "--format", "json")
+    for words in (("git:before", "git:after", "--checkout", checkout), (f"git:{before[:8]}", f"git:{after[:8]}")):
+        code, out = asked(capsys, *words, *where, "--fail-on", "worse")
+        assert code == 4, out
+        found = json.loads(out)
+        [cell] = found["cells"]
+        assert [len(cell[side]) for side in ("a_runs", "b_runs")] == [3, 3]
+        [left_out] = found["left_out"]
+        assert left_out.startswith(f"edited is of an edited checkout of {before[:8]}")
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("git:main~5", "git knows no 'main~5' there"),
+        ("git:nonesuch", "git knows no 'nonesuch' there"),
+        ("git:--all", "git knows no '--all' there"),
+    ],
+)
+def test_a_ref_that_git_does_not_know_is_told(
+    engine: tuple[Path, list[str]], states: Path, capsys: pytest.CaptureFixture[str], ref: str, said: str
+) -> None:
+    code, out = asked(capsys, ref, "git:after", "--checkout", engine[0], "--database", states)
+    assert code == 1 and said in out
+
+
+def test_a_branch_without_a_checkout_and_a_commit_without_runs_are_told(states: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = asked(capsys, "git:main", "git:main", "--database", states)
+    assert code == 1 and "give --checkout FOLDER, where git knows 'main'" in out
+    code, out = asked(capsys, "git:0000000", "git:main", "--database", states)
+    assert code == 1 and "no run is of 0000000; there are runs of " in out
+
+
+def test_a_run_knows_the_commit_that_its_engine_was_installed_from(engine: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder, (_, after) = engine
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert provenance.engine_commit("toyengine", str(python)) == {"engine_commit": after, "engine_dirty": False}
+    (folder / "toyengine" / "__init__.py").write_text("STATE = 'edited'\n")
+    assert provenance.engine_commit("toyengine", str(python))["engine_dirty"] is True
+    subprocess.run(["git", "-C", folder, "checkout", "-q", "."], check=True)
+    assert provenance.engine_commit("numpy", str(python)) == {}, "a package in an environment within a repository is no checkout"
+    assert provenance.engine_commit("toyengine", "/nowhere/python") == {}
+
+
+def test_the_page_says_what_the_text_says_and_escapes_it(builds: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "pages" / "compare.html"
+    code, text = asked(capsys, builds / "base", builds / "slow", *NOWHERE, "--page", out)
+    page = out.read_text()
+    assert code == 0 and "WORSE" in page and "<script src" not in page
+    for word in ("TTFT p50", "TPOT mean", "what would tell", "0.0 | 0.1"):
+        assert word in page
+    assert html.escape(text.splitlines()[0]).partition(":")[0] in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH (Debian: apt-get install chromium)")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_is_drawn_inside_its_width(browser: Browser, builds: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    main([str(builds / "base"), str(builds / "slow"), *NOWHERE, "--page", str(tmp_path / "compare.html")])
+    complaints: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "compare.html").as_uri(), timeout=PATIENCE)
+    page.wait_for_selector("html[data-drawn]", timeout=PATIENCE)
+    assert page.locator(".plot .main-svg").count() >= 1 and page.locator("h1").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and complaints == []
+    page.close()
