@@ -33,7 +33,7 @@ def write(found: ComparedSides, out: Path) -> Path:
         scorecard="",
         sections=[_section(number, cells) for number, cells in enumerate(found.cells)],
         key="",
-        details="\n".join([*(_details(cells) for cells in found.cells), *_rest(found)]),
+        details="\n".join(["<h2>In figures</h2>", *(_details(cells) for cells in found.cells), *_rest(found)]),
         footer=FOOTER,
     )
     document.write(out, page)
@@ -77,9 +77,9 @@ def _differences(cells: ComparedCells) -> go.Figure:
     return figure
 
 
-def _reach(value: float | None, end: float | None) -> float:
-    """From a difference to an end of its interval, in per cent."""
-    return 0.0 if value is None or end is None else 100 * abs(end - value)
+def _reach(value: float | None, end: float | None) -> float | None:
+    """From a difference to an end of its interval, in per cent; None: it has none."""
+    return None if value is None or end is None else 100 * abs(end - value)
 
 
 def _details(cells: ComparedCells) -> str:

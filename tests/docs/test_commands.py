@@ -133,6 +133,7 @@ IN_CAMPAIGN = covered_by("tests/test_campaign.py::test_a_campaign_killed_midway_
 IN_TABLES = covered_by("tests/simulators/calibration/test_efficiencies.py::test_the_command_prints_each_kind")
 IN_KIT = covered_by("tests/simulators/conformance/test_conformance.py::test_our_own_simulator_models_what_it_says_and_the_command_keeps_it")
 IN_CLIENTS = covered_by("tests/harness/replay/test_load_clients.py::test_the_command_prints_a_row_for_each_client_that_it_runs")
+OF_COMMITS = covered_by("tests/analysis/comparison/test_command.py::test_git_states_of_an_engine_are_the_runs_that_say_so")
 BARE = covered_by("tests/test_campaign.py::test_a_measuring_machine_needs_no_database_plots_or_package_installer")
 
 # How a command is tried; the first pattern that matches all of it counts.
@@ -144,6 +145,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline simulator check .*", IN_KIT),
     (r"\./plumbline plan (model|capacity).*", runs),
     (r"\./plumbline plan compare .*", planned),
+    (r"\./plumbline compare git:.*", OF_COMMITS),
     (r"\./plumbline compare .*", runs),
     (r"\./plumbline plan recommend .*", recommended),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
