@@ -102,6 +102,6 @@ class Belief:
             load = min(load, self.top)
         if self.whole:
             return max(1, round(load))
-        load = float(f"{load:.4g}")
+        load = load if load == self.top else float(f"{load:.4g}")
         near = min(bracket.runs, key=lambda known: abs(math.log(known / load)), default=load)
         return near if abs(math.log(near / load)) <= NEAR * self.precision else load
