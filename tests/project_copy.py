@@ -36,7 +36,15 @@ def shell(folder: Path) -> Path:
     """The launcher and the Makefile, with a core environment still to be made from one small wheel, and modules that print a line."""
     for name in ("harness/__main__", "harness/study", "harness/campaign", "harness/simulate", "harness/doctor"):
         _module(folder / f"{name}.py")
-    for name in ("results", "results/catalogue", "analysis", "analysis/comparison", "simulators/native", "simulators/conformance"):
+    for name in (
+        "harness/search",
+        "results",
+        "results/catalogue",
+        "analysis",
+        "analysis/comparison",
+        "simulators/native",
+        "simulators/conformance",
+    ):
         _module(folder / name / "__main__.py")
     for name in ("plumbline", "Makefile"):
         shutil.copy2(ROOT / name, folder / name)
