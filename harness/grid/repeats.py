@@ -37,10 +37,8 @@ class RepeatUntil:
                 raise ValueError(f"repeat.{name} must be a whole number >= {least}, got {getattr(self, name)!r}")
         if self.until is not None and (not isinstance(self.until, int | float) or not 0 < self.until < 1):
             raise ValueError(f"repeat.until must be between 0 and 1 (0.05: 5 % to either side), or null, got {self.until!r}")
-        if not self.metrics or (wrong := [name for name in self.metrics if name not in METRICS]):
-            raise ValueError(
-                f"repeat.metrics must be of {', '.join(METRICS)}, got {list(self.metrics)}; {wrong[0] if self.metrics else ''}"
-            )
+        if not self.metrics or not set(self.metrics) <= METRICS.keys():
+            raise ValueError(f"repeat.metrics must be some of {', '.join(METRICS)}, got {list(self.metrics)}")
 
     def more(self, tasks: Sequence[Task], *, store: StudyStore, measured: bool = False) -> list[Task]:
         """A further repeat of each cell that needs one, of those whose tasks are all finished. measured: only those that are there."""
