@@ -96,15 +96,22 @@ def new_engine(
 
 
 def new_sequences(
-    arrival: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64], index: NDArray[np.int64] | None = None
+    arrival: NDArray[np.float64],
+    prompt: NDArray[np.int64],
+    output: NDArray[np.int64],
+    index: NDArray[np.int64] | None = None,
+    *,
+    priority: NDArray[np.int64] | None = None,
 ) -> Array:
     """Sequences of these lengths, tokens; nobody shares their keys. arrival: s at which each is ready, ascending. index: the place of each
-    in the trace; None: they are in its order.
+    in the trace; None: they are in its order. priority: lower goes first, where the limits' policy is by priority.
     """
     made = np.zeros(len(arrival), SEQUENCE)
     made["index"] = np.arange(len(arrival)) if index is None else index
     made["arrival"], made["total"], made["end"] = arrival, prompt, prompt + output
     made["due"] = -np.inf
+    if priority is not None:
+        made["priority"] = priority
     for name in ("reached", "scheduled"):
         made[name] = np.nan
     for name in ("last", "slot", "cached", "run_start"):
@@ -147,6 +154,7 @@ def _limits(limits: Limits) -> Array:
                 made[name] = getattr(told, name)
     made["watermark"] = int(limits.watermark * (limits.kv_blocks + 1))  # vLLM counts its null block
     made["livelock"] = readable.LIVELOCK
+    made["by_priority"] = limits.policy == "priority"
     return made
 
 

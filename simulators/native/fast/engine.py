@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from simulators.native.fast import release, station, vllm_v1
+from simulators.native.fast import release, station, vllm_v1, waiting
 from simulators.native.fast.compiled import DIGEST, compiled, kept
 from simulators.native.fast.records import DONE, FULL, LIVELOCK, NONE, WAITS, EngineArrays
 from simulators.native.latency.step_law import PREFILL_TOKENS, law_seconds
@@ -19,8 +19,7 @@ def _take_arrived(e: EngineArrays) -> None:
         station.serve(e, server, clock.now)
     sequence = station.reached(e, clock.now)
     while sequence != NONE:
-        e.waiting[(clock.head + clock.waiting) % len(e.waiting)] = sequence
-        clock.waiting += 1
+        waiting.push(e, sequence)
         sequence = station.reached(e, clock.now)
 
 

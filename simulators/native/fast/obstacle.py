@@ -15,6 +15,7 @@ KNOWN = {  # fields of Limits; any other must have its default, or not matter to
     "prefix_caching",
     "long_prefill_token_threshold",
     "watermark",
+    "policy",
     "reserve_full_prompt",
     "in_flight",
 }
@@ -31,7 +32,7 @@ def compiled_obstacle(limits: Limits, step_time: StepTime, policy: str) -> str |
     for field in dataclasses.fields(Limits):
         value = getattr(limits, field.name)
         if field.name in KNOWN:
-            if value > LARGEST:
+            if isinstance(value, int) and value > LARGEST:
                 return f"{field.name} above {LARGEST}"
         elif field.name not in ELSEWHERE and value != field.default:
             return f"{field.name}={value}"

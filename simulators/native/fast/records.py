@@ -38,6 +38,7 @@ SEQUENCE = np.dtype(
         ("cached", np.int32),  # NONE: not yet admitted
         ("preemptions", np.int32),
         ("server", np.int32),
+        ("priority", np.int32),  # lower goes first
         ("prefilling", np.int32),  # 1: its last step left known tokens to be computed
         ("drafts", np.int32),
         ("verified", np.int64),  # place in Engine.accepted of its next verification
@@ -83,6 +84,7 @@ LIMITS = np.dtype(
         ("max_model_len", np.int32),
         ("num_speculative_tokens", np.int32),
         ("num_lookahead_tokens", np.int32),
+        ("by_priority", np.bool_),  # order of the waiting queue; false: first come, first served
         ("drops_last_hit", np.bool_),
         ("chunked_prefill", np.bool_),
         ("prefix_caching", np.bool_),

@@ -46,7 +46,7 @@ def serve_compiled(
     shown = np.full(len(trace), token_times)
     shown[list(refusals)] = False
     return Served(
-        records=RecordTable(_columns(asked, finished, order, refusals, frontend.after), times, shown),
+        records=RecordTable(record_columns(asked, finished, order, refusals, frontend.after), times, shown),
         steps=finished.steps,
         preemptions=int(finished.sequences["preemptions"].sum()),
         end=finished.end,
@@ -73,7 +73,7 @@ def _give_keys(sequences: Array, trace: Trace, limits: Limits, order: Integers) 
     return np.concatenate(keys)
 
 
-def _columns(asked: Columns, finished: Finished, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
+def record_columns(asked: Columns, finished: Finished, order: Integers, refusals: dict[int, str], after: float) -> pa.Table:
     """The records' columns. What is known of served requests only is NULL where there is a refusal."""
     refused = np.zeros(len(asked.request_id), bool)
     refused[list(refusals)] = True

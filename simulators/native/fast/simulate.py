@@ -1,6 +1,6 @@
 """Runs the compiled engine: makes its arrays, lets it go on until all sequences are served, empties its logs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +44,36 @@ def simulate(
     """Serve the sequences (`new_sequences`; see `new_engine` for their order, and for `looped`). Raises SimulatorError, see engine.run."""
     assert step_time.law is not None
     engine = new_engine(sequences, shared_keys, limits, step_time.law, station, looped=looped)
-    clock = engine.clock[0]
-    logs: list[Floats] = []
-    runs: list[Array] = []
+    logs = Logs()
+    lead(engine, step_time, logs, until=np.inf)
+    return finished(engine, logs)
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What was taken out of an engine's logs so far."""
+
+    ends: list[Floats] = field(default_factory=list)
+    runs: list[Array] = field(default_factory=list)
+
+
+def lead(engine: EngineArrays, step_time: StepTime, logs: Logs, *, until: float) -> None:
+    """Let the engine go on until second `until` (what happens at that second is left for later). Raises SimulatorError, see engine.run."""
     go_on, stopped = advance(), FULL
     while stopped == FULL:
-        stopped = go_on(engine, np.inf)
-        _take_logs(engine, step_time, logs, runs)
+        stopped = go_on(engine, until)
+        if stopped == FULL or until == np.inf:
+            _take_logs(engine, step_time, logs)
     if stopped == LIVELOCK:
-        raise SimulatorError(f"native: at {clock['now']:.3f} s requests go on preempting each other; give the KV cache more blocks")
-    ends, found = np.concatenate(logs), np.concatenate(runs)
+        now = engine.clock[0]["now"]
+        raise SimulatorError(f"native: at {now:.3f} s requests go on preempting each other; give the KV cache more blocks")
+
+
+def finished(engine: EngineArrays, logs: Logs) -> Finished:
+    """Of an engine that was led on until all its sequences were served."""
+    clock = engine.clock[0]
+    sequences = engine.sequences[: clock["known"]]
+    ends, found = np.concatenate(logs.ends), np.concatenate(logs.runs)
     found = found[np.argsort(found["sequence"], kind="stable")]
     first, last = _first_and_last(found, len(sequences))
     server = sequences["server"]
@@ -72,11 +92,11 @@ def simulate(
     )
 
 
-def _take_logs(engine: EngineArrays, step_time: StepTime, ends: list[Floats], runs: list[Array]) -> None:
+def _take_logs(engine: EngineArrays, step_time: StepTime, logs: Logs) -> None:
     """Empty the engine's logs, so that it can go on."""
     clock = engine.clock[0]
-    ends.append(engine.ends[: clock["told"]].copy())
-    runs.append(engine.runs[: clock["runs"]].copy())
+    logs.ends.append(engine.ends[: clock["told"]].copy())
+    logs.runs.append(engine.runs[: clock["runs"]].copy())
     works = engine.works[: clock["logged"]]
     step_time.note(works[works[:, SEQUENCES] > 0])
     clock["logged"] = clock["told"] = clock["runs"] = 0
@@ -94,11 +114,12 @@ def _use(engine: EngineArrays, first_held: Floats, last_held: Floats) -> Station
     """See ApiServers.use."""
     if not len(first_held):
         return None
-    served = engine.sequences[engine.order]  # a sum depends on the order of its parts
+    order = engine.order[: len(first_held)]
+    served = engine.sequences[order]  # a sum depends on the order of its parts
     return StationUse(
         before=float(np.mean(served["reached"] - served["arrival"])),
-        first_token=float(np.mean(first_held[engine.order])),
-        last_token=float(np.mean(last_held[engine.order])),
+        first_token=float(np.mean(first_held[order])),
+        last_token=float(np.mean(last_held[order])),
         busy=sum(engine.servers["busy"].tolist()),
         requests=len(first_held),
     )

@@ -1,6 +1,6 @@
-"""See vllm_v1.py of the readable engine; first come, first served only."""
+"""See vllm_v1.py of the readable engine."""
 
-from simulators.native.fast import kv_cache
+from simulators.native.fast import kv_cache, waiting
 from simulators.native.fast.compiled import compiled
 from simulators.native.fast.records import NONE, EngineArrays
 from simulators.native.latency.step_law import (
@@ -77,7 +77,7 @@ def finish(e: EngineArrays, step: int) -> None:
                 kv_cache.release(e, index, False)
                 completed = True
         elif complete:  # preempted while its last token was under way
-            _remove(e, index)
+            waiting.remove(e, index)
         if complete:
             _log_run(e, index)
             e.completed[e.loop[0].completed] = index
@@ -94,7 +94,7 @@ def finish(e: EngineArrays, step: int) -> None:
 
 @compiled
 def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, int, int]:
-    """Continue running sequences, in order; when blocks run out, preempt the newest. Returns sequences, budget left, preempted."""
+    """Continue running sequences, in order; when blocks run out, preempt. Returns sequences, budget left, preempted."""
     clock, limits, running, sequences = e.clock[0], e.limits[0], e.running, e.sequences
     scheduled, tokens_of = e.scheduled, e.tokens
     count = preempted = index = 0
@@ -113,8 +113,15 @@ def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, 
         after = s.computed + tokens
         ahead = min(limits.num_lookahead_tokens, limits.max_model_len - after)
         while (after + ahead > s.room or after >= s.next_name) and not kv_cache.extend(e, sequence, after, ahead):
+            place = waiting.victim(e)
+            victim = running[place]
+            if place < index:  # by priority the victim may be one that this step already has
+                index -= 1
+                count, given_back = _unschedule(e, victim, count)
+                budget += given_back
             clock.running -= 1
-            victim = running[clock.running]
+            for later in range(place, clock.running):
+                running[later] = running[later + 1]
             _preempt(e, victim)
             preempted += 1
             if victim == sequence:
@@ -124,6 +131,18 @@ def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, 
         budget -= tokens
         index += 1
     return count, budget, preempted
+
+
+@compiled
+def _unschedule(e: EngineArrays, victim: int, count: int) -> tuple[int, int]:
+    """Take a sequence out of the step being made; returns how many are left in it, and its tokens (0 when it had none in it)."""
+    for place in range(count):
+        if e.scheduled[place] == victim:
+            tokens = e.tokens[place]
+            for later in range(place, count - 1):
+                e.scheduled[later], e.tokens[later] = e.scheduled[later + 1], e.tokens[later + 1]
+            return count - 1, tokens
+    return count, 0
 
 
 @compiled
@@ -155,7 +174,7 @@ def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, st
         ahead = min(limits.num_lookahead_tokens, limits.max_model_len - cached - tokens)
         if not kv_cache.admit(e, sequence, prefix, tokens, limits.watermark if clock.running else 0, ahead):
             break
-        _pop(e, skipped)
+        waiting.pop(e, skipped)
         e.running[clock.running] = sequence
         clock.running += 1
         s.computed = cached
@@ -216,34 +235,12 @@ def _commit(e: EngineArrays, count: int) -> None:
 
 @compiled
 def _preempt(e: EngineArrays, victim: int) -> None:
-    """Take its blocks; it waits again, first in the queue, and its tokens are to be computed anew."""
+    """Take its blocks; it waits again, and its tokens are to be computed anew."""
     s = e.sequences[victim]
     kv_cache.release(e, victim, True)
     s.computed = s.promised = s.drafts = 0
     s.preemptions += 1
-    clock = e.clock[0]
-    clock.head = (clock.head - 1) % len(e.waiting)
-    e.waiting[clock.head] = victim
-    clock.waiting += 1
-
-
-@compiled
-def _pop(e: EngineArrays, place: int) -> None:
-    """Take out of the waiting queue the one at this place; those before it stay before the rest."""
-    clock, size = e.clock[0], len(e.waiting)
-    for i in range(place, 0, -1):
-        e.waiting[(clock.head + i) % size] = e.waiting[(clock.head + i - 1) % size]
-    clock.head = (clock.head + 1) % size
-    clock.waiting -= 1
-
-
-@compiled
-def _remove(e: EngineArrays, sequence: int) -> None:
-    """Take this one out of the waiting queue, wherever it is."""
-    place = 0
-    while e.waiting[(e.clock[0].head + place) % len(e.waiting)] != sequence:
-        place += 1
-    _pop(e, place)
+    waiting.put_back(e, victim)
 
 
 @compiled

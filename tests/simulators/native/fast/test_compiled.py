@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from simulators.native.architecture.reader import decoder_of
+from simulators.native.engine import run
 from simulators.native.fast import machine_code
 from simulators.native.fast.allocate import new_engine, new_sequences
 from simulators.native.fast.compiled import HERE, SOURCES
 from simulators.native.fast.engine import advance
+from simulators.native.fast.growing import GrowingEngine
 from simulators.native.fast.records import DONE, WAITS, EngineArrays
+from simulators.native.fast.simulate import simulate
 from simulators.native.frontend.station import Station
+from simulators.native.kv.prefix_keys import make_sequences
 from simulators.native.latency.device import Device
 from simulators.native.latency.measured import MeasuredStepTime
 from simulators.native.latency.parallelism import Parallelism
@@ -21,6 +25,7 @@ from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.planning import settings
+from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
 from tests.simulators.native.cases import Case, Linear, random_case, speculative_case
@@ -155,7 +160,6 @@ def test_without_token_times() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"limits": {"policy": "priority"}}, "policy=priority"),
         ({"limits": {"kept_tokens": 8, "prefix_caching": False}}, "kept_tokens=8"),
         ({"policy": "orca"}, "the policy orca"),
         ({"step_time": Swapping(Linear(fixed=0.1), seconds_per_token=0.1)}, "step times that a batch's sums do not tell"),
@@ -168,6 +172,51 @@ def test_what_it_does_not_have_is_told_and_served_by_the_readable_one(changes: d
     with pytest.raises(ValueError, match=f"the compiled engine does not have {message}; take the readable one"):
         serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy, engine="compiled")
     assert len(serve(case.trace, limits, step_time, frontend=FRONTEND, policy=policy).records) == len(case.trace)
+
+
+def test_by_priority_every_token_has_the_readable_engine_s_time() -> None:
+    """Who is admitted, who gives way, and whose step is taken back; those that are preempted come back in order."""
+    preempted, overtaken = 0, 0
+    for seed in range(160):
+        case = random_case(seed)
+        limits = dataclasses.replace(case.limits, policy="priority", prefix_caching=False, reserve_full_prompt=True)
+        asked, priorities = columns_of(case.trace), np.array(case.priorities)
+        engine = GrowingEngine(limits, case.step_time, Station())
+        engine.add(new_sequences(asked.arrival, asked.input_tokens, asked.output_tokens, priority=priorities))
+        compiled = engine.finished()
+        sequences = list(make_sequences(case.trace, block_size=limits.block_size))
+        for sequence, priority in zip(sequences, case.priorities, strict=True):
+            sequence.priority = priority
+        for _ in run(sequences, VllmV1(limits), case.step_time, in_flight=limits.in_flight):
+            pass
+        assert compiled.first_token.tolist() == [s.token_times[0] for s in sequences]
+        assert compiled.last_token.tolist() == [s.token_times[-1] for s in sequences]
+        assert compiled.sequences["preemptions"].tolist() == [s.preemptions for s in sequences]
+        preempted += sum(s.preemptions for s in sequences)
+        overtaken += int(np.any(np.diff(compiled.sequences["scheduled"]) < 0))
+    assert preempted > 50 and overtaken > 20  # the cases exercise it
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_engine_that_grows_serves_as_one_that_knows_all(seed: int) -> None:
+    """Told of a few requests at a time, its API servers at work, it has the same records; what is in flight is what has not ended."""
+    case = first_come(random_case(seed))
+    limits = dataclasses.replace(case.limits, prefix_caching=False)
+    station = Station(request=0.004, step=0.002, token=0.001, hand_over=0.003, servers=1 + seed % 2)
+    asked = columns_of(case.trace)
+    arrival = asked.arrival + np.arange(len(asked.arrival)) * 0.01
+    made = new_sequences(arrival, asked.input_tokens, asked.output_tokens)
+    whole = simulate(made.copy(), np.empty(0, np.int64), limits, case.step_time, station)
+    growing = GrowingEngine(limits, case.step_time, station, room=1)
+    for first in range(0, len(made), 3):
+        upto = arrival[min(first + 3, len(arrival) - 1)]
+        growing.add(made[first : first + 3])
+        growing.until(upto - station.hand_over)
+        assert growing.in_flight >= np.sum(whole.last_token[: first + 3] > upto + station.after)
+    grown = growing.finished()
+    assert growing.in_flight == 0
+    for name in ("first_token", "last_token", "steps", "end", "peak_kv_blocks", "station"):
+        assert np.array_equal(getattr(grown, name), getattr(whole, name)), name
 
 
 @pytest.mark.parametrize("seed", range(8))
