@@ -43,6 +43,16 @@ def test_the_rate_is_where_the_share_is_the_one_asked_for(limit: float) -> None:
     assert capacity.simulations == len(server.asked) == len(set(server.asked)) <= 30
 
 
+@pytest.mark.parametrize("limit", [6.7, 7.0, 7.31])
+def test_where_the_share_falls_as_from_a_cliff_the_interval_says_how_near_it_was_looked_for(limit: float) -> None:
+    """Between two rates of which one has all requests good and the other none, a straight line is a guess."""
+    server = Server(limit, steep=3000.0)
+    capacity = found(server, precision=0.1)
+    assert capacity and capacity.settled and capacity.low < limit < capacity.high
+    assert capacity.high <= capacity.low * 1.055
+    assert {capacity.low, capacity.high} <= {rate for rate, _ in server.asked}
+
+
 def test_it_simulates_longer_until_the_interval_is_as_narrow_as_asked() -> None:
     wide, narrow = (found(Server(7.0, noise=0.02), precision=precision) for precision in (0.05, 0.005))
     assert wide and narrow and wide.settled and narrow.settled

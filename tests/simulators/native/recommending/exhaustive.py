@@ -35,7 +35,7 @@ def exhaustive(words: list[str]) -> tuple[int, int] | None:
     tried = ways(words)
     demand = demand_of(tried[0])
     found: list[tuple[int, float, int, int]] = []
-    for way in tried:
+    for way in sorted(tried, key=lambda way: -int(way.cfg.tensor_parallel)):  # large engines first: beyond what they need nobody need look
         fewest = min((devices for devices, *_ in found), default=MOST)
         try:
             deployment = settings.deployment(way.cfg)
