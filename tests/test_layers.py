@@ -79,8 +79,8 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "calibration": {"errors", "inputs", "foreign", "native"},
         # conformance: small traces with known answers, for any simulator
         "conformance": {"errors", "simulator"},
-        # silicon: measured points, whose closed loops are served on our own engine, and a sample of them by AISimulate
-        "silicon": {"errors", "native", "aisimulate"},
+        # silicon: measured points, whose closed loops are served on our own engine, and by AISimulate; AIConfigurator is a program
+        "silicon": {"errors", "native", "aisimulate", "foreign"},
     },
     "simulators.calibration": {
         ROOT_FILES: {"operation_tables"},
@@ -89,7 +89,19 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
     },
     "simulators.conformance": {ROOT_FILES: {"cases"}, "cases": {"answer", "case", "law", "scene"}},
     "simulators.native": {
-        ROOT_FILES: {"architecture", "scheduling", "kv", "latency", "planning", "recommending", "cluster", "effects", "fast", "frontend"},
+        ROOT_FILES: {
+            "architecture",
+            "autoscaling",
+            "scheduling",
+            "kv",
+            "latency",
+            "planning",
+            "recommending",
+            "cluster",
+            "effects",
+            "fast",
+            "frontend",
+        },
         "architecture": set(),
         "frontend": {"sequence"},
         "kv": {"sequence"},
@@ -100,6 +112,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         # serve: an arrangement whose engines do not look at each other is one engine served several times
         "cluster": {"sequence", "stages", "engine", "serve", "served", "kv", "latency", "scheduling", "frontend"},
         "recommending": {"architecture", "planning", "predictor", "resolve", "latency", "scheduling", "sequence"},
+        "autoscaling": {"planning", "recommending", "fast", "frontend", "served"},
         "planning": {"architecture", "predictor", "resolve", "frontend", "cluster", "effects", "latency", "scheduling"},
     },
     "results": {

@@ -8,5 +8,5 @@ twin of the loop and of the scheduler `vllm_v1`: all but small traces go there w
 same to the last bit. `effects/` changes the model or its KV cache.
 
 `resolve.py` finds an engine's limits. `predictor.py` puts all of it together. `adapter.py` makes a Run of it for the bench; `planning/`,
-`recommending/` and `__main__.py` answer a planner (`python -m simulators.native`).
+`recommending/`, `autoscaling/` and `__main__.py` answer a planner (`python -m simulators.native`).
 """

@@ -1,4 +1,4 @@
-"""Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare | recommend] KEY=VALUE ...`.
+"""Our own simulator by itself, for planning: `./plumbline plan [predict | capacity | compare | recommend | day] KEY=VALUE ...`.
 
 predict (the default): serve a trace on simulated engines and print its latencies
 capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e; it simulates as
@@ -6,11 +6,14 @@ capacity: the highest rate at which a share of the requests (attainment) meets t
 compare: the same for every combination of the settings that are lists, and the Pareto front as a plot (out=FOLDER)
 recommend: the cheapest way to serve a rate within the limits: which GPUs, how many, with which settings; of those that are not named it
   tries what conf/recommend.yaml says
+day: a day whose rate rises and falls (day.*), perhaps with a second class of requests (second.*), on replicas that a rule starts and stops
+  (autoscale.*), beside as many as stand all day for the peak: GPU-hours, and how many requests are in time, hour by hour
 
   ./plumbline plan model=llama_3_1_8b hardware=h200 rate=8
   ./plumbline plan capacity model=llama_3_1_8b hardware=h200 slo.ttft=0.5 slo.tpot=0.03
   ./plumbline plan compare model=qwen3_32b hardware=h100 'tensor_parallel=[1,2,4]' 'limits.max_num_seqs=[64,256]' out=FOLDER
   ./plumbline plan recommend model=llama_3_1_70b 'hardware=[h100,h200,b200]' rate=20 slo.ttft=1 slo.tpot=0.05
+  ./plumbline plan day model=llama_3_1_8b hardware=l40s rate=10 slo.ttft=0.5 slo.tpot=0.05 day.profile=office
 
 Every setting, with its meaning, unit and default, is in conf/native.yaml. `python -m simulators.native` is the same.
 """
@@ -163,7 +166,21 @@ def recommend(words: Sequence[str], console: Console) -> None:
         console.print(f"page: {plan_file.write(found, sure, Path(out))}")
 
 
-COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare, "recommend": recommend}
+def day(words: Sequence[str], console: Console) -> None:
+    """A day on a static fleet and on one that is scaled."""
+    from simulators.native.autoscaling import printed  # here: it imports what the other commands need not wait for
+    from simulators.native.autoscaling.day import plan_day
+
+    cfg = settings.settings(words)
+    found = plan_day(cfg)
+    printed.show(found, console)
+    if cfg.out:
+        from simulators.native.autoscaling import day_file  # here: it imports Plotly
+
+        console.print(f"page: {day_file.write(found, Path(cfg.out))}")
+
+
+COMMANDS = {"predict": predict, "capacity": capacity, "compare": compare, "recommend": recommend, "day": day}
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -93,6 +93,14 @@ def recommended(command: str, place: Path) -> None:
     assert done.returncode == 0 and "this is the least of" in " ".join(done.stdout.split()), f"{command}:\n{done.stdout}{done.stderr}"
 
 
+def in_minutes(command: str, place: Path) -> None:
+    """A day that is over in two minutes, from short simulations: it has an answer for both fleets."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    few = ["day.seconds=120", "requests=1000"]
+    done = subprocess.run(as_module([*arguments(command), *few]), cwd=place, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "GPU-hours a day" in done.stdout and "720 times as fast" in done.stdout, f"{command}:\n{done.stderr}"
+
+
 def runs(command: str, place: Path) -> None:
     """A command that takes a second or two: run in a folder that has runs, studies and a recording."""
     words = [str(place.joinpath("run_id").read_text()) if word == "RUN_ID" else word for word in arguments(command)]
@@ -148,6 +156,7 @@ TRIED: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
     (r"\./plumbline compare git:.*", OF_COMMITS),
     (r"\./plumbline compare .*", runs),
     (r"\./plumbline plan recommend .*", recommended),
+    (r"\./plumbline plan day .*", in_minutes),
     (r"\./plumbline import (my_recording|vllm_bench\.json|guidellm\.json|predictions\.csv) .*", runs),
     (r"\./plumbline import \.\./shared/.*", IN_RECORDINGS),
     (r"\./plumbline recordings fetch .*", FETCHED),

@@ -70,12 +70,12 @@ class Judge:
         return dict(zip(((metric, stat) for metric in ("ttft", "tpot") for stat in ("p50", "p99")), found, strict=True))
 
     def _put(self, outcome: Prediction) -> duckdb.DuckDBPyConnection:
-        connection = _database()
+        connection = database_of_thread()
         put(connection, table(outcome.served.records), tokens=None, slo=self._slo, window=None)
         return connection
 
 
-def _database() -> duckdb.DuckDBPyConnection:
+def database_of_thread() -> duckdb.DuckDBPyConnection:
     """This thread's database in memory, as several judge at once: making one takes as long as a short simulation."""
     if not hasattr(_OF_THREAD, "connection"):
         _OF_THREAD.connection = in_memory()

@@ -112,6 +112,41 @@ class SloSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DaySettings:
+    """`day`: how the rate goes over a day."""
+
+    profile: Name
+    peak: Annotated[float, Within(low=0, open_low=True, unit="requests/s")] | None
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondSettings:
+    """`second`: a second class of requests."""
+
+    share: Annotated[float, Within(low=0, high=1, open_high=True, unit="a share")]
+    by_priority: bool
+    slo: SloSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscaleSettings:
+    """`autoscale`: how replicas are started and stopped."""
+
+    rule: Name  # how many there should be
+    target: Annotated[float, Within(low=0, open_low=True, unit="requests")] | None  # in flight of a replica
+    utilisation: Annotated[
+        float, Within(low=0, high=1, open_low=True, unit="a share")
+    ]  # of what a replica sustains, where there is no target
+    tolerance: Annotated[float, Within(low=0, high=1, open_high=True, unit="a share")]  # of the target, that is no reason to scale
+    stabilisation: Annotated[float, Within(low=0, unit="s")]  # for which fewer must have been wanted
+    interval: Seconds  # between two looks
+    start_up: Annotated[float, Within(low=0, unit="s")]  # from a replica's start until it serves
+    min_replicas: Count  # at any time
+    max_replicas: Count | None  # None: no bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of conf/native.yaml, which says what each means."""
 
@@ -135,6 +170,9 @@ class Settings:
     effects: EffectSettings  # of what changes the model or its KV cache
     arrangement: ArrangementSettings  # of several engines
     slo: SloSettings  # of a good request
+    day: DaySettings  # of `plan day`: its rate
+    second: SecondSettings  # a second class of its requests
+    autoscale: AutoscaleSettings  # its replicas
     attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # share of requests that must meet the SLO
     precision: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # of a capacity: its interval to either side
     out: File | None  # folder to keep the run or the plot in

@@ -166,8 +166,13 @@ def trace(cfg: DictConfig) -> Trace:
 def judge(cfg: DictConfig) -> Judge:
     """What finds the capacity of the engines that the settings describe. Raises ValueError, TraceError and SimulatorError."""
     whole_at, most = trace_at(cfg)
-    lengths = (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
-    return Judge(deployment(cfg), whole_at, slo(cfg), wanted=cfg.attainment, precision=cfg.precision, lengths=lengths)
+    wanted, precision = cfg.attainment, cfg.precision
+    return Judge(deployment(cfg), whole_at, slo(cfg), wanted=wanted, precision=precision, lengths=lengths(cfg, most))
+
+
+def lengths(cfg: DictConfig, most: int) -> tuple[int, int]:
+    """Requests of the shortest simulation that counts and of the longest. most: that there are."""
+    return (min(NEXT, most), most) if cfg.requests is None else (min(cfg.requests, most),) * 2
 
 
 def trace_at(cfg: DictConfig) -> tuple[TraceAt, int]:

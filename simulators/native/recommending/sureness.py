@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig
 
 from results.database import DatabaseError, connect
 from results.project.folder import CONF
@@ -117,9 +118,13 @@ def how_sure(one: Assessment, demand: Demand, seen: Sequence[ErrorsSeen]) -> Sur
 
 def seen_of(one: Assessment, seen: Sequence[ErrorsSeen]) -> ErrorsSeen | None:
     """The first that is of such a way."""
-    cfg = one.way.cfg
+    return seen_for(one.way.cfg, seen)
+
+
+def seen_for(cfg: DictConfig, seen: Sequence[ErrorsSeen]) -> ErrorsSeen | None:
+    """The first that is of the engines that these settings describe."""
     kind, devices = kind_of(settings.model(cfg.model)), _several(cfg.tensor_parallel * cfg.pipeline_parallel_size * cfg.data_parallel_size)
-    return next((s for s in seen if (s.hardware, s.kind, s.devices) == (one.hardware, kind, devices)), None)
+    return next((s for s in seen if (s.hardware, s.kind, s.devices) == (cfg.hardware, kind, devices)), None)
 
 
 def all_seen(database: Path) -> list[ErrorsSeen]:

@@ -15,20 +15,21 @@ from simulators.native.planning.schema import wrong
 NEEDED = ("model=tiny", "hardware=cpu")
 TEXTS = (
     "trace workload model hardware policy profile out speculation.method effects.weights effects.kv effects.attention arrangement.kind "
-    "arrangement.router"
+    "arrangement.router day.profile autoscale.rule"
 )
-FLAGS = "enable_expert_parallel token_times limits.prefix_caching effects.overlap"
+FLAGS = "enable_expert_parallel token_times limits.prefix_caching effects.overlap second.by_priority"
 WHOLE = (
     "requests seed tensor_parallel pipeline_parallel_size data_parallel_size max_model_len limits.kv_blocks limits.max_num_seqs "
     "limits.max_num_batched_tokens limits.in_flight effects.window effects.sinks effects.heavy_hitters arrangement.instances "
-    "arrangement.prefill arrangement.seed speculation.num_speculative_tokens speculation.seed"
+    "arrangement.prefill arrangement.seed speculation.num_speculative_tokens speculation.seed autoscale.min_replicas autoscale.max_replicas"
 )
 MAY_BE_ZERO = (
     "seed effects.sinks effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed arrangement.link_latency "
-    "arrangement.seed speculation.num_speculative_tokens speculation.acceptance_rate speculation.draft_step speculation.seed"
+    "arrangement.seed speculation.num_speculative_tokens speculation.acceptance_rate speculation.draft_step speculation.seed "
+    "second.share autoscale.tolerance autoscale.stabilisation autoscale.start_up"
 )
 MAY_BE_NULL = "slo.ttft slo.tpot"  # though their defaults are not
-SHARES = "speculation.acceptance_rate effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed attainment"
+SHARES = "speculation.acceptance_rate effects.fetched effects.weights_on_host effects.kv_on_host effects.recomputed attainment second.share"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
