@@ -109,7 +109,7 @@ def plan_day(cfg: DictConfig, database: Path = DATABASE) -> Day:
     requests = day_requests(rates, lengths, share=classes.share, seed=cfg.seed)
     made, frontend = _engines(cfg, deployment, lengths, classes)
     one = MixedReplica(made=made, frontend=frontend, trace_at=trace_at, classes=classes, seed=cfg.seed)
-    sustained = one.sustained(cfg.attainment, precision=cfg.precision, lengths=settings.lengths(cfg, most))
+    sustained = one.sustained(cfg.attainment, precision=cfg.precision, lengths=settings.lengths(cfg, min(most, LENGTHS)))
     if sustained is None:
         raise ValueError(f"day: {none_will_do(cfg.attainment)}")
     rule, target = _rule(cfg, one, rates, sustained)

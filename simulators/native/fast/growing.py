@@ -22,7 +22,7 @@ class GrowingEngine:
         empty["end"] = limits.max_model_len  # of the longest request that may come
         self._engine = new_engine(empty, np.empty(0, np.int64), limits, step_time.law, station)
         self._engine.clock["known"], self._engine.loop["next"] = 0, NEVER  # nobody's end makes another due
-        self._step_time, self._logs = step_time, Logs()
+        self._step_time, self._logs, self._most = step_time, Logs(), limits.max_model_len
 
     @property
     def in_flight(self) -> int:
@@ -37,7 +37,12 @@ class GrowingEngine:
         return float(self._engine.clock[0]["now"])
 
     def add(self, sequences: Array) -> None:
-        """Further ones (`new_sequences`), ready after all that it was told of, and after all that has happened."""
+        """Further ones (`new_sequences`), ready after all that it was told of, and after all that has happened.
+
+        Raises ValueError for one that is longer than max_model_len, of which there is no room for the blocks.
+        """
+        if sequences["end"].max(initial=0) > self._most:
+            raise ValueError(f"a request of {sequences['end'].max()} tokens is longer than max_model_len {self._most}")
         known = int(self._engine.clock[0]["known"])
         if known + len(sequences) > len(self._engine.sequences):
             self._grow(2 * (known + len(sequences)))

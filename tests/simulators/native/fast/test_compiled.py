@@ -215,6 +215,8 @@ def test_an_engine_that_grows_serves_as_one_that_knows_all(seed: int) -> None:
         assert growing.in_flight >= np.sum(whole.last_token[: first + 3] > upto + station.after)
     grown = growing.finished()
     assert growing.in_flight == 0
+    with pytest.raises(ValueError, match="is longer than max_model_len"):
+        growing.add(new_sequences(np.zeros(1), np.array([1]), np.array([limits.max_model_len])))
     for name in ("first_token", "last_token", "steps", "end", "peak_kv_blocks", "station"):
         assert np.array_equal(getattr(grown, name), getattr(whole, name)), name
 
