@@ -38,6 +38,12 @@ def ensure(name: str, root: Path = ROOT, *, progress: Callable[[str], None] | No
     return python
 
 
+def named(*wanted: str | tuple[str, ...] | None) -> list[str]:
+    """The environments that are wanted, each once; None wants none."""
+    found = (name for names in wanted if names is not None for name in ((names,) if isinstance(names, str) else names))
+    return list(dict.fromkeys(found))
+
+
 def interpreter(engine: str, name: str | None, python: str | None) -> Path:
     """The interpreter of an engine: of environment `name`, or `python` where that is None. Raises EngineError when it is not there."""
     found = ensure(name) if name is not None else Path(python or "")

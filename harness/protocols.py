@@ -69,8 +69,8 @@ class SimulatorLike(Protocol):
         ...
 
     @property
-    def environment(self) -> str | None:
-        """Its environment under .envs/, or None."""
+    def environment(self) -> str | tuple[str, ...] | None:
+        """Its environment under .envs/, or all that it may need, or None."""
         ...
 
     def tracks(self) -> tuple[Track, ...]:

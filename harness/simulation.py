@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import environment
 from harness.console import say, stage
 from harness.protocols import CalibrationLike, SimulatorLike
 from harness.settings import Paths
@@ -52,8 +53,7 @@ class Simulation:
 
     def environments(self) -> list[str]:
         """The environments that it needs."""
-        names = (self.calibration.environment, *(s.environment for s in self.simulators.values()))
-        return [name for name in dict.fromkeys(names) if name is not None]
+        return environment.named(self.calibration.environment, *(s.environment for s in self.simulators.values()))
 
     def run(self, measured: Run, profile: Profile | None, *, progress: Progress | None = None) -> Outcome:
         """Simulate and store. profile: of the measured run's engine, where there is one. progress: told of each simulation.

@@ -55,8 +55,8 @@ class Simulator(Protocol):
         ...
 
     @property
-    def environment(self) -> str | None:
-        """Name of its environment under .envs/, or None when it needs none."""
+    def environment(self) -> str | tuple[str, ...] | None:
+        """Name of its environment under .envs/; several, where the run says which of them it takes; None when it needs none."""
         ...
 
     @property

@@ -92,8 +92,7 @@ class SimulationJobs:
     def _environments(self, simulator: str) -> bool:
         """Make the environments that a simulator needs, before its jobs do so all at once; False when one cannot be had."""
         parts = compose(config_name="bench", overrides=self._settings(simulator))
-        names = {instantiate(parts.simulators[simulator]).environment, instantiate(parts.calibration).environment} - {None}
-        for name in sorted(names):
+        for name in environment.named(instantiate(parts.simulators[simulator]).environment, instantiate(parts.calibration).environment):
             try:
                 with stage("environment", name):
                     environment.ensure(name)

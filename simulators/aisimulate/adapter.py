@@ -10,11 +10,12 @@ Tracks. shipped: its own defaults (8,192 tokens and 256 sequences a step, blocks
 model at 0.9 of the device). matched: the engine's limits; where the engine did not say its KV capacity, that of the memory model.
 calibrated: matched, with the step times of the profile.
 
-Read `AISimulate.simulate` top to bottom. What goes in and comes out: files.py; the calibrated database: tables.py.
+Read `AISimulate.simulate` top to bottom. Which wheel: releases.py; what goes in and out: files.py; the calibrated database: tables.py.
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,25 +33,20 @@ from simulators.aisimulate.files import (
     to_records,
     write_trace,
 )
+from simulators.aisimulate.refusals import LacksTimes, refused
+from simulators.aisimulate.releases import NEAREST, Chosen, Release, candidates, having
 from simulators.aisimulate.sending import sending
-from simulators.aisimulate.tables import DECODE_FLOOR, HARDWARE, VERSION, AISimulateTables
-from simulators.errors import NotAvailable, SimulatorError
+from simulators.aisimulate.tables import HARDWARE, VERSION, AISimulateTables
+from simulators.errors import SimulatorError
 from simulators.foreign.program import Usage, clean_environment, foreign_run
 from simulators.foreign.step_points import fit, residuals
 from simulators.inputs import Pools, known_limits, kv_shape, labelled, needed_profile, one_engine, sent_trace, transfer_rate
 from simulators.simulator import Coverage
 from workloads.trace import Trace
 
-RELEASE = "0.1.0.dev2"  # conf/envs/aisimulate.txt
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
 LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page size), so 2 stand for it: a request then holds at most one token more
-ARCHITECTURE_FAULTS = (
-    "unsupported model",
-    "is not supported. Supported architectures",
-    "Unsupported",
-    "PerfDataNotAvailable",
-    "does not support",
-)
+EXTRAS = ("speculation", "tokenization", "host_offload")  # settings of its own that not all wheels have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +58,12 @@ class AISimulate:
     topology: Literal["colocated", "pd"]  # pd: prefill and decode on instances of their own
     prefill_instances: int  # of topology pd
     decode_instances: int  # of topology pd
-    devices: Mapping[str, Mapping[str, str]]  # name in conf/hardware to its own system and version of operation times
-    nearest: Mapping[str, str]  # system and version for any other hardware
+    release: str  # the wheel: nearest, or a name of `releases`
+    releases: Mapping[str, Release]  # by name
+    speculation: Mapping[str, Any] | None  # engine.speculation of its configuration, as it is; None: none
+    tokenization: Mapping[str, Any] | None  # engine.tokenization, likewise
+    host_offload: Mapping[str, Any] | None  # kv_cache.host_offload of each worker, likewise
     limit: float  # s of CPU time for a simulation
-    environment: str = SYSTEM  # name under .envs/
 
     def __post_init__(self) -> None:
         if self.frontend not in ("none", "offset"):
@@ -77,16 +75,27 @@ class AISimulate:
                 f"simulator aisimulate: prefill_instances and decode_instances must be >= 1, got {self.prefill_instances} and "
                 f"{self.decode_instances}"
             )
-        for name, device in {**self.devices, "nearest": self.nearest}.items():
-            if device.keys() != {"system", "version"}:
-                raise ValueError(f"simulator aisimulate: device {name} must have a system and a version, got {sorted(device)}")
+        if self.release not in (NEAREST, *self.releases):
+            raise ValueError(f"simulator aisimulate: release must be one of {', '.join((NEAREST, *self.releases))}, got {self.release!r}")
+        having(self._allowed(), self._needs())
         if not self.limit > 0:
             raise ValueError(f"simulator aisimulate: limit must be > 0 s, got {self.limit}")
 
     @property
     def system(self) -> str:
         """See Simulator."""
-        return labelled(SYSTEM, self.topology)
+        return labelled(SYSTEM if self.release == NEAREST else f"{SYSTEM}_{self.release}", self.topology)
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """See Simulator: of every wheel that a run may need."""
+        return tuple(release.environment for release in having(self._allowed(), self._needs()))
+
+    def _allowed(self) -> list[Release]:
+        return [*self.releases.values()] if self.release == NEAREST else [self.releases[self.release]]
+
+    def _needs(self) -> list[str]:
+        return [name for name in EXTRAS if getattr(self, name) is not None]
 
     @property
     def coverage(self) -> Coverage:
@@ -102,7 +111,7 @@ class AISimulate:
             tensor_parallel="yes",
             pipeline_parallel="no",
             disaggregation="yes",
-            frontend_cost="no" if self.frontend == "none" else "partly",
+            frontend_cost="no" if self.frontend == "none" and self.tokenization is None else "partly",
             token_times="no",
             gqa="yes",
             experts="partly",
@@ -111,7 +120,7 @@ class AISimulate:
             latent_attention="partly",
             windows="partly",
             quantisation="partly",
-            speculation="no",
+            speculation="no" if self.speculation is None else "partly",
             closed_loop="partly",
             notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
             "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
@@ -131,17 +140,12 @@ class AISimulate:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
         trace = sent_trace(self.system, measured)
         offset = self._offset(measured, profile)
+        choices = candidates(self._allowed(), measured, needs=self._needs())
         tables = None
         if track == "calibrated":
-            profile = needed_profile(self.system, measured, profile)
-            tables = self._tables(measured, trace, profile)
-        scenario = self._scenario(measured, trace, track, scratch)
-        if tables:
-            tables.write(scratch / "systems", scenario.model, max_model_len=scenario.max_model_len or longest(trace))
-        else:
-            scenario.model.mkdir()
-            (scenario.model / "config.json").write_text(json.dumps(measured.config.get("model") or {}))
-        usage = self._run(scenario, scratch, calibrated=tables is not None)
+            profile, choices = needed_profile(self.system, measured, profile), choices[:1]
+            tables = self._tables(measured, trace, profile, choices[0].release)
+        choice, scenario, usage = self._replayed(measured, trace, track, choices, tables, scratch)
 
         log = scratch / "log"
         rows = read_rows(scratch / "out" / "requests.jsonl", trace, scenario.sending, log)
@@ -151,43 +155,53 @@ class AISimulate:
             to_records(trace, scenario.sending, rows, offset, log),
             usage,
             looped=scenario.sending.looped,
-            version=RELEASE,
+            version=choice.release.version,
             track=track,
             settings={
-                "times_from": self._times_from(measured, scenario, profile if tables else None),
+                "times_from": profile.profile_id if tables and profile else choice.times_from(measured.hardware),
+                "chosen": choice.told(),
+                "releases": {name: release.version for name, release in self.releases.items()},
                 "engine": scenario.settings(Path("trace.jsonl"))["engine"],
                 "kv_capacity": "its own estimate" if scenario.blocks is None else "the engine's",
                 "preemptions": preemptions(list(rows.values())),
                 "calibration": _calibration(tables, profile) if tables and profile else None,
             },
-            provenance={"aisimulate": RELEASE},
+            provenance={"aisimulate": choice.release.version},
         )
 
-    def _device(self, measured: Run) -> Mapping[str, str]:
-        return self.devices.get(measured.hardware, self.nearest)
+    def _replayed(
+        self, measured: Run, trace: Trace, track: Track, choices: Sequence[Chosen], tables: AISimulateTables | None, scratch: Path
+    ) -> tuple[Chosen, AISimulateScenario, Usage]:
+        """With the nearest operation times that have the model's sizes. Raises NotAvailable where none has."""
+        lacks: LacksTimes | None = None
+        for choice in choices:
+            scenario = self._scenario(measured, trace, track, choice, scratch)
+            if tables and lacks is None:
+                tables.write(scratch / "systems", scenario.model, max_model_len=scenario.max_model_len or longest(trace))
+            elif lacks is None:
+                scenario.model.mkdir()
+                (scenario.model / "config.json").write_text(json.dumps(measured.config.get("model") or {}))
+            try:
+                return choice, scenario, self._run(scenario, choice.release, scratch, calibrated=tables is not None)
+            except LacksTimes as error:
+                lacks = error
+                shutil.rmtree(scratch / "out", ignore_errors=True)
+        assert lacks is not None
+        raise lacks
 
-    def _times_from(self, measured: Run, scenario: AISimulateScenario, profile: Profile | None) -> str:
-        """Where the step times come from, in words for the report."""
-        if profile:
-            return profile.profile_id
-        shipped = f"its own, of {scenario.hardware} with vLLM {scenario.version}"
-        near = (
-            "" if measured.hardware in self.devices else f", the nearest to {measured.hardware} that it ships: not meant for such hardware"
-        )
-        return shipped + near
-
-    def _scenario(self, measured: Run, trace: Trace, track: Track, scratch: Path) -> AISimulateScenario:
+    def _scenario(self, measured: Run, trace: Trace, track: Track, choice: Chosen, scratch: Path) -> AISimulateScenario:
         """What is to be simulated. Raises SimulatorError when the run lacks a limit that is needed."""
         said = measured.limits
-        device = {"system": HARDWARE, "version": VERSION} if track == "calibrated" else self._device(measured)
+        hardware, version = (HARDWARE, VERSION) if track == "calibrated" else (choice.system, choice.version)
         own = self.prefix_caching
         common: dict[str, Any] = {
             "trace": trace,
             "sending": sending(measured, trace),
             "model": scratch / "model",
-            "hardware": device["system"],
-            "version": device["version"],
+            "hardware": hardware,
+            "version": version,
             "parallelism": self._parallelism(measured, track),
+            **{name: getattr(self, name) for name in EXTRAS},
             **self._pools(measured, track),
         }
         if track == "shipped":
@@ -224,7 +238,7 @@ class AISimulate:
         pools = Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
         return {"pools": pools, "kv_bytes": kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token}
 
-    def _tables(self, measured: Run, trace: Trace, profile: Profile) -> AISimulateTables:
+    def _tables(self, measured: Run, trace: Trace, profile: Profile, release: Release) -> AISimulateTables:
         """Tables that cover every step of the run and every point of the profile."""
         sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
         points = profile.points()
@@ -234,7 +248,8 @@ class AISimulate:
             tokens=int(max(budget, points["new_tokens"].max())),
             batch=int(max(sequences, points["batch"].max() + 1)),
             context=int(max(contexts)) + 1,
-            apart=self.topology == "pd",
+            ending_decodes=release.ending_decodes and self.topology != "pd",
+            decode_floor=release.decode_floor,
         )
 
     def _offset(self, measured: Run, profile: Profile | None) -> float:
@@ -247,17 +262,19 @@ class AISimulate:
             )
         return profile.frontend
 
-    def _run(self, scenario: AISimulateScenario, scratch: Path, *, calibrated: bool) -> Usage:
-        """Write its trace and its configuration, and run it."""
+    def _run(self, scenario: AISimulateScenario, release: Release, scratch: Path, *, calibrated: bool) -> Usage:
+        """Write its trace and its configuration, and run it. Raises LacksTimes where other operation times of its own may do."""
         trace, log = scratch / "trace.jsonl", scratch / "log"
         write_trace(scenario.trace, scenario.sending, trace)
         env = clean_environment({"AICONFIGURATOR_SYSTEMS_PATH": str(scratch / "systems")} if calibrated else {})
         words, settings = ["--capture-per-request"], scenario.settings(trace)
         try:
-            return run_prediction(self.system, self.environment, scratch, settings, limit=self.limit, words=words, env=env)
+            return run_prediction(self.system, release.environment, scratch, settings, limit=self.limit, words=words, env=env)
         except SimulatorError as error:
-            if not calibrated and log.is_file() and any(fault in log.read_text(errors="replace") for fault in ARCHITECTURE_FAULTS):
-                raise NotAvailable(f"aisimulate: it has no operation times for this model on {scenario.hardware}; {error}") from error
+            refusal = None if calibrated else refused(log)
+            if refusal is not None:
+                what = f"it has no operation times for this model on {scenario.hardware} with vLLM {scenario.version}"
+                raise refusal(f"{self.system}: {what}; {error}") from error
             raise
 
 
@@ -274,6 +291,6 @@ def _calibration(tables: AISimulateTables, profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile.profile_id,
         "residuals": residuals(steps, predicted.tolist()),
-        "cannot_express": "decode steps under 1 ms, and chunks that are not a prompt's last and have no decode beside them",
-        "points_under_its_floor": int((steps["time"] < DECODE_FLOOR).sum()),
+        "cannot_express": tables.cannot_express,
+        "points_under_its_floor": int((steps["time"] < tables.decode_floor).sum()),
     }

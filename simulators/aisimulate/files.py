@@ -11,7 +11,7 @@ from typing import Any
 
 from results.record import EngineLimits, RequestRecord
 from simulators.aisimulate.sending import Sending
-from simulators.errors import SimulatorError
+from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.program import Usage, check_finite, check_rows, describe_log, interpreter, run_program
 from simulators.inputs import Pools
 from workloads.trace import Request, Trace
@@ -20,6 +20,8 @@ SYSTEM = "aisimulate"
 MS = 1e-3  # s
 GB = 1e9  # bytes
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # a config.json of a mixture has one of these
+FAILED = "aisimulate predict failed: "  # a line of its log that says what went wrong
+CAUSE_SHOWN = 300  # characters of it
 TOLERANCE = 1e-6  # s between the arrival that was asked for and the one that it reports
 
 
@@ -41,6 +43,9 @@ class AISimulateScenario:
     max_model_len: int | None = None  # tokens of one request; None: the model's
     pools: Pools | None = None  # None: one instance for both prefill and decode
     kv_bytes: int = 0  # of one token, as it is handed from a prefill to a decode instance
+    speculation: Mapping[str, Any] | None = None  # its settings of these names
+    tokenization: Mapping[str, Any] | None = None
+    host_offload: Mapping[str, Any] | None = None
 
     def settings(self, trace: Path) -> dict[str, Any]:
         """Its configuration file's content."""
@@ -51,7 +56,7 @@ class AISimulateScenario:
             "backend_version": self.version,
             "model": str(self.model),
             "hardware": self.hardware,
-            **_given(context_length=self.max_model_len),
+            **_given(context_length=self.max_model_len, speculation=self.speculation, tokenization=self.tokenization),
             **self._workers(),
         }
         return {"traffic": {"source": source, "load": dict(self.sending.load)}, "engine": engine}
@@ -70,7 +75,9 @@ class AISimulateScenario:
         return {
             "parallelism": {**self.parallelism, "replicas": replicas * self.parallelism["replicas"]},
             "scheduler": _given(max_batched_tokens=self.max_num_batched_tokens, max_sequences=self.max_num_seqs),
-            "kv_cache": _given(block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity),
+            "kv_cache": _given(
+                block_size=self.block_size, prefix_caching=self.prefix_caching, capacity=capacity, host_offload=self.host_offload
+            ),
         }
 
 
@@ -105,11 +112,24 @@ def run_prediction(
     """`aisimulate predict` with these settings, its log in scratch/log, its files in scratch/out. words: more of its command line. limit,
     env: as of `run_program`. Raises SimulatorError.
     """
+    log = scratch / "log"
     (scratch / "prediction.yaml").write_text(json.dumps(settings, indent=1))  # JSON is YAML
     # -P: nothing of the scratch folder can be imported
     argv = [str(interpreter(environment)), "-P", "-m", "aisimulate", "predict", "-c", str(scratch / "prediction.yaml")]
     argv += ["--output-dir", str(scratch / "out"), "--format", "json", *words]
-    return run_program(system, argv, cwd=scratch, log=scratch / "log", limit=limit, env=env)
+    try:
+        return run_program(system, argv, cwd=scratch, log=log, limit=limit, env=env)
+    except NotAvailable:
+        raise
+    except SimulatorError as error:
+        raise SimulatorError(f"{error}{_cause(log)}") from error
+
+
+def _cause(log: Path) -> str:
+    """What went wrong, where the last line of its log is only its supervisor's (newer wheels have one)."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    said = [line for line in lines if line.startswith(FAILED)]
+    return f"; it said: {said[-1][:CAUSE_SHOWN]}" if said and said[-1] != lines[-1] else ""
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -1,22 +1,25 @@
 """A Profile turned into AISimulate's own database of operation times (a `systems` folder), by data alone.
 
-AISimulate takes a step to last (measured on version 0.1.0.dev2, and held to in tests/simulators/aisimulate/test_aisimulate_runs.py)
+AISimulate takes a step to last (measured on 0.1.0.dev2 and on 0.13.0.dev202610270000000085, and held to in
+tests/simulators/aisimulate/test_aisimulate_runs.py)
 
-    prefill(k prompts of n new tokens on p cached ones, both means) + max(1 ms, decode(b sequences of c tokens each, a mean)),
+    prefill(k prompts of n new tokens on p cached ones, both means) + decode(b sequences of c tokens each, a mean),
     prefill = gemm(k n) + context_attention(k, p + n) * (1 - p^2 / (p + n)^2),
-    decode = gemm(b) + generation_attention(b, c),
+    decode = gemm(b) + generation_attention(b, c).
 
-where the prompts that end in the step count among the b sequences already. So the last chunk of a lone prompt lasts prefill + decode(1),
-and the tables are made to give what the profile has measured for it:
+In 0.1.0 the prompts that end in the step count among the b sequences already, and decode is at least 1 ms. So the last chunk of a lone
+prompt lasts prefill + decode(1). In 0.13.0 the b sequences are the others alone, there is no least time, and a step of prompts lasts their
+prefill. The tables are made to give what the profile has measured for a lone prompt:
 
-    gemm(m)                     = prefill of m tokens, less their attention to themselves, less a decode step of one sequence
+    gemm(m)                     = prefill of m tokens, less their attention to themselves, in 0.1.0 less a decode step of one sequence
     context_attention(k, s)     = attention of a whole prompt of s tokens, k times
     generation_attention(b, c)  = decode of b sequences at context c, less gemm(b)
 
-A mixed step then pays its fixed cost once. With prefill and decode on instances of their own no decode follows in a prompt's last step:
-nothing is taken off then, and the first token comes one decode step after the KV cache has arrived.
-What cannot be expressed: a decode step under 1 ms; a chunk that is not a prompt's last and that no decode accompanies (it lacks a decode
-step of one sequence); attention to a cached prefix at another cost a token than within a prompt.
+A mixed step then pays its fixed cost once in 0.1.0, and twice in 0.13.0: there no table can tell a chunk beside decodes from a lone one.
+With prefill and decode on instances of their own no decode follows in a prompt's last step: nothing is taken off then, and the first token
+comes one decode step after the KV cache has arrived.
+What else cannot be expressed: in 0.1.0 a decode step under 1 ms, and a chunk that is not a prompt's last and that no decode accompanies (it
+lacks a decode step of one sequence); in both, attention to a cached prefix at another cost a token than within a prompt.
 The model is a stand-in of one layer, since the profile's steps are of the whole model, its communication included.
 """
 
@@ -51,7 +54,6 @@ MODEL = {
     "torch_dtype": "bfloat16",
 }
 NO_COST = 1e30  # bytes/s and FLOP/s: what it computes from the hardware alone, and takes for a lower bound, is nothing
-DECODE_FLOOR = 1e-3  # s
 ROWS = 96  # of an axis
 MS = 1e3
 
@@ -61,10 +63,12 @@ class AISimulateTables:
     """The two measured quantities on their grids, in s; between the points of a grid AISimulate interpolates linearly.
 
     tokens, gemm: gemm(m). batches, contexts, generation: generation_attention(b, c), a row per batch. prefill: of step times.
+    ending_decodes: whether a prompt's last step costs it a decode step as well. decode_floor: s that a decode lasts at least.
     """
 
     times: StepTimes
-    apart: bool
+    ending_decodes: bool
+    decode_floor: float
     tokens: Floats
     gemm: Floats
     batches: Floats
@@ -72,18 +76,33 @@ class AISimulateTables:
     generation: Floats
 
     @classmethod
-    def of(cls, times: StepTimes, *, tokens: int, batch: int, context: int, apart: bool) -> "AISimulateTables":
-        """Tables for steps of at most `tokens` prompt tokens, `batch` sequences and `context` tokens each.
-
-        apart: whether prefill and decode have instances of their own.
-        """
+    def of(
+        cls, times: StepTimes, *, tokens: int, batch: int, context: int, ending_decodes: bool, decode_floor: float
+    ) -> "AISimulateTables":
+        """Tables for steps of at most `tokens` prompt tokens, `batch` sequences and `context` tokens each."""
         m = _axis(max(tokens, batch), times.prefill.counts, times.decode.counts)
-        one = np.zeros(len(m)) if apart else decode_time(times, 1, m)
+        one = decode_time(times, 1, m) if ending_decodes else np.zeros(len(m))
         gemm = np.maximum.accumulate(np.maximum(times.prefill.at_zero(m) - one, 0.0))
         batches, contexts = _axis(batch, times.decode.counts), _axis(context)
         whole = decode_time(times, batches[:, None], contexts[None, :])
         generation = np.maximum(whole - np.interp(batches, m, gemm)[:, None], 0.0)
-        return cls(times=times, apart=apart, tokens=m, gemm=gemm, batches=batches, contexts=contexts, generation=generation)
+        return cls(
+            times=times,
+            ending_decodes=ending_decodes,
+            decode_floor=decode_floor,
+            tokens=m,
+            gemm=gemm,
+            batches=batches,
+            contexts=contexts,
+            generation=generation,
+        )
+
+    @property
+    def cannot_express(self) -> str:
+        """In words, for the report."""
+        if self.ending_decodes:
+            return "decode steps under 1 ms, and chunks that are not a prompt's last and have no decode beside them"
+        return "the fixed cost of a step of prompts and decodes, which it has twice"
 
     def prompt_attention(self, tokens: npt.ArrayLike) -> Floats:
         """s of a whole prompt's attention to itself."""
@@ -101,12 +120,12 @@ class AISimulateTables:
         # exact: in both directions the whole is linear between the grid's points
         left = np.array([[np.interp(x, self.contexts, row) for row in self.generation] for x in c.ravel()])
         attention = np.array([np.interp(y, self.batches, column) for y, column in zip(b.ravel(), left, strict=True)])
-        return np.asarray(np.maximum(np.interp(b, self.tokens, self.gemm) + attention.reshape(b.shape), DECODE_FLOOR))
+        return np.asarray(np.maximum(np.interp(b, self.tokens, self.gemm) + attention.reshape(b.shape), self.decode_floor))
 
     def step(self, points: pd.DataFrame) -> Floats:
         """s of a profile's points, as AISimulate takes them: a prompt's chunk is its last, and so decodes in the same step."""
         new, cached, batch, context = (points[c].to_numpy(float) for c in ("new_tokens", "prefill_context", "batch", "context"))
-        ending = np.where((new > 0) & (not self.apart), 1.0, 0.0)
+        ending = np.where((new > 0) & self.ending_decodes, 1.0, 0.0)
         sequences = batch + ending
         mean = (batch * context + ending * (cached + new)) / np.maximum(sequences, 1)
         prefill = np.where(new > 0, self.prefill(np.maximum(new, 1), cached), 0.0)

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 from results.profile import Profile
 from results.record import Run
-from simulators.calibration.operation_tables.files import SYSTEMS, TableFiles
+from simulators.calibration.operation_tables.files import TableFiles, installed
 from simulators.calibration.operation_tables.formats import TableFormats
 from simulators.calibration.operation_tables.model import ModelTables
 from simulators.calibration.operations import Kernels, Overheads, Steps
 from simulators.calibration.points import StepSeconds, compose
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.program import interpreter
 from simulators.native.architecture.reader import decoder_of
 from simulators.native.latency.parallelism import Parallelism
 
@@ -112,11 +111,9 @@ class Aic:
 
     def folder(self) -> Path:
         """Where the tables are: `data`, or the package in its environment. Raises SimulatorError when they are not there."""
-        if self.environment is None:
-            found = [Path(self.data or "")]
-        else:
-            found = list((interpreter(self.environment).parent.parent / "lib").glob(f"python*/site-packages/{SYSTEMS}"))
-        if not found or not found[0].is_dir():
-            where = self.data or f".envs/{self.environment}"
-            raise SimulatorError(f"calibration aic: no tables in {where}; make bench calibration=aic installs them")
-        return found[0]
+        if self.environment is not None:
+            return installed(self.environment)
+        found = Path(self.data or "")
+        if not found.is_dir():
+            raise SimulatorError(f"calibration aic: no tables in {found}; give calibration.data a folder that has them")
+        return found

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from simulators.calibration.operation_tables.files import SYSTEMS
+from simulators.calibration.operation_tables.files import installed
 from simulators.calibration.operation_tables.grid import MS
 from simulators.calibration.operation_tables.products import DTYPE
 from simulators.errors import NotAvailable
-from simulators.foreign.program import interpreter
 
 Floats = npt.NDArray[np.float64]
 Law = Callable[[Floats], Floats]
@@ -187,7 +186,7 @@ def _read(root: Path, family: str, file: str) -> pd.DataFrame:
 
 def main(environment: str) -> None:
     """Print the numbers by GPU and by kind, and the table of errors."""
-    folder = next((interpreter(environment).parent.parent / "lib").glob(f"python*/site-packages/{SYSTEMS}"))
+    folder = installed(environment)
     rows = {name: rows_of(folder / name, gpu) for name, gpu in GPUS.items()}
     numbers = {name: fitted(families) for name, families in rows.items()}
     for name, found in [*numbers.items(), *((kind, of_kind(kind, numbers)) for kind in KINDS)]:

@@ -18,6 +18,7 @@ from typing import Any
 from results.project.folder import ROOT
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable, SimulatorError
+from simulators.foreign.family import Family
 from simulators.simulator import Simulator, simulated_run
 
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -40,16 +41,15 @@ DETERMINISTIC = {  # one thread each, one hash seed, nothing of the user's own s
 }
 MISSING_SHOWN = 5  # ids in an error message
 PATIENCE = 10  # s of wall-clock time for each s of CPU time of a limit: other work on the machine is not the program's fault
-TICKS = os.sysconf("SC_CLK_TCK")  # of CPU time in a second, as /proc counts
-LOOK_S = 0.1  # s between two looks at a program's memory
+LOOK_S = 0.1  # s between two looks at what a program uses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What a program used. wall_s: start to end. cpu_s: user and system time, its waited-for children included.
 
-    peak_memory: bytes, the largest resident set seen of the program itself, looked at every `LOOK_S` (rusage would count this
-    process's own size too, from the moment before exec).
+    peak_memory: bytes, the largest resident set seen of the program or of a process that it started, looked at every `LOOK_S` (rusage
+    would count this process's own size too, from the moment before exec).
     """
 
     wall_s: float
@@ -112,26 +112,29 @@ def run_program(
 ) -> Usage:
     """Run a program to its end with stdout and stderr in `log`; return what it used.
 
-    name: for messages. limit: seconds of its CPU time, after which it is killed (or after `PATIENCE` times as many of wall-clock time).
-    env: its whole environment (default: `clean_environment()`).
-    It gets a process group of its own, and whatever is left of that group is killed on every way out, Ctrl-C included.
+    name: for messages. limit: seconds of CPU time, its own and that of processes that it started, after which it is killed (or after
+    `PATIENCE` times as many of wall-clock time). env: its whole environment (default: `clean_environment()`).
+    It gets a process group of its own, and whatever is left of that group, or of the processes that it started, is killed on every way
+    out, Ctrl-C included.
     Raises SimulatorError (one line: what happened, the log, its last line) when it cannot start or exits other than 0, and NotAvailable
     when it exceeds the limit.
     """
     started = time.monotonic()
     child = _start(name, argv, cwd, log, clean_environment() if env is None else env)
+    family = Family(child.pid)
     try:
-        ended, peak_memory = _wait(child.pid, limit)
+        ended = _wait(child.pid, family, limit)
     finally:
         # the leader is not reaped yet, so the number of its group cannot belong to anyone else
         os.killpg(child.pid, signal.SIGKILL)
+        family.kill()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     if not ended:
         raise NotAvailable(f"{name}: took longer than its limit of {limit:g} s of CPU time (the simulator's setting `limit`)")
     if child.returncode != 0:
         raise SimulatorError(f"{name}: {_ending(child.returncode)}; {describe_log(log)}")
-    return Usage(wall_s=time.monotonic() - started, cpu_s=usage.ru_utime + usage.ru_stime, peak_memory=peak_memory)
+    return Usage(wall_s=time.monotonic() - started, cpu_s=usage.ru_utime + usage.ru_stime, peak_memory=family.peak_memory)
 
 
 def _start(name: str, argv: Sequence[str | Path], cwd: Path, log: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -150,30 +153,17 @@ def _start(name: str, argv: Sequence[str | Path], cwd: Path, log: Path, env: Map
         raise SimulatorError(f"{name}: could not start {argv[0]}: {error.strerror or error} ({error.filename or cwd})") from error
 
 
-def _wait(pid: int, limit: float) -> tuple[bool, int]:
-    """(whether the process ended within the limit, its peak memory in bytes); it is left to be reaped."""
-    handle, peak_memory = os.pidfd_open(pid), 0
+def _wait(pid: int, family: Family, limit: float) -> bool:
+    """Whether the process ended within the limit; it is left to be reaped."""
+    handle = os.pidfd_open(pid)
     deadline = time.monotonic() + PATIENCE * limit
     try:
-        while (left := deadline - time.monotonic()) > 0 and _cpu_time(pid) <= limit:
-            peak_memory = max(peak_memory, _peak_memory(pid))
+        while (left := deadline - time.monotonic()) > 0 and family.look() <= limit:
             if select.select([handle], [], [], min(left, LOOK_S))[0]:
-                return True, peak_memory
-        return bool(select.select([handle], [], [], 0)[0]), peak_memory  # it may have ended in time, and we looked too late
+                return True
+        return bool(select.select([handle], [], [], 0)[0])  # it may have ended in time, and we looked too late
     finally:
         os.close(handle)
-
-
-def _cpu_time(pid: int) -> float:
-    """User and system time of the process itself, s."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _peak_memory(pid: int) -> int:
-    """VmHWM in bytes; 0 once the process has given up its memory."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def _ending(code: int) -> str:

@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 
 from simulators.calibration.efficiencies import FRAMEWORK, GPUS, SMALLEST, Floats, Peaks
-from simulators.calibration.operation_tables.files import SYSTEMS
+from simulators.calibration.operation_tables.files import installed
 from simulators.calibration.operation_tables.grid import MS
-from simulators.foreign.program import interpreter
 from simulators.native.architecture.formats import WEIGHTS, WeightFormat, plain
 
 # the tables' formats, and how many times the 16-bit peak a device has in their arithmetic
@@ -142,7 +141,7 @@ def _read(root: Path, family: str) -> pd.DataFrame:
 
 def main(environment: str, blends: Mapping[str, float]) -> None:
     """Print the numbers by GPU and by kind."""
-    folder = next((interpreter(environment).parent.parent / "lib").glob(f"python*/site-packages/{SYSTEMS}"))
+    folder = installed(environment)
     numbers = {}
     for name, gpu in GPUS.items():
         numbers[name], errors = of_gpu(folder / name, gpu, blends[gpu.kind])

@@ -1,20 +1,22 @@
 """TableFiles: the tables of one device, as they lie in the package, and which engine version's is taken.
 
-Where: aiconfigurator_core/systems/data/<device>/<family>/<framework>/<version>/<file>.parquet (PyPI, Apache-2.0); none of its code is run.
+Where: <package>/systems/data/<device>/<family>/<framework>/<version>/<file>.parquet (PyPI, Apache-2.0), in one of `PACKAGES`; none of its
+code is run.
 Latencies are in ms. Columns and units are those of the collectors of ai-dynamo/aiconfigurator (collector/vllm, collector/sglang); how they
 are put together there is in its aic-core/rust/aiconfigurator-core/src/operators.
 """
 
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from simulators.errors import NotAvailable
+from simulators.errors import NotAvailable, SimulatorError
+from simulators.foreign.program import interpreter
+from simulators.foreign.versions import by_nearness
 
-SYSTEMS = Path("aiconfigurator_core") / "systems" / "data"
+PACKAGES = ("aiconfigurator_core", "aisimulate_core")  # of aiconfigurator and older wheels of aisimulate; of its newer ones
 
 Usable = Callable[[pd.DataFrame], bool]
 Need = Mapping[str, object]  # column -> the value that a row must have, or a set of them
@@ -53,7 +55,7 @@ class TableFiles:
                 self.taken[name] = version
                 return rows, name
         wanted = f" with {_text(need)}" if need else ""
-        where = SYSTEMS / self.root.name / family / framework
+        where = Path(*self.root.parts[-4:]) / family / framework
         raise NotAvailable(f"calibration aic: {where} has no {file}{wanted}; take another source of calibration")
 
     def used(self) -> list[str]:
@@ -65,25 +67,13 @@ class TableFiles:
         return [name for name in self.used() if self.taken[name] != self.version and f"/{self.framework}/" in name]
 
 
-def by_nearness(versions: Iterable[str], asked: str | None) -> list[str]:
-    """Versions, the nearest first: the one that was asked for, then by how many majors, minors and patches they are from it.
-
-    Of two that are equally far the older comes first: the engine surely had its kernels. With nothing asked, the newest first.
-    """
-    if asked is None:
-        return sorted(versions, key=numbers, reverse=True)
-
-    def away(version: str) -> tuple[bool, list[int], tuple[int, ...]]:
-        one, other = numbers(version), numbers(asked)
-        return version != asked, [abs(a - b) for a, b in zip(one, other, strict=True)], one
-
-    return sorted(versions, key=away)
-
-
-def numbers(version: str, places: int = 4) -> tuple[int, ...]:
-    """A version's first numbers, in whose order versions are: 0.9 before 0.10, 0.5.6 before 0.5.6.post2."""
-    found = [int(digits) for digits in re.findall(r"\d+", version.partition("+")[0])]
-    return tuple([*found, *[0] * places][:places])
+def installed(environment: str) -> Path:
+    """The tables of all devices in the packages of an environment. Raises SimulatorError when they are not there."""
+    library = interpreter(environment).parent.parent / "lib"
+    for package in PACKAGES:
+        for found in library.glob(f"python*/site-packages/{package}/systems/data"):
+            return found
+    raise SimulatorError(f"environment {environment}: none of its packages has operation tables; aisimulate and aic have some")
 
 
 def _matching(rows: pd.DataFrame, need: Need) -> pd.DataFrame:

@@ -32,8 +32,9 @@ def make_aisimulate(**changes: Any) -> AISimulate:
     return made
 
 
-def make_tables(*, apart: bool = False) -> AISimulateTables:
-    return AISimulateTables.of(fit("aisimulate", make_profile(LAW)), tokens=1024, batch=65, context=4096, apart=apart)
+def make_tables(*, ending_decodes: bool = True) -> AISimulateTables:
+    times = fit("aisimulate", make_profile(LAW))
+    return AISimulateTables.of(times, tokens=1024, batch=65, context=4096, ending_decodes=ending_decodes, decode_floor=1e-3)
 
 
 def shared_trace() -> Trace:
@@ -81,7 +82,10 @@ def read(tmp_path: Path, trace: Trace, rows: list[dict[str, Any]]) -> list[Any]:
         ({"frontend": "some"}, "frontend must be one of none, offset, got 'some'"),
         ({"topology": "ring"}, "topology must be colocated or pd, got 'ring'"),
         ({"decode_instances": 0}, "prefill_instances and decode_instances must be >= 1, got 1 and 0"),
-        ({"nearest": {"gpu": "l4"}}, "device nearest must have a system and a version"),
+        ({"releases": {"v0_1": {"nearest": {"gpu": "l4"}}}}, "release 0.1.0.dev2, device nearest must have a system and versions"),
+        ({"releases": {"v0_1": {"devices": {"h100": {"versions": []}}}}}, "device h100 must have a system and versions"),
+        ({"release": "v9"}, "release must be one of nearest, v0_1, v0_13, got 'v9'"),
+        ({"release": "v0_1", "tokenization": {"workers": 1}}, "release 0.1.0.dev2 has no tokenization; set release=nearest"),
         ({"limit": 0}, "limit must be > 0 s, got 0"),
     ],
 )
@@ -178,7 +182,7 @@ def test_the_tables_give_the_profiles_points_back() -> None:
 
 def test_apart_a_prefill_step_is_the_prefill_alone() -> None:
     steps = pd.DataFrame([(256, 0, 0, 0.0), (0, 0, 8, 512.0)], columns=["new_tokens", "prefill_context", "batch", "context"])
-    assert make_tables(apart=True).step(steps) == pytest.approx([LAW.prefill(256), LAW.decode(8, 512)], rel=0.01)
+    assert make_tables(ending_decodes=False).step(steps) == pytest.approx([LAW.prefill(256), LAW.decode(8, 512)], rel=0.01)
 
 
 def test_more_work_never_takes_less_time() -> None:

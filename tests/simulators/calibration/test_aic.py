@@ -8,7 +8,6 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from harness.environment import ensure
 from results.profile import BENDS, Profile
 from results.project.folder import ROOT
 from results.record import Run
@@ -18,6 +17,7 @@ from simulators.calibration.sources import Measured as Own
 from simulators.errors import NotAvailable
 from simulators.native.adapter import Native
 from simulators.native.architecture.reader import decoder_of
+from tests.environments import python_of
 from tests.simulators.calibration import made_tables as law
 from tests.simulators.profiles import MODEL, Law, make_measured, make_profile, with_limits
 
@@ -149,9 +149,9 @@ def test_folder_and_environment_are_not_both_given() -> None:
         dataclasses.replace(source(), data="somewhere")
 
 
-def real(hardware: str, model: str, tp: int) -> tuple[Run, Profile, Aic]:
-    aic = source()
-    ensure(str(aic.environment))
+def real(hardware: str, model: str, tp: int, environment: str = "aisimulate") -> tuple[Run, Profile, Aic]:
+    aic = source(environment=environment)
+    python_of(environment)
     limits = with_limits(max_num_seqs=128, max_num_batched_tokens=2048, tensor_parallel=tp, kv_tokens=400_000)
     run = on(
         hardware, make_measured(REQUESTS, limits=limits), model=choice("model", model)["config"], hardware=choice("hardware", hardware)
@@ -162,8 +162,10 @@ def real(hardware: str, model: str, tp: int) -> tuple[Run, Profile, Aic]:
 
 
 @pytest.mark.parametrize("hardware", DEVICES)
-def test_the_real_tables_respect_the_hardwares_peaks_and_grow_with_the_work(hardware: str, tmp_path: Path) -> None:
-    run, profile, aic = real(hardware, "llama_3_1_8b", 1)
+@pytest.mark.parametrize("environment", ["aisimulate", "aisimulate_0_13"])
+def test_the_real_tables_respect_the_hardwares_peaks_and_grow_with_the_work(environment: str, hardware: str, tmp_path: Path) -> None:
+    """Both layouts of the tables."""
+    run, profile, aic = real(hardware, "llama_3_1_8b", 1, environment)
     steps, device = aic.steps(run), choice("hardware", hardware)
     weights = 2 * 7.5e9  # bytes of Llama 3.1 8B, its input embedding left out
     least = weights / (1e9 * device["memory_bandwidth_gb_s"])
@@ -199,7 +201,7 @@ def test_the_real_tables_of_mixtures_respect_the_peaks_and_grow_with_the_work(mo
     """A decode reads the weights that its token is multiplied by; a prompt's tokens take that many products."""
     hardware, version, tp = MIXTURES[model]
     aic = source()
-    ensure(str(aic.environment))
+    python_of(str(aic.environment))
     limits, device = with_limits(tensor_parallel=tp), choice("hardware", hardware)
     config = choice("model", model)["config"]
     run = on(hardware, make_measured(REQUESTS, limits=limits), model=config, hardware=device)

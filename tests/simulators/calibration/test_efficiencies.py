@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from simulators.calibration.efficiencies import GPUS, KINDS, NAMES, TableRows, fitted, of_kind, rows_of
-from simulators.calibration.operation_tables.files import SYSTEMS
+from simulators.calibration.operation_tables.files import installed
 from simulators.errors import NotAvailable
 from tests.environments import python_of
 
@@ -56,8 +56,8 @@ def test_a_kind_takes_its_own_gpus_else_its_memory_else_the_family() -> None:
 @pytest.fixture(scope="module")
 def tables() -> Path:
     """The folder of aiconfigurator-core's tables."""
-    folder = python_of("aisimulate").parent.parent
-    return next(iter((folder / "lib").glob(f"python*/site-packages/{SYSTEMS}")))
+    python_of("aisimulate")
+    return installed("aisimulate")
 
 
 @pytest.mark.e2e

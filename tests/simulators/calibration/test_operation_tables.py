@@ -10,7 +10,7 @@ import pytest
 from simulators.calibration.operation_tables.attention import AttentionTimes, Heads
 from simulators.calibration.operation_tables.collectives import Collective
 from simulators.calibration.operation_tables.experts import ExpertTimes, Mixture
-from simulators.calibration.operation_tables.files import TableFiles, by_nearness
+from simulators.calibration.operation_tables.files import TableFiles
 from simulators.calibration.operation_tables.formats import TableFormats
 from simulators.calibration.operation_tables.grid import OutsideTables, TableGrid
 from simulators.calibration.operation_tables.latent import LatentSizes, LatentTimes
@@ -71,19 +71,6 @@ def test_a_hole_in_a_table_is_outside_but_its_measured_neighbours_are_not() -> N
     assert grid.at(a=1, b=10**0.5) == ms(8**0.5 / 2 * 2**0.0)
     with pytest.raises(OutsideTables, match="holey was not measured around a 5, b 5"):
         grid.at(a=5, b=5)
-
-
-@pytest.mark.parametrize(
-    ("asked", "order"),
-    [
-        ("0.19.0", ["0.19.0", "0.14.0", "0.24.0", "0.9.1"]),  # of two that are equally far the older
-        ("0.15.1", ["0.14.0", "0.19.0", "0.9.1", "0.24.0"]),
-        ("0.31.0", ["0.24.0", "0.19.0", "0.14.0", "0.9.1"]),
-        (None, ["0.24.0", "0.19.0", "0.14.0", "0.9.1"]),
-    ],
-)
-def test_versions_come_by_how_near_they_are(asked: str | None, order: list[str]) -> None:
-    assert by_nearness(["0.9.1", "0.14.0", "0.24.0", "0.19.0"], asked) == order
 
 
 def test_the_nearest_version_that_has_the_rows_is_taken_and_named(tmp_path: Path) -> None:

@@ -70,6 +70,28 @@ def test_one_that_computes_too_long_is_not_available(tmp_path: Path) -> None:
         run(tmp_path, "while True: pass", limit=0.5)
 
 
+def supervising(child: str) -> str:
+    """A program that only waits for another one, which it has put into a session of its own."""
+    return (
+        "import subprocess, pathlib, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)\n"
+        "pathlib.Path('child').write_text(str(child.pid))\n"
+        "child.wait()"
+    )
+
+
+def test_one_that_computes_in_another_session_is_stopped_by_what_it_spends(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match=r"^toy: took longer than its limit of 1 s of CPU time"):
+        run(tmp_path, supervising("while True: pass"), limit=1.0)
+    assert wait_until_gone(int((tmp_path / "child").read_text()))
+
+
+def test_peak_memory_is_that_of_the_process_which_computes(tmp_path: Path) -> None:
+    code = supervising("import time; b = bytearray(150_000_000); time.sleep(0.5)")
+    usage = run_program("toy", [sys.executable, "-c", code], cwd=tmp_path, log=tmp_path / "log", limit=60)
+    assert usage.peak_memory >= 150_000_000
+
+
 def test_ctrl_c_ends_it_and_its_children(tmp_path: Path) -> None:
     child = (
         "import subprocess, pathlib, time; pathlib.Path('child').write_text(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)"
