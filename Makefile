@@ -35,7 +35,7 @@ $(READY): conf/envs/core.txt .envs/uv/bin/uv
 
 simulators: $(READY) ## fetch the simulators that are git repositories, at their pinned commits, and make their environments
 	@$(CORE) -m simulators.foreign.checkout
-	@$(CORE) -c "from harness.environment import ensure; print(*map(ensure, ('splitwise_sim', 'distserve_sim')), sep='\n')"
+	@$(CORE) -c "from harness.environment import ensure; print(*map(ensure, ('splitwise_sim', 'distserve_sim', 'vidur')), sep='\n')"
 
 bench: $(READY) ## measure an engine, simulate the same requests, score, report (Hydra overrides follow)
 	@./plumbline bench $(MAKEOVERRIDES)

@@ -14,6 +14,7 @@ COSTS = {  # of an environment, besides that it is made when first used
     "sglang_cpu": "engine=sglang_cpu",
     "vidur": "simulator=[vidur], one of the two that `make bench` runs",
     "aisimulate": "simulator=[aisimulate]",
+    "aisimulate_0_13": "simulator=[aisimulate] on engines of 2026",
     "splitwise_sim": "simulator=[splitwise_sim]",
     "distserve_sim": "simulator=[distserve_sim]",
     "frontier": "simulator=[frontier]",

@@ -34,7 +34,7 @@ from simulators.aisimulate.files import (
     write_trace,
 )
 from simulators.aisimulate.refusals import LacksTimes, refused
-from simulators.aisimulate.releases import NEAREST, Chosen, Release, candidates, having
+from simulators.aisimulate.releases import NEAREST, Chosen, Release, best_with_profiles, candidates, having
 from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import HARDWARE, VERSION, AISimulateTables
 from simulators.errors import SimulatorError
@@ -46,6 +46,7 @@ from workloads.trace import Trace
 
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
 LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page size), so 2 stand for it: a request then holds at most one token more
+BY_STEPS = {"by": "how it composes steps, as their times are the profile's"}
 EXTRAS = ("speculation", "tokenization", "host_offload")  # settings of its own that not all wheels have
 
 
@@ -122,14 +123,16 @@ class AISimulate:
             quantisation="partly",
             speculation="no" if self.speculation is None else "partly",
             closed_loop="partly",
-            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track a chunk that is not its "
-            "prompt's last and has no decode beside it lacks a step's fixed cost; context_dependent_decode: of a batch's mean context "
-            "with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
+            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track of 0.1.0 a chunk that is not "
+            "its prompt's last and has no decode beside it lacks a step's fixed cost, in that of 0.13.0 a chunk with decodes has it twice; "
+            "context_dependent_decode: of a batch's mean context, in 0.1.0 with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
             "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
             "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
-            "matched tracks, replicas without dummy batches; speculation: it has a setting for it, which is not used here; "
+            "matched tracks, replicas without dummy batches; speculation: of 0.13.0, as the setting says; "
             "closed_loop: all slots begin at once, and sessions whose turns branch or join are sent when they were; "
-            "frontend_cost: " + ("none" if self.frontend == "none" else "the profile's, added to what comes out"),
+            "frontend_cost: "
+            + ("none" if self.frontend == "none" else "the profile's, added to what comes out")
+            + ("" if self.tokenization is None else "; tokenising is a queue before the engine, as the setting says"),
         )
 
     def tracks(self) -> tuple[Track, ...]:
@@ -140,10 +143,11 @@ class AISimulate:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
         trace = sent_trace(self.system, measured)
         offset = self._offset(measured, profile)
-        choices = candidates(self._allowed(), measured, needs=self._needs())
-        tables = None
+        able = having(self._allowed(), self._needs())
+        choices, tables = candidates(able, measured), None
         if track == "calibrated":
-            profile, choices = needed_profile(self.system, measured, profile), choices[:1]
+            profile = needed_profile(self.system, measured, profile)
+            choices = candidates([best_with_profiles(able)], measured)[:1]
             tables = self._tables(measured, trace, profile, choices[0].release)
         choice, scenario, usage = self._replayed(measured, trace, track, choices, tables, scratch)
 
@@ -159,7 +163,7 @@ class AISimulate:
             track=track,
             settings={
                 "times_from": profile.profile_id if tables and profile else choice.times_from(measured.hardware),
-                "chosen": choice.told(),
+                "chosen": {"environment": choice.release.environment, **(BY_STEPS if tables else choice.told())},
                 "releases": {name: release.version for name, release in self.releases.items()},
                 "engine": scenario.settings(Path("trace.jsonl"))["engine"],
                 "kv_capacity": "its own estimate" if scenario.blocks is None else "the engine's",

@@ -65,8 +65,7 @@ class Chosen:
 
     def told(self) -> dict[str, str | None]:
         """For the run's configuration: what was chosen, and by what."""
-        tables = {"system": self.system, "tables_of": self.version, "engine": self.engine, "distance": self.away}
-        return {"environment": self.release.environment, **tables}
+        return {"system": self.system, "tables_of": self.version, "engine": self.engine, "distance": self.away}
 
 
 def having(releases: Collection[Release], needs: Collection[str]) -> list[Release]:
@@ -78,14 +77,18 @@ def having(releases: Collection[Release], needs: Collection[str]) -> list[Releas
     return able
 
 
-def candidates(releases: Collection[Release], measured: Run, *, needs: Collection[str] = ()) -> list[Chosen]:
+def best_with_profiles(releases: Collection[Release]) -> Release:
+    """The wheel for a profile's step times, its own not being in use: one that pays the fixed cost of a step of prompts and decodes once
+    (tables.py); of several the newest.
+    """
+    return max(releases, key=lambda release: (release.ending_decodes, numbers(release.version)))
+
+
+def candidates(releases: Collection[Release], measured: Run) -> list[Chosen]:
     """The operation times that there are for the run's hardware, those of the version nearest to its engine's first; in the newest of the
     wheels that have them.
-
-    needs: settings that a wheel must have, as of `having`.
     """
-    able = having(releases, needs)
-    able = [release for release in able if measured.hardware in release.devices] or able
+    able = [release for release in releases if measured.hardware in release.devices] or releases
     engine = measured.version if measured.system == ENGINE else None
     newest_last = sorted(able, key=lambda release: numbers(release.version))
     by_version = {version: release for release in newest_last for version in release.device(measured.hardware)["versions"]}

@@ -6,6 +6,7 @@ Where the repository comes from is a setting, so a local clone or a bare reposit
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,17 @@ BYTECODE = ".bytecode"  # beside the checkouts
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A commit of a git repository. name: of its simulator. url: anything that git can fetch from. commit: all 40 digits."""
+    """A commit of a git repository. name: of its simulator. url: anything that git can fetch from. commit: all 40 digits.
+
+    paths: in gitignore's form, the only files that are wanted; none: all. spare: of these, the ones that a copy may lack, and without which
+    some of the simulator runs all the same.
+    """
 
     name: str
     url: str
     commit: str
+    paths: Sequence[str] = ()
+    spare: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         git.check_commit(self.commit, f"simulator {self.name}")
@@ -56,13 +63,20 @@ class Repository:
         """
         folder = cache / f"{self.name}@{self.commit}"
         if not folder.is_dir():
-            try:
-                git.fetch(self.url, self.commit, folder)
-            except git.GitError as error:
-                raise self._not_available(str(error)) from error
+            self._fetch(folder)
         if (what := git.edited(folder)) is not None:
             raise SimulatorError(f"{self.name}: {folder} is not commit {self.commit[:7]} as it was fetched ({what}); delete that folder")
         return folder
+
+    def _fetch(self, folder: Path) -> None:
+        """With the spare files where they can be had. Raises NotAvailable."""
+        without = [f"!{pattern}" for pattern in self.spare]
+        for paths in ([*self.paths], [*self.paths, *without])[: 2 if without else 1]:
+            try:
+                return git.fetch(self.url, self.commit, folder, paths)
+            except git.GitError as error:
+                failed = error
+        raise self._not_available(str(failed)) from failed
 
     def _not_available(self, why: str) -> NotAvailable:
         return NotAvailable(
@@ -86,7 +100,8 @@ def configured(configs: Path = CONFIGS) -> list[Repository]:
     for path in sorted(configs.glob("*.yaml")):
         settings: Any = OmegaConf.load(path)
         if "repository" in settings and "commit" in settings:
-            found.append(Repository(name=path.stem, url=settings["repository"], commit=settings["commit"]))
+            parts = {name: tuple(settings.get(name, ())) for name in ("paths", "spare")}
+            found.append(Repository(name=path.stem, url=settings["repository"], commit=settings["commit"], **parts))
     return found
 
 

@@ -17,7 +17,7 @@ from results.profile import Profile
 from results.project.folder import ROOT
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.checkout import described
+from simulators.foreign.checkout import Repository, described
 from simulators.foreign.program import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
 from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace
 from simulators.simulator import Coverage
@@ -55,8 +55,12 @@ PREEMPTION_FAULT = "_num_stage_processed_tokens"  # what the PyPI release assert
 class Vidur:
     """The settings of conf/simulator/vidur.yaml, which also gives the reasons for their values; the constructor only checks them."""
 
-    source: Source  # pypi: the package; git: a clone of its repository
-    checkout: str | None  # folder of that clone, absolute or from the project's folder
+    source: Source  # pypi: the package; git: its repository
+    checkout: str | None  # folder of a clone, absolute or from the project's folder; None: `commit` of `repository` is fetched
+    repository: str  # a git address, a clone or a bare repository
+    commit: str  # what is fetched from it, all 40 digits
+    paths: Sequence[str]  # the files of it that are wanted
+    spare: Sequence[str]  # of these, the ones that a copy may lack: then there is no shipped track
     scheduler: Literal["sarathi", "vllm", "orca"]  # sarathi: chunked prefill; vllm: prefill first; orca: whole prompts
     watermark: float  # share of the KV blocks kept free at admission
     frontend: Literal["none", "offset"]  # offset: the profile's time per request is added to what comes out
@@ -87,8 +91,7 @@ class Vidur:
                 raise ValueError(f"simulator vidur: {field} must be >= {low}, got {getattr(self, field)}")
         if not 0 <= self.watermark < 1 or not self.limit > 0:
             raise ValueError(f"simulator vidur: watermark must be in [0, 1) and limit > 0 s, got {self.watermark} and {self.limit}")
-        if self.source == "git" and not self.checkout:
-            raise ValueError("simulator vidur: source=git needs simulators.vidur.checkout, the folder of a clone of microsoft/vidur")
+        self._repository()
 
     @property
     def coverage(self) -> Coverage:
@@ -129,8 +132,11 @@ class Vidur:
     def why_not_shipped(self) -> str | None:
         """Why the profiles that Vidur ships cannot be had as configured; None when they can."""
         if self.source == "pypi":
-            return "the PyPI release ships no profiles (simulators.vidur.source=git with a checkout does)"
-        return unusable(self._shipped_files().values())
+            return "the PyPI release ships no profiles (simulators.vidur.source=git does)"
+        try:
+            return unusable(self._shipped_files().values())
+        except NotAvailable as error:
+            return str(error)
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
@@ -246,8 +252,12 @@ class Vidur:
             raise SimulatorError("vidur: frontend=offset needs a profile with front-end samples; set simulators.vidur.frontend=none")
         return profile.frontend
 
+    def _repository(self) -> Repository:
+        return Repository(name=self.system, url=self.repository, commit=self.commit, paths=self.paths, spare=self.spare)
+
     def _checkout(self) -> Path:
-        return (ROOT / str(self.checkout)).resolve()
+        """Raises NotAvailable where it cannot be fetched."""
+        return (ROOT / self.checkout).resolve() if self.checkout else self._repository().checkout()
 
     def _shipped_names(self) -> VidurNames:
         return VidurNames(model=self.shipped_model, device=self.shipped_device, network=self.shipped_network)

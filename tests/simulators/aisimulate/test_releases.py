@@ -8,7 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from results.record import Run
-from simulators.aisimulate.releases import Chosen, candidates
+from simulators.aisimulate.releases import Chosen, best_with_profiles, candidates
 from simulators.calibration.operation_tables.files import installed
 from tests.environments import python_of
 from tests.simulators.aisimulate.test_aisimulate import make_aisimulate
@@ -19,8 +19,8 @@ def run_of(version: str | None, hardware: str = "h100", **changes: Any) -> Run:
     return dataclasses.replace(make_measured([(0.5, 100, 10)]), version=version, hardware=hardware, **changes)
 
 
-def first(run: Run, **needs: Any) -> Chosen:
-    return candidates([*make_aisimulate().releases.values()], run, **needs)[0]
+def first(run: Run) -> Chosen:
+    return candidates([*make_aisimulate().releases.values()], run)[0]
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,16 @@ def test_another_engines_version_says_nothing_of_tables_of_vllm() -> None:
 
 
 def test_a_setting_that_one_wheel_has_takes_that_wheel_and_a_forced_one_is_a_system_of_its_own() -> None:
-    assert first(run_of("0.19.0"), needs=["speculation"]).release.version.startswith("0.13.0")
     assert make_aisimulate(tokenization={"workers": 1}).environment == ("aisimulate_0_13",)
     both, forced = make_aisimulate(), make_aisimulate(release="v0_1")
     assert (both.system, both.environment) == ("aisimulate", ("aisimulate", "aisimulate_0_13"))
     assert (forced.system, forced.environment) == ("aisimulate_v0_1", ("aisimulate",))
+
+
+def test_a_profile_is_for_the_wheel_that_composes_a_mixed_step_of_it() -> None:
+    older, newer = make_aisimulate().releases.values()
+    assert best_with_profiles([older, newer]) == older
+    assert best_with_profiles([newer]) == newer
 
 
 @pytest.mark.e2e

@@ -73,6 +73,30 @@ def test_what_is_imported_is_compiled_once_and_leaves_the_checkout_as_it_was(sou
     assert pinned.checkout(tmp_path / "cache") == folder
 
 
+def test_files_that_a_copy_lacks_are_left_out_where_they_can_be_spared(source: Path, tmp_path: Path) -> None:
+    (source / "large.csv").write_text("large")
+    (source / "unwanted.txt").write_text("unwanted")
+    git(source, "add", ".")
+    git(source, "commit", "-q", "-m", "a large file")
+    git(source, "config", "uploadpack.allowFilter", "true")
+    blob = git(source, "rev-parse", "HEAD:large.csv")
+    pinned = Repository(
+        name="toy_sim",
+        url=str(source),
+        commit=git(source, "rev-parse", "HEAD"),
+        paths=("*.txt", "*.csv", "!unwanted.txt"),
+        spare=("*.csv",),
+    )
+    whole = pinned.checkout(tmp_path / "whole")
+    (source / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    part = pinned.checkout(tmp_path / "part")
+    assert [sorted(path.name for path in folder.glob("*.*") if path.is_file()) for folder in (whole, part)] == [
+        ["large.csv", "word.txt"],
+        ["word.txt"],
+    ]
+    assert pinned.checkout(tmp_path / "part") == part
+
+
 def test_without_a_copy_one_line_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(NotAvailable) as error:
         repository(tmp_path / "nowhere", "0" * 40).checkout(tmp_path / "cache")
@@ -105,13 +129,13 @@ def test_a_commit_is_all_forty_digits(commit: str) -> None:
         repository("somewhere", commit)
 
 
-def test_both_simulators_are_pinned_and_their_source_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("PLUMBLINE_SPLITWISE_GIT", "PLUMBLINE_DISTSERVE_GIT"):
+def test_the_simulators_are_pinned_and_their_source_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PLUMBLINE_SPLITWISE_GIT", "PLUMBLINE_DISTSERVE_GIT", "PLUMBLINE_VIDUR_GIT"):
         monkeypatch.delenv(variable, raising=False)
     known = {r.name: r for r in configured()}
     assert known["splitwise_sim"].version == "git-8f99e7d"
     assert known["distserve_sim"].version == "git-82831f1"
     assert all(r.url.startswith("https://github.com/") for r in known.values())
-    for name in ("splitwise_sim", "distserve_sim"):
+    for name in known:
         monkeypatch.setenv(known[name].variable, f"/some/{name}")
     assert {r.name: r.url for r in configured()} == {name: f"/some/{name}" for name in known}

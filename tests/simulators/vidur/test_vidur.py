@@ -61,7 +61,7 @@ def test_the_pypi_release_has_the_calibrated_track_only() -> None:
         ({"scheduler": "fcfs"}, "scheduler must be one of sarathi, vllm, orca"),
         ({"k_fold": 1}, "k_fold must be >= 2, got 1"),
         ({"limit": 0}, r"limit > 0 s"),
-        ({"source": "git"}, "source=git needs simulators.vidur.checkout"),
+        ({"commit": "main"}, "simulator vidur: commit must be all 40 hexadecimal digits, got 'main'"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -101,6 +101,8 @@ def test_the_offset_needs_a_measured_front_end(tmp_path: Path) -> None:
 def test_the_other_tracks_say_what_they_need(tmp_path: Path) -> None:
     refuse(r"no shipped track: the PyPI release ships no profiles", tmp_path, track="shipped")
     refuse(r"no matched track: .*mlp.csv is missing", tmp_path, track="matched", source="git", checkout=str(tmp_path))
+    nowhere: dict[str, Any] = {"repository": str(tmp_path / "nowhere.git"), "commit": "0" * 40}
+    refuse(r"no shipped track: vidur: no copy of commit 0000000", tmp_path, track="shipped", source="git", **nowhere)
 
 
 def test_hardware_without_memory_and_a_model_without_layers_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from harness.environment import ensure
 from results.profile import Profile
 from results.record import RequestRecord, Run
 from simulators.errors import SimulatorError
+from simulators.foreign.checkout import configured
 from simulators.foreign.step_times import StepTimes
 from simulators.vidur.files import VidurNames, shipped_files
 from simulators.vidur.tables import ProfileGrid, attention_rows, collective_rows, mlp_rows
@@ -55,11 +56,11 @@ def simulate(measured: Run, profile: Profile | None, scratch: Path, *, track: An
 
 
 def checkout() -> Path:
-    """A clone of microsoft/vidur, or a skip."""
-    folder = os.environ.get("PLUMBLINE_VIDUR_GIT")
-    if not folder or not (Path(folder) / "vidur" / "main.py").is_file():
-        pytest.skip("PLUMBLINE_VIDUR_GIT must name a clone of github.com/microsoft/vidur")
-    return Path(folder)
+    """The pinned commit of microsoft/vidur, or a skip."""
+    if not os.environ.get("PLUMBLINE_VIDUR_GIT"):
+        pytest.skip("set PLUMBLINE_VIDUR_GIT to a clone or a bare repository of github.com/microsoft/vidur")
+    [repository] = [r for r in configured() if r.name == "vidur"]
+    return repository.checkout()
 
 
 def ttft(record: RequestRecord) -> float:
