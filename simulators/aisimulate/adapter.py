@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from results.profile import Profile
 from results.record import Run, Track
+from simulators.aisimulate.coverage import covered
 from simulators.aisimulate.files import (
     SYSTEM,
     AISimulateScenario,
@@ -34,7 +35,7 @@ from simulators.aisimulate.files import (
     write_trace,
 )
 from simulators.aisimulate.refusals import LacksTimes, refused
-from simulators.aisimulate.releases import NEAREST, Chosen, Release, best_with_profiles, candidates, having
+from simulators.aisimulate.releases import NEAREST, Chosen, Wheel, best_with_profiles, candidates, having
 from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import HARDWARE, VERSION, AISimulateTables
 from simulators.errors import SimulatorError
@@ -60,7 +61,7 @@ class AISimulate:
     prefill_instances: int  # of topology pd
     decode_instances: int  # of topology pd
     release: str  # the wheel: nearest, or a name of `releases`
-    releases: Mapping[str, Release]  # by name
+    releases: Mapping[str, Wheel]  # by name
     speculation: Mapping[str, Any] | None  # engine.speculation of its configuration, as it is; None: none
     tokenization: Mapping[str, Any] | None  # engine.tokenization, likewise
     host_offload: Mapping[str, Any] | None  # kv_cache.host_offload of each worker, likewise
@@ -92,7 +93,7 @@ class AISimulate:
         """See Simulator: of every wheel that a run may need."""
         return tuple(release.environment for release in having(self._allowed(), self._needs()))
 
-    def _allowed(self) -> list[Release]:
+    def _allowed(self) -> list[Wheel]:
         return [*self.releases.values()] if self.release == NEAREST else [self.releases[self.release]]
 
     def _needs(self) -> list[str]:
@@ -101,39 +102,7 @@ class AISimulate:
     @property
     def coverage(self) -> Coverage:
         """What it models, as configured."""
-        return Coverage(
-            chunked_prefill="partly",
-            prefix_caching="yes",
-            kv_limit="yes",
-            max_num_seqs="yes",
-            token_budget="yes",
-            preemption="yes",
-            context_dependent_decode="yes",
-            tensor_parallel="yes",
-            pipeline_parallel="no",
-            disaggregation="yes",
-            frontend_cost="no" if self.frontend == "none" and self.tokenization is None else "partly",
-            token_times="no",
-            gqa="yes",
-            experts="partly",
-            expert_parallel="partly",
-            data_parallel="partly",
-            latent_attention="partly",
-            windows="partly",
-            quantisation="partly",
-            speculation="no" if self.speculation is None else "partly",
-            closed_loop="partly",
-            notes="scheduler: vLLM's, whatever the engine; chunked_prefill: always on; in the calibrated track of 0.1.0 a chunk that is not "
-            "its prompt's last and has no decode beside it lacks a step's fixed cost, in that of 0.13.0 a chunk with decodes has it twice; "
-            "context_dependent_decode: of a batch's mean context, in 0.1.0 with no decode step under 1 ms; tensor_parallel: in the shipped times, or as profiled; pipeline_parallel: its setting is "
-            "passed on, but two stages take as long as one device; experts, latent_attention, windows, quantisation: in the shipped "
-            "operation times of models that it knows, not in the calibrated track's; expert_parallel, data_parallel: in the shipped and "
-            "matched tracks, replicas without dummy batches; speculation: of 0.13.0, as the setting says; "
-            "closed_loop: all slots begin at once, and sessions whose turns branch or join are sent when they were; "
-            "frontend_cost: "
-            + ("none" if self.frontend == "none" else "the profile's, added to what comes out")
-            + ("" if self.tokenization is None else "; tokenising is a queue before the engine, as the setting says"),
-        )
+        return covered(offset=self.frontend == "offset", tokenising=self.tokenization is not None, drafting=self.speculation is not None)
 
     def tracks(self) -> tuple[Track, ...]:
         """See Simulator."""
@@ -242,7 +211,7 @@ class AISimulate:
         pools = Pools(prefill=self.prefill_instances, decode=self.decode_instances, transfer=rate)
         return {"pools": pools, "kv_bytes": kv_shape(self.system, measured.config.get("model") or {}).bytes_per_token}
 
-    def _tables(self, measured: Run, trace: Trace, profile: Profile, release: Release) -> AISimulateTables:
+    def _tables(self, measured: Run, trace: Trace, profile: Profile, release: Wheel) -> AISimulateTables:
         """Tables that cover every step of the run and every point of the profile."""
         sequences, budget = known_limits(self.system, measured, ("max_num_seqs", "max_num_batched_tokens"))
         points = profile.points()
@@ -266,7 +235,7 @@ class AISimulate:
             )
         return profile.frontend
 
-    def _run(self, scenario: AISimulateScenario, release: Release, scratch: Path, *, calibrated: bool) -> Usage:
+    def _run(self, scenario: AISimulateScenario, release: Wheel, scratch: Path, *, calibrated: bool) -> Usage:
         """Write its trace and its configuration, and run it. Raises LacksTimes where other operation times of its own may do."""
         trace, log = scratch / "trace.jsonl", scratch / "log"
         write_trace(scenario.trace, scenario.sending, trace)

@@ -43,9 +43,9 @@ class AISimulateScenario:
     max_model_len: int | None = None  # tokens of one request; None: the model's
     pools: Pools | None = None  # None: one instance for both prefill and decode
     kv_bytes: int = 0  # of one token, as it is handed from a prefill to a decode instance
-    speculation: Mapping[str, Any] | None = None  # its settings of these names
-    tokenization: Mapping[str, Any] | None = None
-    host_offload: Mapping[str, Any] | None = None
+    speculation: Mapping[str, Any] | None = None  # its setting of this name; None: none
+    tokenization: Mapping[str, Any] | None = None  # likewise
+    host_offload: Mapping[str, Any] | None = None  # likewise, of each worker
 
     def settings(self, trace: Path) -> dict[str, Any]:
         """Its configuration file's content."""

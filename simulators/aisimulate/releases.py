@@ -16,7 +16,7 @@ ENGINE = "vllm"  # that its operation times are of, as they are used here
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class Wheel:
     """A wheel, and what it is like; conf/simulator/aisimulate.yaml says more.
 
     devices, nearest: GPUs of which it has operation times: its name of each (system), and with which vLLM they were measured (versions).
@@ -46,7 +46,7 @@ class Release:
 class Chosen:
     """A wheel and its operation times for a run."""
 
-    release: Release
+    release: Wheel
     system: str  # its name of the device
     version: str  # of the engine with which they were measured
     engine: str | None  # the measured engine's own version; None: unknown, or of another engine
@@ -68,7 +68,7 @@ class Chosen:
         return {"system": self.system, "tables_of": self.version, "engine": self.engine, "distance": self.away}
 
 
-def having(releases: Collection[Release], needs: Collection[str]) -> list[Release]:
+def having(releases: Collection[Wheel], needs: Collection[str]) -> list[Wheel]:
     """Those that have all of these settings. Raises ValueError where none has."""
     able = [release for release in releases if set(needs) <= set(release.has)]
     if not able:
@@ -77,14 +77,14 @@ def having(releases: Collection[Release], needs: Collection[str]) -> list[Releas
     return able
 
 
-def best_with_profiles(releases: Collection[Release]) -> Release:
+def best_with_profiles(releases: Collection[Wheel]) -> Wheel:
     """The wheel for a profile's step times, its own not being in use: one that pays the fixed cost of a step of prompts and decodes once
     (tables.py); of several the newest.
     """
     return max(releases, key=lambda release: (release.ending_decodes, numbers(release.version)))
 
 
-def candidates(releases: Collection[Release], measured: Run) -> list[Chosen]:
+def candidates(releases: Collection[Wheel], measured: Run) -> list[Chosen]:
     """The operation times that there are for the run's hardware, those of the version nearest to its engine's first; in the newest of the
     wheels that have them.
     """

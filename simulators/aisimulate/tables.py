@@ -60,20 +60,16 @@ MS = 1e3
 
 @dataclass(frozen=True, kw_only=True)
 class AISimulateTables:
-    """The two measured quantities on their grids, in s; between the points of a grid AISimulate interpolates linearly.
+    """The two measured quantities on their grids, in s; between the points of a grid AISimulate interpolates linearly."""
 
-    tokens, gemm: gemm(m). batches, contexts, generation: generation_attention(b, c), a row per batch. prefill: of step times.
-    ending_decodes: whether a prompt's last step costs it a decode step as well. decode_floor: s that a decode lasts at least.
-    """
-
-    times: StepTimes
-    ending_decodes: bool
-    decode_floor: float
-    tokens: Floats
-    gemm: Floats
-    batches: Floats
-    contexts: Floats
-    generation: Floats
+    times: StepTimes  # the profile's
+    ending_decodes: bool  # whether a prompt's last step costs it a decode step as well
+    decode_floor: float  # s that a decode lasts at least
+    tokens: Floats  # of a step: the axis of `gemm`
+    gemm: Floats  # gemm(m)
+    batches: Floats  # sequences: the rows of `generation`
+    contexts: Floats  # tokens: its columns
+    generation: Floats  # generation_attention(b, c)
 
     @classmethod
     def of(

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from results.profile import Profile
 from results.project.folder import ROOT
 from results.record import RequestRecord, Run
-from simulators.aisimulate.releases import Release
+from simulators.aisimulate.releases import Wheel
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.inputs import kv_shape
 from tests.environments import python_of
@@ -41,15 +41,15 @@ Simulate = Callable[..., Run]
 
 
 @pytest.fixture(scope="module", params=["v0_1", "v0_13"])
-def wheel(request: pytest.FixtureRequest) -> Release:
+def wheel(request: pytest.FixtureRequest) -> Wheel:
     """Each wheel in turn."""
-    found: Release = make_aisimulate().releases[request.param]
+    found: Wheel = make_aisimulate().releases[request.param]
     python_of(found.environment)
     return found
 
 
 @pytest.fixture(scope="module")
-def simulate(wheel: Release) -> Simulate:
+def simulate(wheel: Wheel) -> Simulate:
     """Runs it."""
     [name] = [name for name, release in make_aisimulate().releases.items() if release == wheel]
 
@@ -129,7 +129,7 @@ def test_decodes_together_take_the_time_of_their_batch(simulated: Run) -> None:
         assert duration(record) / 59 == pytest.approx(LAW.decode(TOGETHER, 48 + 30), rel=1e-4)
 
 
-def test_a_chunk_is_short_of_one_decode_step_where_none_accompanies_it(simulate: Simulate, wheel: Release, tmp_path: Path) -> None:
+def test_a_chunk_is_short_of_one_decode_step_where_none_accompanies_it(simulate: Simulate, wheel: Wheel, tmp_path: Path) -> None:
     """The older wheel's one systematic fault (tables.py): budgets cut 1,200 tokens into three, and the first two have no decode."""
     (record,) = simulate(make_measured([(0.5, 1200, 2)]), make_profile(LAW), tmp_path).records
     budget = LIMITS.max_num_batched_tokens or 0
@@ -147,7 +147,7 @@ def test_pages_of_one_token_are_simulated_by_two(simulate: Simulate, tmp_path: P
 
 
 def test_a_prompt_beside_decodes_pays_the_fixed_cost_once_and_in_newer_wheels_twice(
-    simulate: Simulate, wheel: Release, tmp_path: Path
+    simulate: Simulate, wheel: Wheel, tmp_path: Path
 ) -> None:
     decoding = [(0.5, 64, 200)] * 4
     *_, late = simulate(make_measured([*decoding, (0.6, 400, 2)]), make_profile(LAW), tmp_path).records
@@ -156,14 +156,14 @@ def test_a_prompt_beside_decodes_pays_the_fixed_cost_once_and_in_newer_wheels_tw
     assert late.first_token - late.scheduled == pytest.approx(asked, rel=0.01)
 
 
-def test_no_decode_step_is_shorter_than_the_wheels_floor(simulate: Simulate, wheel: Release, tmp_path: Path) -> None:
+def test_no_decode_step_is_shorter_than_the_wheels_floor(simulate: Simulate, wheel: Wheel, tmp_path: Path) -> None:
     (record,) = simulate(make_measured([(0.5, 64, 11)]), make_profile(LAW, scale=0.1), tmp_path).records
     times = [0.1 * LAW.decode(1, 64 + i) for i in range(1, 11)]
     assert max(times) < 1e-3
     assert duration(record) == pytest.approx(sum(max(time, wheel.decode_floor) for time in times), rel=EXACT)
 
 
-def test_it_says_how_well_it_knows_the_engine(simulated: Run, wheel: Release) -> None:
+def test_it_says_how_well_it_knows_the_engine(simulated: Run, wheel: Wheel) -> None:
     calibration = simulated.config["simulator"]["calibration"]
     errors = {kind: calibration["residuals"]["held_out"][kind]["median"] for kind in ("prefill", "decode", "mixed")}
     assert max(errors["prefill"], errors["decode"]) < 0.01
@@ -172,7 +172,7 @@ def test_it_says_how_well_it_knows_the_engine(simulated: Run, wheel: Release) ->
     assert calibration["profile"] == "law"
 
 
-def test_it_says_what_it_is(measured: Run, simulated: Run, wheel: Release) -> None:
+def test_it_says_what_it_is(measured: Run, simulated: Run, wheel: Wheel) -> None:
     assert (simulated.kind, simulated.track, simulated.version) == ("simulated", "calibrated", wheel.version)
     assert simulated.system.startswith("aisimulate_v") and simulated.config["simulator"]["chosen"]["environment"] == wheel.environment
     assert simulated.measured_run_id == measured.run_id
