@@ -34,7 +34,7 @@ from simulators.aisimulate.files import (
     to_records,
     write_trace,
 )
-from simulators.aisimulate.refusals import LacksTimes, refused
+from simulators.aisimulate.refusals import LacksModel, LacksTimes, refused
 from simulators.aisimulate.releases import NEAREST, Chosen, Wheel, best_with_profiles, candidates, having
 from simulators.aisimulate.sending import sending
 from simulators.aisimulate.tables import HARDWARE, VERSION, AISimulateTables
@@ -47,6 +47,7 @@ from workloads.trace import Trace
 
 BLOCK_SIZE = 16  # tokens; vLLM's default, where a run does not say
 LEAST_BLOCK_SIZE = 2  # tokens; it refuses 1 (SGLang's page size), so 2 stand for it: a request then holds at most one token more
+MODEL = "model"  # folder of its config.json
 BY_STEPS = {"by": "how it composes steps, as their times are the profile's"}
 EXTRAS = ("speculation", "tokenization", "host_offload")  # settings of its own that not all wheels have
 
@@ -133,6 +134,7 @@ class AISimulate:
             settings={
                 "times_from": profile.profile_id if tables and profile else choice.times_from(measured.hardware),
                 "chosen": {"environment": choice.release.environment, **(BY_STEPS if tables else choice.told())},
+                "passed_over": [f"{c.version} of {c.release.version}" for c in choices[: choices.index(choice)]],  # they lack the model's
                 "releases": {name: release.version for name, release in self.releases.items()},
                 "engine": scenario.settings(Path("trace.jsonl"))["engine"],
                 "kv_capacity": "its own estimate" if scenario.blocks is None else "the engine's",
@@ -146,21 +148,26 @@ class AISimulate:
         self, measured: Run, trace: Trace, track: Track, choices: Sequence[Chosen], tables: AISimulateTables | None, scratch: Path
     ) -> tuple[Chosen, AISimulateScenario, Usage]:
         """With the nearest operation times that have the model's sizes. Raises NotAvailable where none has."""
-        lacks: LacksTimes | None = None
+        self._write_model(measured, trace, tables, scratch)
+        refusals: dict[Chosen, LacksTimes] = {}
         for choice in choices:
+            if any(isinstance(error, LacksModel) and other.release is choice.release for other, error in refusals.items()):
+                continue
             scenario = self._scenario(measured, trace, track, choice, scratch)
-            if tables and lacks is None:
-                tables.write(scratch / "systems", scenario.model, max_model_len=scenario.max_model_len or longest(trace))
-            elif lacks is None:
-                scenario.model.mkdir()
-                (scenario.model / "config.json").write_text(json.dumps(measured.config.get("model") or {}))
             try:
                 return choice, scenario, self._run(scenario, choice.release, scratch, calibrated=tables is not None)
             except LacksTimes as error:
-                lacks = error
+                refusals[choice] = error
                 shutil.rmtree(scratch / "out", ignore_errors=True)
-        assert lacks is not None
-        raise lacks
+        raise next(iter(refusals.values()))
+
+    def _write_model(self, measured: Run, trace: Trace, tables: AISimulateTables | None, scratch: Path) -> None:
+        """Its config.json, or the stand-in of the profile's tables with these."""
+        if tables:
+            tables.write(scratch / "systems", scratch / MODEL, max_model_len=measured.limits.max_model_len or longest(trace))
+        else:
+            (scratch / MODEL).mkdir()
+            (scratch / MODEL / "config.json").write_text(json.dumps(measured.config.get("model") or {}))
 
     def _scenario(self, measured: Run, trace: Trace, track: Track, choice: Chosen, scratch: Path) -> AISimulateScenario:
         """What is to be simulated. Raises SimulatorError when the run lacks a limit that is needed."""
@@ -170,7 +177,7 @@ class AISimulate:
         common: dict[str, Any] = {
             "trace": trace,
             "sending": sending(measured, trace),
-            "model": scratch / "model",
+            "model": scratch / MODEL,
             "hardware": hardware,
             "version": version,
             "parallelism": self._parallelism(measured, track),

@@ -17,9 +17,13 @@ class LacksTimes(NotAvailable):
     """Its operation times of one version lack the model's; those of another may have them."""
 
 
-def refused(log: Path) -> type[NotAvailable] | None:
-    """What its log says: no version's times will do, those of another may, or (None) nothing of the kind."""
+class LacksModel(LacksTimes):
+    """A wheel does not know the model, whatever the version; another wheel may."""
+
+
+def refused(log: Path) -> type[LacksTimes] | None:
+    """What its log says that it lacks; None: nothing of the kind."""
     said = log.read_text(errors="replace") if log.is_file() else ""
     if any(fault in said for fault in UNKNOWN_MODEL):
-        return NotAvailable
+        return LacksModel
     return LacksTimes if any(fault in said for fault in UNKNOWN_SIZES) else None

@@ -42,7 +42,7 @@ class Wheel:
         return self.devices.get(hardware, self.nearest)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Chosen:
     """A wheel and its operation times for a run."""
 

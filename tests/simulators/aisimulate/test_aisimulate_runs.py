@@ -255,7 +255,7 @@ def test_the_shipped_and_matched_tracks(simulate: Simulate, tmp_path: Path) -> N
         assert run.config["simulator"]["times_from"] == "its own, of h200_sxm with vLLM 0.24.0, the engine's version"
         last[track] = max(r.scheduled or 0.0 for r in run.records)
     assert last["shipped"] == pytest.approx(0.5)
-    assert last["matched"] > 0.55
+    assert last["matched"] > 0.51
 
 
 def test_a_closed_loop_keeps_as_many_in_flight(simulate: Simulate, tmp_path: Path) -> None:
@@ -345,6 +345,14 @@ def test_apart_prefills_do_not_slow_decodes(simulate: Simulate, tmp_path: Path) 
         spread[topology] = duration(first)
     assert spread["pd"] < 0.8 * spread["colocated"]
     assert np.isfinite(spread["pd"])
+
+
+def test_operation_times_without_the_models_sizes_are_passed_over(simulate: Simulate, wheel: Wheel, tmp_path: Path) -> None:
+    """The oldest ones of an L40S that the older wheel has lack the heads of this model."""
+    run = simulate(make_measured([(0.5, 256, 4)]), None, tmp_path, track="shipped")
+    told = run.config["simulator"]
+    assert told["chosen"]["tables_of"] == ("0.22.0" if wheel.ending_decodes else "0.24.0")
+    assert told["passed_over"] == (["0.14.0 of 0.1.0.dev2"] if wheel.ending_decodes else [])
 
 
 def of_the_newer(measured: Run, profile: Profile | None, scratch: Path, *, track: Any = "calibrated", **changes: Any) -> Run:
