@@ -68,9 +68,7 @@ class Search:
         reach(place(self.paths.runs))
         cell = self._cell(self.engine)
         cell.preflight()
-        for name in dict.fromkeys((self.engine.environment, forecast.simulator.environment if forecast else None)):
-            if name is None:
-                continue
+        for name in environment.named(self.engine.environment, forecast.simulator.environment if forecast else None):
             with stage("environment", name):
                 environment.ensure(name)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self.workload.name}"
