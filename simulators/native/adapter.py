@@ -9,6 +9,7 @@ from results.profile import Profile
 from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable
 from simulators.inputs import handed_over, labelled, release_of
+from simulators.native.architecture.reader import decoder_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.latency.parallelism import Parallelism
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
@@ -87,11 +88,11 @@ class Native(Predictor):
         trace, apart = measured.trace_as_sent(), self.arrangement.hands_over
         release = release_of(measured, trace) if self.keeps_loops else None
         model, hardware, parallel = measured.config["model"], measured.config["hardware"], parallelism_of(measured.limits)
-        limits = self._limits(measured, track, parallel, longest_request(trace))
+        native = dataclasses.replace(self, policy=self.policy_for(measured.system))
+        limits = native._limits(measured, track, parallel, longest_request(trace))
         self._check_speculation(measured)
         if apart:
             trace, limits = handed_over(trace), dataclasses.replace(limits, max_model_len=limits.max_model_len + 1)
-        native = dataclasses.replace(self, policy=self.policy_for(measured.system))
         chosen, own_steps = native.step_times(measured, profile, track, limits)
         engine = measured.config.get("engine") or {}
         station = self.frontend.station(measured.system, sent_as(measured)) if native.policy in ENGINES else None
@@ -134,7 +135,8 @@ class Native(Predictor):
         if known is not None and track == "shipped":
             return known
         said = said if known is None else with_capacity(said, known)
-        return limits_of(said, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
+        found = limits_of(said, measured.config, f"run {measured.run_id}", vllm=vllm_version(measured))
+        return self.with_groups(found, decoder_of(measured.config["model"]), tensor=parallel.tensor)
 
     def _check_speculation(self, measured: Run) -> None:
         """Raises NotAvailable when the engine verified drafts and nothing says how many were accepted."""

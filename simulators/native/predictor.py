@@ -14,6 +14,7 @@ from typing import Any
 from results.profile import Profile
 from results.record_table import RecordTable
 from simulators.errors import NotAvailable
+from simulators.native.architecture.decoder import Decoder
 from simulators.native.architecture.reader import decoder_of
 from simulators.native.cluster.arrangement import Arrangement
 from simulators.native.frontend.settings import StationSettings
@@ -29,6 +30,8 @@ from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.wrappers.drafting import Drafting
+from simulators.native.memory.hybrid import why_whole
+from simulators.native.memory.layout import grouped_layout
 from simulators.native.resolve import Defaults
 from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
@@ -156,7 +159,30 @@ class Predictor:
     def default_limits(self, model: Mapping[str, Any], hardware: Mapping[str, Any], *, parallel: Parallelism, max_model_len: int) -> Limits:
         """Limits of an engine of which only the model and the device are known. Raises SimulatorError when the model does not fit."""
         shape, device = decoder_of(model), Device.from_hardware(hardware)
-        return self.shipped.limits(shape, device, parallel=parallel, max_model_len=max_model_len)
+        sharing = self.shares_prefixes(shape)
+        grouped = self.why_whole(shape, tensor=parallel.tensor, prefix_caching=sharing) is None
+        return self.shipped.limits(shape, device, parallel=parallel, max_model_len=max_model_len, grouped=grouped, prefix_caching=sharing)
+
+    def shares_prefixes(self, shape: Decoder) -> bool:
+        """Whether such an engine has prefix caching by default: vLLM 0.19 has none for models with states (its ModelConfig)."""
+        return not (shape.state_bytes and self.policy_for("") == "vllm_v1")
+
+    def why_whole(self, shape: Decoder, *, tensor: int, prefix_caching: bool) -> str | None:
+        """See memory/hybrid.py."""
+        return why_whole(
+            shape,
+            tensor=tensor,
+            policy=self.policy_for(""),
+            arrangement=self.arrangement.kind,
+            prefix_caching=prefix_caching,
+            drafter=self.speculation.method if self.speculation.num_speculative_tokens else None,
+        )
+
+    def with_groups(self, limits: Limits, shape: Decoder, *, tensor: int) -> Limits:
+        """The limits of an engine that told them, with the groups that its layers are in."""
+        if self.why_whole(shape, tensor=tensor, prefix_caching=limits.prefix_caching) is not None:
+            return limits
+        return dataclasses.replace(limits, kv_groups=grouped_layout(shape, tensor=tensor, block_size=limits.block_size).groups)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from simulators.native.architecture.decoder import Decoder
 from simulators.native.effects.effects import Effects
 from simulators.native.latency.device import Device
 from simulators.native.latency.parallelism import Parallelism
+from simulators.native.memory.layout import grouped_layout, whole_layout
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_options import SglangOptions
 
@@ -50,14 +51,20 @@ class Defaults:
         parallel: Parallelism,
         max_model_len: int,
         effects: Effects = Effects(),  # noqa: B008 - frozen
+        grouped: bool = False,
+        prefix_caching: bool = True,
     ) -> Limits:
-        """The limits of such an engine. Raises NoRoom when the model does not fit, and says by how much."""
+        """The limits of such an engine. grouped: whether its layers' KV is kept in groups (memory/hybrid.py).
+
+        Raises NoRoom when the model does not fit, and says by how much.
+        """
+        layout = (grouped_layout if grouped else whole_layout)(shape, tensor=parallel.tensor, block_size=self.block_size)
         weights = parallel.weight_bytes(shape) * (1 - effects.weights_on_host)
-        state = self.max_num_seqs * shape.state_bytes / parallel.tensor / parallel.pipeline
+        state = self.max_num_seqs * layout.state_bytes / parallel.pipeline
         room = device.memory * self.memory_utilization - self.activations - weights - state
         room += effects.host_bytes(shape, device, room)
-        block = self.block_size * shape.kv_bytes_per_device(parallel.tensor) / parallel.pipeline
-        needed = -(-max_model_len // self.block_size) * block
+        block = layout.block_bytes / parallel.pipeline
+        needed = layout.blocks(max_model_len, self.in_flight * self.max_num_batched_tokens) * block
         if room < needed:
             raise NoRoom(
                 f"native: {weights / 1e9:.1f} GB of weights and {needed / 1e9:.1f} GB of KV for one request of {max_model_len} tokens "
@@ -66,10 +73,12 @@ class Defaults:
             )
         return Limits(
             kv_blocks=int(room / block),
-            block_size=self.block_size,
+            block_size=layout.block_size,
+            kv_groups=layout.groups,
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
             max_model_len=max_model_len,
+            prefix_caching=prefix_caching,
             in_flight=self.in_flight,
         )
 

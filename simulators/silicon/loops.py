@@ -7,6 +7,7 @@ import numpy as np
 
 from results.silicon.points import MeasuredPoint
 from simulators.errors import SimulatorError
+from simulators.native.kv.groups import KVGroup
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang_options import SglangOptions
 from simulators.silicon.schedule import LoopSchedule, make_schedule
@@ -25,7 +26,7 @@ class LoopProtocol:
     seed: int  # of the lengths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopKey:
     """All that a schedule depends on. Points that share it share the schedule."""
 
@@ -37,7 +38,8 @@ class LoopKey:
     max_num_batched_tokens: int  # tokens in one step
     max_prefill_tokens: int  # of SGLang's prefill steps
     block_size: int  # tokens
-    kv_tokens: int  # of the KV cache; where it holds all that is in flight, as many as that needs
+    kv_tokens: int  # that the blocks of the KV cache hold; where all that is in flight fits, as many as that needs
+    kv_groups: tuple[KVGroup, ...]  # of Limits
     reach: int  # of StepLaw; 0: attention has no windows
     least: float  # of LoopProtocol
     rounds: int  # of LoopProtocol
@@ -54,10 +56,10 @@ class LoopKey:
         return self.input_tokens + self.output_tokens
 
 
-def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, *, kv_tokens: int, reach: int) -> LoopKey:
-    """The key of a point's loop. kv_tokens: that its engine's KV cache holds. reach: of its StepLaw, or 0."""
+def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, *, limits: Limits, reach: int) -> LoopKey:
+    """The key of a point's loop. limits: of its engine; those of its KV cache count. reach: of its StepLaw, or 0."""
     concurrency = -(-point.concurrency // point.data_parallel)
-    room = point.input_tokens + point.output_tokens + 2 * server.block_size + 1
+    room = (point.input_tokens + point.output_tokens + 2 * limits.block_size + 1) * max(1, len(limits.kv_groups))
     policy = "sglang" if point.engine == "sglang" else "vllm_v1"
     return LoopKey(
         policy=policy,
@@ -67,10 +69,13 @@ def key_of(point: MeasuredPoint, server: PointServer, protocol: LoopProtocol, *,
         max_num_seqs=min(concurrency, server.max_num_seqs or concurrency),
         max_num_batched_tokens=server.tokens_in_step(point),
         max_prefill_tokens=server.max_prefill_tokens if policy == "sglang" else 0,
-        block_size=server.block_size,
-        kv_tokens=min(kv_tokens, concurrency * room),
+        block_size=limits.block_size,
+        kv_tokens=min(limits.kv_blocks * limits.block_size, concurrency * room),
+        kv_groups=limits.kv_groups,
         reach=reach,
-        **dataclasses.asdict(protocol),
+        least=protocol.least,
+        rounds=protocol.rounds,
+        seed=protocol.seed,
     )
 
 
@@ -79,6 +84,7 @@ def schedule_of(key: LoopKey) -> LoopSchedule | str:
     limits = Limits(
         kv_blocks=key.kv_tokens // key.block_size,
         block_size=key.block_size,
+        kv_groups=key.kv_groups,
         max_num_seqs=key.max_num_seqs,
         max_num_batched_tokens=key.max_num_batched_tokens,
         max_model_len=key.longest + 8,

@@ -43,7 +43,7 @@ class PlannedLoop:
     server: PointServer
     sizes: Sizes
     key: LoopKey
-    kv_tokens: int  # that the KV cache of one engine holds
+    kv_tokens: int  # of the longest requests that the KV cache of one engine holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,16 @@ class NativePoints:
             limits = sizes.limits(self.predictor, _as_engine(point), server, max_model_len=point.input_tokens + point.output_tokens)
         except SimulatorError as error:
             return str(error).removeprefix("native: ")
-        kv_tokens = limits.kv_blocks * limits.block_size
+        longest = point.input_tokens + point.output_tokens
         return PlannedLoop(
             point=point,
             model=model,
             server=server,
             sizes=sizes,
-            key=key_of(point, server, self._protocol(point), kv_tokens=kv_tokens, reach=sizes.decoder.reach or 0),
-            kv_tokens=kv_tokens,
+            key=key_of(point, server, self._protocol(point), limits=limits, reach=sizes.decoder.reach or 0),
+            kv_tokens=limits.kv_blocks * longest // limits.blocks_for(longest)
+            if limits.kv_groups
+            else limits.kv_blocks * limits.block_size,
         )
 
     def _protocol(self, point: MeasuredPoint) -> LoopProtocol:

@@ -17,6 +17,7 @@ from simulators.native.latency.host import Host
 from simulators.native.latency.parallelism import Parallelism
 from simulators.native.latency.roofline import Roofline
 from simulators.native.latency.step_law import StepLaw
+from simulators.native.memory.hybrid import why_whole
 from simulators.native.planning import settings
 from simulators.native.predictor import Predictor
 from simulators.native.scheduling.scheduler import Limits
@@ -51,7 +52,10 @@ class Sizes:
         defaults = replace(predictor.shipped, memory_utilization=server.memory_utilization, block_size=server.block_size)
         if engine == "sglang":
             defaults = replace(defaults, activations=0.0)  # its mem_fraction_static is of weights and KV only
-        return defaults.limits(self.decoder, self.device, parallel=self.parallel, max_model_len=max_model_len)
+        policy = "sglang" if engine == "sglang" else "vllm_v1"
+        tensor = self.parallel.tensor
+        whole = why_whole(self.decoder, tensor=tensor, policy=policy, arrangement="replicas", prefix_caching=False, drafter=None)
+        return defaults.limits(self.decoder, self.device, parallel=self.parallel, max_model_len=max_model_len, grouped=whole is None)
 
     def law(self, efficiency: Efficiency, host: Host | None) -> StepLaw:
         """Step times. host: None where its share is in the efficiency. Raises SimulatorError for what the roofline does not know."""

@@ -20,6 +20,7 @@ class GroupedQuery:
     head_dim: int  # of one head
     reach: int | None = None  # tokens of its sliding window or its chunk, the query's own among them
     gated: bool = False  # whether each head's output is multiplied by a gate that the query's product computes, too (arXiv 2505.06708)
+    chunked: bool = False  # whether reach is of a chunk, at whose end it begins anew (Llama 4)
     keys_are_values: bool = False  # whether there is no product for the values; both are cached all the same (Gemma 4's global layers)
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:

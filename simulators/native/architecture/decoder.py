@@ -110,6 +110,11 @@ class Decoder:
         return sorted({a.reach for a, _ in self.caching if isinstance(a, GroupedQuery) and a.reach is not None})
 
     @property
+    def chunked(self) -> bool:
+        """Whether some of its layers attend within chunks of the context."""
+        return any(isinstance(a, GroupedQuery) and a.chunked for a, _ in self.caching)
+
+    @property
     def caching(self) -> list[tuple[CachingAttention, int]]:
         """Attention that caches KV of every token, and in how many layers it is."""
         return [(layer.attention, n) for layer, n in self.groups if not isinstance(layer.attention, GatedDeltaNet)]

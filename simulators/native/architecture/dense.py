@@ -11,11 +11,17 @@ Part = tuple[GroupedQuery, FeedForward]
 
 def grouped_query(config: Fields, *, kind: str = FULL, gated: bool = False) -> GroupedQuery:
     """Attention of a layer of this kind. A window as long as the longest request is none."""
-    window = None if kind == FULL else config.text.get("attention_chunk_size" if kind.startswith("chunked") else "sliding_window")
+    chunked = kind.startswith("chunked")
+    window = None if kind == FULL else config.text.get("attention_chunk_size" if chunked else "sliding_window")
     if window is not None and window >= config.size("max_position_embeddings", default=window + 1):
         window = None
     return GroupedQuery(
-        heads=config.size("num_attention_heads"), kv_heads=config.kv_heads, head_dim=config.head_dim, reach=window, gated=gated
+        heads=config.size("num_attention_heads"),
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        reach=window,
+        chunked=chunked and window is not None,
+        gated=gated,
     )
 
 

@@ -15,7 +15,7 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., object])
 
 HERE = Path(__file__).parent
-PARTS = ("compiled", "records", "block_pool", "kv_cache", "waiting", "vllm_v1", "station", "release", "engine")
+PARTS = ("compiled", "records", "block_pool", "grouped_cache", "kv_cache", "waiting", "vllm_v1", "station", "release", "engine")
 SOURCES = [HERE / f"{name}.py" for name in PARTS] + [HERE.parent / "latency" / f"{name}.py" for name in ("step_law", "windows")]
 DIGEST = int.from_bytes(hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()[:7], "big")
 # No reference counts: these functions make no objects, and counting the holders of 20 arrays at every call takes longer than the rest

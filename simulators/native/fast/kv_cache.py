@@ -1,6 +1,6 @@
 """See kv_cache.py of the readable engine."""
 
-from simulators.native.fast import block_pool
+from simulators.native.fast import block_pool, grouped_cache
 from simulators.native.fast.compiled import compiled
 from simulators.native.fast.records import NONE, EngineArrays
 
@@ -27,6 +27,8 @@ def find_prefix(e: EngineArrays, index: int) -> int:
     s, slot = e.sequences[index], e.free_slots[e.clock[0].slots - 1]
     found = 0
     if e.limits[0].prefix_caching:
+        if len(e.groups):
+            return grouped_cache.find_prefix(e, index)
         while found < (s.total - 1) // e.limits[0].block_size:
             block = block_pool.find(e.pool, key_of(e, index, found))
             if block == NONE:
@@ -45,6 +47,13 @@ def admit(e: EngineArrays, index: int, prefix: int, tokens: int, spare: int, ahe
     s, clock, block_size = e.sequences[index], e.clock[0], e.limits[0].block_size
     slot = e.free_slots[clock.slots - 1]
     context = prefix * block_size
+    if len(e.groups):
+        if not grouped_cache.admit(e, index, slot, prefix, context + tokens + ahead, spare):
+            return False
+        clock.slots -= 1
+        _set_named(e, index, prefix)
+        remember(e, index, min(context + tokens, s.total))
+        return True
     free = e.pool.level[0].free - spare
     for place in range(prefix):  # a found block leaves the free queue too
         free -= e.pool.blocks[e.blocks[slot, place]].references == 0
@@ -71,9 +80,13 @@ def extend(e: EngineArrays, index: int, after: int, ahead: int) -> bool:
     """
     s = e.sequences[index]
     if after + ahead > s.room:
-        if -(-(after + ahead) // e.limits[0].block_size) - s.held > e.pool.level[0].free:
+        if len(e.groups):
+            if not grouped_cache.extend(e, index, after + ahead):
+                return False
+        elif -(-(after + ahead) // e.limits[0].block_size) - s.held > e.pool.level[0].free:
             return False
-        _take(e, index, after + ahead)
+        else:
+            _take(e, index, after + ahead)
     remember(e, index, min(after, s.total))
     return True
 
@@ -84,17 +97,40 @@ def remember(e: EngineArrays, index: int, tokens: int) -> None:
     s = e.sequences[index]
     if tokens >= s.next_name:
         full = tokens // e.limits[0].block_size
-        for place in range(s.named, full):
-            block = e.blocks[s.slot, place]
-            e.pool.blocks[block].key = key_of(e, index, place)
-            if place < s.shared_count:
-                block_pool.list_key(e.pool, block)
+        if len(e.groups):
+            grouped_cache.name(e, index, s.named, full)
+        else:
+            _name(e, index, s.named, full)
         _set_named(e, index, full)
 
 
 @compiled
 def release(e: EngineArrays, index: int, returning: bool) -> None:
     """Take slot and blocks from a sequence, the last ones first. returning: it will ask for the blocks again, so they are listed."""
+    s = e.sequences[index]
+    if len(e.groups):
+        grouped_cache.release(e, index, returning)
+    else:
+        _release(e, index, returning)
+    e.free_slots[e.clock[0].slots] = s.slot
+    e.clock[0].slots += 1
+    s.slot = NONE
+    s.held = s.room = 0
+    _set_named(e, index, 0)
+
+
+@compiled
+def _name(e: EngineArrays, index: int, first: int, full: int) -> None:
+    s = e.sequences[index]
+    for place in range(first, full):
+        block = e.blocks[s.slot, place]
+        e.pool.blocks[block].key = key_of(e, index, place)
+        if place < s.shared_count:
+            block_pool.list_key(e.pool, block)
+
+
+@compiled
+def _release(e: EngineArrays, index: int, returning: bool) -> None:
     s = e.sequences[index]
     if returning:
         for place in range(s.shared_count, s.named):
@@ -103,11 +139,6 @@ def release(e: EngineArrays, index: int, returning: bool) -> None:
                 block_pool.list_key(e.pool, block)
     for place in range(s.held - 1, -1, -1):
         block_pool.give_back(e.pool, e.blocks[s.slot, place])
-    e.free_slots[e.clock[0].slots] = s.slot
-    e.clock[0].slots += 1
-    s.slot = NONE
-    s.held = s.room = 0
-    _set_named(e, index, 0)
 
 
 @compiled

@@ -19,7 +19,7 @@ KNOWN = {  # fields of Limits; any other must have its default, or not matter to
     "reserve_full_prompt",
     "in_flight",
 }
-ELSEWHERE = {"spare_tokens", "sglang", "speculation"}  # they matter in Limits.refusal, to other policies, and in allocate.py
+ELSEWHERE = {"spare_tokens", "sglang", "speculation", "kv_groups"}  # they matter in Limits.refusal, to other policies, and in allocate.py
 LARGEST = 2**31 - 1  # the most that 32 bits can count
 
 

@@ -39,6 +39,7 @@ SEQUENCE = np.dtype(
         ("preemptions", np.int32),
         ("server", np.int32),
         ("priority", np.int32),  # lower goes first
+        ("under_way", np.int32),
         ("prefilling", np.int32),  # 1: its last step left known tokens to be computed
         ("drafts", np.int32),
         ("verified", np.int64),  # place in Engine.accepted of its next verification
@@ -68,7 +69,7 @@ BLOCK = np.dtype(
 # A row of the table of keys; it is free when the block is NONE
 FOUND = np.dtype([("key", np.int64), ("oldest", np.int64)], align=True)
 # Batch, of those under way: a ring, one row for each step that may be
-BATCH = np.dtype([("end", np.float64), ("samplers", np.int32)], align=True)
+BATCH = np.dtype([("end", np.float64), ("samplers", np.int32), ("sequences", np.int32)], align=True)
 # Tokens that a sequence got from consecutive steps, one from each
 RUN = np.dtype([("sequence", np.int64), ("start", np.int64), ("length", np.int64)], align=True)
 # Limits, as numbers
@@ -82,6 +83,7 @@ LIMITS = np.dtype(
         ("in_flight", np.int32),
         ("livelock", np.int32),
         ("max_model_len", np.int32),
+        ("most_under_way", np.int64),  # tokens
         ("num_speculative_tokens", np.int32),
         ("num_lookahead_tokens", np.int32),
         ("by_priority", np.bool_),  # order of the waiting queue; false: first come, first served
@@ -92,6 +94,8 @@ LIMITS = np.dtype(
     ],
     align=True,
 )
+# KVGroup. window: 0: all of a context, or a state
+GROUP = np.dtype([("window", np.int32), ("chunked", np.bool_), ("state", np.bool_)], align=True)
 # A closed loop. next: the sequence that the next end makes due; after: s from a token's leaving the station to the client; completed:
 # rows filled of `completed`
 LOOP = np.dtype([("next", np.int64), ("after", np.float64), ("completed", np.int64)], align=True)
@@ -148,15 +152,17 @@ class EngineArrays(NamedTuple):
     waiting: Array  # int64 ring: sequences
     running: Array  # int64: sequences, in the order of admission
     free_slots: Array  # int64: rows of `blocks` that nobody has
-    blocks: Array  # int32 (slot, place): the blocks of running sequences
+    blocks: Array  # int32 (slot, place): the blocks of running sequences, of one group after the other
+    groups: Array  # GROUP; empty: all layers are in one, with attention to all of a context
+    passed: Array  # int32 (slot, group): how many of a group's first blocks are given back
     pool: BlockArrays  # the KV cache's blocks
     batches: Array  # BATCH: steps under way
     samplers: Array  # int64 (row of batches, place): sequences that get a token
     places: Array  # int32, alike: places computed behind the known tokens of each of them
     drafts: Array  # int32, alike: how many of these hold a draft
     accepted: Array  # int16: drafts that each verification accepts, of one sequence after the other
-    scheduled: Array  # int64: sequences of the step being made
-    tokens: Array  # int64: new tokens of each of those
+    scheduled: Array  # int64 (row of batches, place): sequences of the step
+    tokens: Array  # int64, alike: new tokens of each of those
     linear: Array  # float64: of the StepLaw
     pieces: Array  # float64: of the StepLaw, a row each
     prompt_pieces: Array  # float64: the same, of steps that compute prompts

@@ -47,6 +47,8 @@ def finish(e: EngineArrays, step: int) -> None:
     """The step has ended: its samplers have one more token each."""
     sequences, samplers, limits = e.sequences, e.samplers, e.limits[0]
     row = step % len(samplers)
+    for place in range(e.batches[row].sequences if len(e.groups) else 0):
+        sequences[e.scheduled[row, place]].under_way -= e.tokens[row, place]
     completed = False
     for place in range(e.batches[row].samplers):
         index = samplers[row, place]
@@ -96,7 +98,8 @@ def finish(e: EngineArrays, step: int) -> None:
 def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, int, int]:
     """Continue running sequences, in order; when blocks run out, preempt. Returns sequences, budget left, preempted."""
     clock, limits, running, sequences = e.clock[0], e.limits[0], e.running, e.sequences
-    scheduled, tokens_of = e.scheduled, e.tokens
+    step = clock.steps % len(e.batches)
+    scheduled, tokens_of = e.scheduled[step], e.tokens[step]
     count = preempted = index = 0
     while index < clock.running and budget > 0:
         sequence = running[index]
@@ -149,10 +152,12 @@ def _unschedule(e: EngineArrays, victim: int, count: int) -> tuple[int, int]:
 def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, start: float) -> int:
     """Admit waiting sequences, in order, until one does not fit the budget, the slots or the blocks. Returns the step's sequences."""
     clock, limits = e.clock[0], e.limits[0]
+    step = clock.steps % len(e.batches)
+    scheduled, tokens_of = e.scheduled[step], e.tokens[step]
     beside, uniform = count > 0, limits.num_speculative_tokens > 0
     if uniform:
         for place in range(count):
-            uniform = uniform and not e.sequences[e.scheduled[place]].prefilling
+            uniform = uniform and not e.sequences[scheduled[place]].prefilling
     skipped = 0
     while skipped < clock.waiting and budget > 0 and clock.running < limits.max_num_seqs:
         sequence = e.waiting[(clock.head + skipped) % len(e.waiting)]
@@ -180,7 +185,7 @@ def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, st
         s.computed = cached
         if s.cached == NONE:
             s.scheduled, s.cached = start, cached
-        e.scheduled[count], e.tokens[count] = sequence, tokens
+        scheduled[count], tokens_of[count] = sequence, tokens
         count += 1
         budget -= tokens
     return count
@@ -189,9 +194,10 @@ def _schedule_waiting(e: EngineArrays, count: int, budget: int, longest: int, st
 @compiled
 def _commit(e: EngineArrays, count: int) -> None:
     """Count the scheduled tokens as computed, promise the tokens that they generate, and sum up the step's work."""
-    sequences, scheduled, tokens_of, samplers, work = e.sequences, e.scheduled, e.tokens, e.samplers, e.works[e.clock[0].logged]
+    sequences, samplers, work = e.sequences, e.samplers, e.works[e.clock[0].logged]
     limits, step = e.limits[0], e.clock[0].steps
     row = step % len(samplers)
+    scheduled, tokens_of = e.scheduled[row], e.tokens[row]
     sampling = decodes = decode_context = prefill_tokens = prefill_context = draft_tokens = window_context = window_prefill = 0
     prefill_pairs = window_pairs = 0.0
     most = e.reach[0] - 1  # see latency/windows.py; negative: there are no windows
@@ -200,6 +206,7 @@ def _commit(e: EngineArrays, count: int) -> None:
         s = sequences[sequence]
         context = s.computed
         s.computed = context + tokens
+        s.under_way += tokens
         s.last = step
         places = s.computed - s.total - s.promised
         s.prefilling = 1 if places < 0 else 0
@@ -223,7 +230,7 @@ def _commit(e: EngineArrays, count: int) -> None:
             if most >= 0:
                 window_prefill += min(context, most)
                 window_pairs += _windowed_pairs(tokens, context, most)
-    e.batches[row].samplers = sampling
+    e.batches[row].samplers, e.batches[row].sequences = sampling, count
     work[NEW_TOKENS], work[SEQUENCES] = prefill_tokens + decodes + draft_tokens, count
     work[DECODES], work[DECODE_CONTEXT] = decodes, decode_context
     work[PREFILL_TOKENS], work[PREFILL_CONTEXT], work[PREFILL_PAIRS] = prefill_tokens, prefill_context, prefill_pairs

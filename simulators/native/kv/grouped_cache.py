@@ -33,9 +33,9 @@ class Held:
 class GroupedCache:
     """num_blocks blocks of block_size tokens for all groups; the interface is that of KVCache.
 
-    A group with a window gives back the blocks that are wholly behind it, each time a step of the sequence is scheduled, as far as no step
-    under way reads them. Its prefix is found where the blocks of one window are there, whatever came before them. most_tokens: of one
-    sequence, that may be under way. Raises ValueError for groups that it cannot keep.
+    A group with a window, or chunks, gives back the blocks that are wholly behind it, each time a step of the sequence is scheduled, as
+    far as no step under way reads them. Its prefix is found where the blocks of one window, or the last chunk, are there, whatever came
+    before them. most_tokens: of one sequence, that may be under way. Raises ValueError for groups that it cannot keep.
     """
 
     def __init__(self, groups: Many[KVGroup], *, num_blocks: int, block_size: int, prefix_caching: bool, most_tokens: int) -> None:
@@ -70,7 +70,8 @@ class GroupedCache:
         while length != before:  # each kind of group accepts the length, or shortens it
             before = length
             for group, places in sorted(self._alike.items(), key=lambda item: item[0].window is not None):
-                hits = self._all(sequence, places, length) if group.window is None else self._window(sequence, group, places, length)
+                find = self._window if group.window is not None and not group.chunked else self._all
+                hits = find(sequence, group, places, length)
                 length = len(hits[0])
                 for place, blocks in zip(places, hits, strict=True):
                     found[place] = blocks
@@ -131,10 +132,11 @@ class GroupedCache:
         found = [self.pool.find(self._key(sequence, block, place)) for place in places]
         return None if None in found else found  # type: ignore[return-value]
 
-    def _all(self, sequence: Sequence, places: Many[int], most: int) -> list[Blocks]:
-        """The longest run of blocks from the beginning on, in each of these groups."""
-        hits: list[Blocks] = [[] for _ in places]
-        for i in range(most):
+    def _all(self, sequence: Sequence, group: KVGroup, places: Many[int], most: int) -> list[Blocks]:
+        """The longest run of blocks from the beginning on, or from that of the last chunk, in each of these groups."""
+        first = group.passed(most * self.block_size) // self.block_size
+        hits: list[Blocks] = [[None] * first for _ in places]
+        for i in range(first, most):
             found = self._find(sequence, i, places)
             if found is None:
                 break

@@ -9,6 +9,7 @@ class KVGroup:
     """Layers that hold a block of a sequence together. Default: attention to all of a context."""
 
     window: int | None = None  # tokens of the latest context that the next token attends to, itself included; None: all
+    chunked: bool = False  # whether that is a chunk of the context instead, at whose end attention begins anew
     state: bool = False  # linear attention: one block holds a sequence's state, however long it is
 
     def __post_init__(self) -> None:
@@ -17,7 +18,9 @@ class KVGroup:
 
     def passed(self, computed: int) -> int:
         """Of so many computed tokens, those at the beginning that no later token attends to."""
-        return 0 if self.window is None else max(0, computed - self.window + 1)
+        if self.window is None:
+            return 0
+        return computed // self.window * self.window if self.chunked else max(0, computed - self.window + 1)
 
     def blocks(self, tokens: int, block_size: int) -> int:
         """Blocks that so many tokens fill or begin, those that are passed included."""
@@ -27,18 +30,18 @@ class KVGroup:
         """Blocks that a sequence of so many tokens holds at most, while up to `under_way` tokens of it are being computed."""
         if self.window is None:
             return self.blocks(tokens, block_size)
-        return min(self.blocks(tokens, block_size), -(-(self.window - 1 + under_way) // block_size) + 1)
+        held = self.window + under_way if self.chunked else self.window - 1 + under_way + block_size  # a window begins within a block
+        return min(self.blocks(tokens, block_size), -(-held // block_size))
 
 
-def grouped(full: int, windows: Mapping[int, int], states: int = 0) -> tuple[tuple[KVGroup, ...], int]:
+def grouped(kinds: Mapping[KVGroup, int]) -> tuple[tuple[KVGroup, ...], int]:
     """The groups of a model's layers, and the layers of each: a block of the common pool holds that many layers' KV.
 
-    full: layers that attend to all. windows: layers by their window. All groups have as many layers as the kind with the fewest, or as the
-    kind with the most where that is less than half more; the last group of a kind is padded.
+    kinds: layers of each kind, in the order in which the model has them first; so are the groups. All groups have as many layers as the
+    kind with the fewest, or as the kind with the most where that is less than half more; the last group of a kind is padded.
     """
-    kinds = [(KVGroup(), full), *((KVGroup(window=window), layers) for window, layers in windows.items()), (KVGroup(state=True), states)]
-    counts = [layers for _, layers in kinds if layers]
-    if not counts:
+    if not kinds:
         raise ValueError("a model without layers has no KV groups")
-    size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
-    return tuple(kind for kind, layers in kinds for _ in range(-(-layers // size))), size
+    most, least = max(kinds.values()), min(kinds.values())
+    size = most if most < 1.5 * least else least
+    return tuple(kind for kind, layers in kinds.items() for _ in range(-(-layers // size))), size

@@ -19,10 +19,13 @@ from simulators.native.latency.stairs import profiled
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.wrappers.drafting import Drafting
 from simulators.native.latency.wrappers.swapping import Swapping
+from simulators.native.memory.hybrid import LEFT_OUT, OFF
 from simulators.native.predictor import Prediction, Predictor, longest_request
 from simulators.native.resolve import limits_of, parallelism_of
 from simulators.native.scheduling.scheduler import Limits
 from workloads.trace import Trace
+
+NO_SHARING = "Prefix caching is off, as vLLM 0.19 has it for models with states; limits.prefix_caching=true has it on."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +65,19 @@ class Deployment:
 
     def limits(self, trace: Trace) -> Limits:
         """Limits of each engine, serving this trace. Raises SimulatorError when the model does not fit the memory, and says by how much."""
+        shape, device = self.sizes()
         if self.profile is not None:
             found = limits_of(self.profile.limits, {}, f"profile {self.profile.profile_id}")
+            found = found if self._why_whole(shape) else self.native.with_groups(found, shape, tensor=self.shared.tensor)
         else:
-            shape, device = self.sizes()
             found = self.native.shipped.limits(
                 shape,
                 device,
                 parallel=self.parallel,
                 max_model_len=self.max_model_len or longest_request(trace),
                 effects=self.effects,
+                grouped=self._why_whole(shape) is None,
+                prefix_caching=self._shares_prefixes(shape),
             )
         changed = dataclasses.replace(self.effects.limits(found), **self.changes)
         return self.native.decoding(changed, self.native.policy, stages=self.parallel.pipeline)
@@ -100,14 +106,28 @@ class Deployment:
 
     def caveat(self) -> str | None:
         """What to know of its answers; None: nothing. Raises SimulatorError."""
-        windows = self.sizes()[0].windows if self.profile is None else []
-        if not windows:
-            return None
-        tokens = " and ".join(f"{window:,}" for window in windows)
-        return (
-            f"KV memory: layers with a window of {tokens} tokens are counted as keeping all of a context. vLLM and SGLang keep the window "
-            "alone, so more requests fit than are simulated."
-        )
+        shape, _ = self.sizes()
+        why = self._why_whole(shape)
+        if why is None:
+            sharing = self.profile is not None or not shape.state_bytes or self._shares_prefixes(shape)
+            return None if sharing else NO_SHARING
+        if not shape.windows:
+            return f"KV memory: each of max_num_seqs sequences has room for its states, beside the blocks ({why})."
+        tokens = " and ".join(f"{window:,}" for window in shape.windows)
+        so = "" if why.startswith(OFF) else ", so more requests fit than are simulated"
+        return f"KV memory: layers with a window of {tokens} tokens keep all of a context ({why}){so}."
+
+    def _why_whole(self, shape: Decoder) -> str | None:
+        """See memory/hybrid.py."""
+        if self.effects.kept_tokens is not None:
+            return f"{LEFT_OUT} with effects that keep a part of it" if shape.windows or shape.state_bytes else None
+        return self.native.why_whole(shape, tensor=self.shared.tensor, prefix_caching=self._shares_prefixes(shape))
+
+    def _shares_prefixes(self, shape: Decoder) -> bool:
+        """Whether prefixes are shared: as set, else as the profile's engine said, else by default."""
+        said = self.profile.limits.prefix_caching if self.profile is not None else None
+        given = self.changes.get("prefix_caching", said)
+        return self.native.shares_prefixes(shape) if given is None else bool(given)
 
     def sizes(self) -> tuple[Decoder, Device]:
         """The model, its effects included, and the device. Raises SimulatorError."""

@@ -115,10 +115,9 @@ class _Least:
     def _sum_seconds(self, work: Floats) -> float:
         """Of all this work on one engine."""
         new, decodes, context = (work[PARTS.index(name)] for name in ("new_tokens", "decodes", "decode_context"))
-        held = self._limits.kv_blocks * self._limits.block_size
         steps = max(new / self._limits.max_num_batched_tokens, decodes / self._limits.max_num_seqs, 1.0)
-        if not self._shared and self._limits.kept_tokens is None:
-            steps = max(steps, context / held)  # what is read in a step is held in it
+        if not self._shared:
+            steps = max(steps, context / self._limits.context_tokens)  # what is read in a step is held in it
         return float(self._seconds(work[None, :], np.array([steps]))[0])
 
     def _seconds(self, work: Floats, steps: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """What a scheduling policy is, and the limits that it keeps."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -77,6 +78,18 @@ class Limits:
         """Tokens of KV memory that a request may hold beyond its own: drafts that are verified, in each step under way, and look-ahead."""
         return self.in_flight * self.speculation.num_speculative_tokens + self.speculation.num_lookahead_tokens
 
+    @property
+    def context_tokens(self) -> float:
+        """Tokens of context that the KV memory holds at most, in sum; infinite where every group of layers forgets."""
+        if self.kept_tokens is not None:
+            return math.inf
+        whole = sum(group == KVGroup() for group in self.kv_groups) if self.kv_groups else 1
+        return self.kv_blocks * self.block_size / whole if whole else math.inf
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that a sequence of so many tokens holds at most."""
+        return sum(group.most(tokens, self.block_size, self.most_under_way) for group in self.kv_groups or (KVGroup(),))
+
     def refusal(self, end: int) -> str | None:
         """Why a request of so many tokens, prompt and output, could never be served, or None. A server turns it away at once."""
         if end > self.max_model_len:
@@ -86,7 +99,7 @@ class Limits:
         if self.kept_tokens is not None:
             needed = min(needed, self.kept_tokens + self.block_size)
         if self.kv_groups:
-            needed = self.block_size * sum(g.most(needed, self.block_size, self.most_under_way) for g in self.kv_groups)
+            needed = self.block_size * self.blocks_for(needed)
         if needed + self.spare_tokens > room:  # the last token is never read again, so its KV is never made
             return f"{end - 1} tokens do not fit the KV cache of {room} tokens"
         if not self.chunked_prefill and end - 1 > self.max_num_batched_tokens:

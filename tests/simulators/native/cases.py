@@ -128,6 +128,18 @@ def grouped_case(seed: int) -> Case:
     return dataclasses.replace(case, limits=limits)
 
 
+def chunked_case(seed: int) -> Case:
+    """The random case of this seed, on a model with attention in chunks, as long as some blocks, before the layers that attend to all."""
+    case = random_case(seed)
+    rng = np.random.default_rng([seed, 610])
+    limits = dataclasses.replace(case.limits, in_flight=min(case.limits.in_flight, 2))
+    chunk = KVGroup(window=limits.block_size * int(rng.integers(1, 10)), chunked=True)
+    groups = (*[chunk] * int(rng.integers(1, 4)), *[KVGroup()] * int(rng.integers(1, 3)))
+    alone = sum(group.most(limits.max_model_len, limits.block_size, limits.most_under_way) for group in groups)
+    limits = dataclasses.replace(limits, kv_groups=groups, kv_blocks=int(alone * rng.choice([1.0, 1.2, 1.7, 3.0])))
+    return dataclasses.replace(case, limits=limits)
+
+
 def _trace(rng: np.random.Generator, longest_prompt: int, longest_output: int) -> Trace:
     """Prompts that fork from a few common beginnings; arrivals in a burst, or spread over the run."""
     count = int(rng.integers(3, 40))

@@ -27,7 +27,8 @@ def prepared(concurrency: int, truth: Factors) -> Prepared:
     )
     predictor, server = native(), PointServer()
     sizes = Sizes.of(point, "llama_3_1_8b", server)
-    schedule = schedule_of(key_of(point, server, LoopProtocol(least=0.8, rounds=3, seed=0), kv_tokens=100_000, reach=0))
+    limits = sizes.limits(predictor, "vllm", server, max_model_len=304)
+    schedule = schedule_of(key_of(point, server, LoopProtocol(least=0.8, rounds=3, seed=0), limits=limits, reach=0))
     assert isinstance(schedule, LoopSchedule)
     host = predictor.host_beside(sizes.hardware, overlapped=True, engine={})
     assert host is not None

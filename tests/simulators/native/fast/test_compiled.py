@@ -1,6 +1,7 @@
 """The compiled engine gives what the readable one gives, to the last bit."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from simulators.native.latency.stairs import StairsStepTime
 from simulators.native.latency.step_time import StepTime
 from simulators.native.latency.wrappers.swapping import Swapping
 from simulators.native.planning import settings
+from simulators.native.scheduling.speculation import Speculation
 from simulators.native.scheduling.vllm_v1 import VllmV1
 from simulators.native.serve import serve
 from simulators.native.served import Frontend, Served
-from tests.simulators.native.cases import Case, Linear, random_case, speculative_case
+from tests.simulators.native.cases import Case, Linear, chunked_case, grouped_case, random_case, speculative_case
 from tests.simulators.native.latency.test_stairs import steps
 from tests.simulators.native.latency.test_step_time import BESIDE, LLAMA_8B, PEAK, profile
 from tests.simulators.native.test_native import H200
@@ -78,6 +80,22 @@ def test_every_record_is_the_readable_engines_with_speculation() -> None:
         preempted += readable.preemptions
         at_once += sum(len(r.token_times or ()) - len(set(r.token_times or ())) for r in readable.records)
     assert preempted > 50 and at_once > 3000  # the cases exercise it
+
+
+@pytest.mark.parametrize("make", [grouped_case, chunked_case])
+def test_every_record_is_the_readable_engines_with_layers_in_groups(make: Callable[[int], Case]) -> None:
+    """Windows, chunks and states; drafts in some of those that share no prefixes."""
+    preempted = cached = 0
+    for seed in range(120):
+        case = first_come(make(seed))
+        if not case.limits.prefix_caching and seed % 2:
+            drafts = Speculation(num_speculative_tokens=1 + seed % 3, acceptance_rate=0.6, method="eagle" if seed % 4 == 1 else "ngram")
+            case = dataclasses.replace(case, limits=dataclasses.replace(case.limits, speculation=drafts))
+        readable, compiled = both(case)
+        assert_same(readable, compiled)
+        preempted += readable.preemptions
+        cached += sum(r.cached_tokens or 0 for r in readable.records)
+    assert preempted > 50 and cached > 2000  # the cases exercise it
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3])

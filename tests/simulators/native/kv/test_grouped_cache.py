@@ -69,16 +69,20 @@ def test_a_request_is_refused_by_what_all_groups_need() -> None:
 @pytest.mark.parametrize(
     ("layers", "groups", "size"),
     [
-        ((10, {1024: 52}), 7, 10),  # Gemma 3 27B: 62 layers, every sixth attends to all; the last group of windows is padded
-        ((12, {128: 12}), 2, 12),  # gpt-oss-20b
-        ((13, {128: 12}), 2, 13),  # the same with an EAGLE drafter: the case that vLLM's own comment names
-        ((32, {}), 1, 32),
-        ((12, {}, 36), 4, 12),  # Qwen3-Next: three gated delta nets to one attention
+        (
+            {KVGroup(window=1024): 52, ALL: 10},
+            7,
+            10,
+        ),  # Gemma 3 27B: the last group of windows is padded
+        ({KVGroup(window=128): 12, ALL: 12}, 2, 12),  # gpt-oss-20b
+        ({KVGroup(window=128): 12, ALL: 13}, 2, 13),  # the same with an EAGLE drafter: the case that vLLM's own comment names
+        ({ALL: 32}, 1, 32),
+        ({STATE: 36, ALL: 12}, 4, 12),  # Qwen3-Next: three gated delta nets to one attention
     ],
 )
 def test_layers_are_put_into_groups_as_vllm_does(layers: Any, groups: int, size: int) -> None:
-    made, layers_of_each = grouped(*layers)
-    assert (len(made), layers_of_each) == (groups, size)
+    made, layers_of_each = grouped(layers)
+    assert made[0] == next(iter(layers)) and (len(made), layers_of_each) == (groups, size)
 
 
 def test_what_groups_cannot_have_is_one_line() -> None:
@@ -91,7 +95,7 @@ def test_what_groups_cannot_have_is_one_line() -> None:
     with pytest.raises(ValueError, match="a window of >= 1 tokens, or a state"):
         KVGroup(window=0)
     with pytest.raises(ValueError, match="without layers"):
-        grouped(0, {})
+        grouped({})
     with pytest.raises(NotAvailable, match="llumnix hands over the KV of one group"):
         limits = dataclasses.replace(LIMITS, kv_groups=(ALL, WINDOW))
         moving = Arrangement(kind="llumnix", instances=2, link_gb_s=1.0)

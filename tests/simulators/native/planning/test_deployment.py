@@ -4,6 +4,7 @@ import pytest
 
 from simulators.errors import SimulatorError
 from simulators.native.architecture.reader import decoder_of
+from simulators.native.kv.groups import KVGroup
 from simulators.native.planning import settings
 from simulators.native.planning.deployment import Deployment
 from workloads.trace import Request, Trace
@@ -33,8 +34,8 @@ def test_drafts_that_are_accepted_make_tokens_come_faster() -> None:
     )
     one_draft = ("speculation.num_speculative_tokens=1", "speculation.acceptance_rate=1")
     assert 2.5 < mean_tpot(plain) / mean_tpot(drafted) < 4
-    with pytest.raises(SimulatorError, match="the policy sglang has no speculation"):
-        deployment("policy=sglang", "tensor_parallel=4", *one_draft).serve(TRACE)
+    with pytest.raises(SimulatorError, match="the policy vllm_v0 has no speculation"):
+        deployment("policy=vllm_v0", "tensor_parallel=4", *one_draft).serve(TRACE)
 
 
 def test_stages_share_weights_and_kv_and_need_their_devices() -> None:
@@ -55,7 +56,42 @@ def test_replicas_that_share_experts_spread_them_and_serve_each_its_own_requests
     assert len(two.serve(TRACE).served.records) == len(TRACE)
 
 
-def test_layers_with_a_window_are_told_of_and_others_are_not() -> None:
-    assert "layers with a window of 128 tokens" in (deployment(model="gpt_oss_120b").caveat() or "")
+def test_layers_with_a_window_keep_that_alone_where_vllm_has_it_so() -> None:
+    made = deployment(model="gpt_oss_120b")
+    groups, whole = made.limits(TRACE), deployment("policy=sglang", model="gpt_oss_120b").limits(TRACE)
+    assert groups.kv_groups == (KVGroup(window=128), KVGroup()) and made.caveat() is None
+    assert whole.kv_groups == () and groups.kv_blocks == pytest.approx(2 * whole.kv_blocks, abs=1)  # half of the layers in each block
+    assert made.serve(TRACE).served.peak_kv_blocks < 2 * 28  # 440 tokens are 28 blocks in the layers with all of it
     for plain in ("llama_3_1_70b", "deepseek_v3_2"):  # the latter's indexer selects from a context that is kept whole
         assert deployment("tensor_parallel=8", model=plain).caveat() is None
+    assert deployment("tensor_parallel=8").limits(TRACE).kv_groups == ()
+
+
+def test_a_state_takes_blocks_where_prefixes_are_not_shared() -> None:
+    made, shared = (deployment("tensor_parallel=4", *more, model="qwen3_next_80b_a3b") for more in ((), ("limits.prefix_caching=true",)))
+    assert "Prefix caching is off" in (made.caveat() or "") and not made.limits(TRACE).prefix_caching
+    assert made.limits(TRACE).block_size == 272 and len(made.limits(TRACE).kv_groups) == 4
+    assert "room for its states, beside the blocks" in (shared.caveat() or "")
+    assert shared.limits(TRACE).prefix_caching and shared.limits(TRACE).kv_groups == ()
+    one = made.serve(Trace(name="one", requests=TRACE.requests[:1])).served.peak_kv_blocks
+    assert one == 2 + 3  # 440 tokens, and a state for each of three groups
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "why"),
+    [
+        (("policy=sglang",), "gpt_oss_120b", "not modelled of the policy sglang), so more requests fit than are simulated"),
+        (("effects.window=4000", "tensor_parallel=2"), "gpt_oss_120b", "not modelled with effects that keep a part of it)"),
+        (("arrangement.kind=distserve", "arrangement.instances=2"), "gpt_oss_120b", "manager is off where engines hand KV over)."),
+        ((), "gemma_4_26b_a4b", "not modelled of layers whose pages differ in size)"),
+        (
+            ("speculation.num_speculative_tokens=2", "speculation.acceptance_rate=0.5"),
+            "gpt_oss_120b",
+            "not modelled with shared prefixes of a drafter with a KV cache)",
+        ),
+    ],
+)
+def test_where_windows_are_counted_whole_it_says_why(words: tuple[str, ...], model: str, why: str) -> None:
+    made = deployment(*words, model=model)
+    assert why in (made.caveat() or "") and made.limits(TRACE).kv_groups == ()
+    assert made.serve(TRACE).served.records[0].error is None

@@ -27,7 +27,15 @@ from vllm.utils.hashing import get_hash_fn_by_name
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, KVCacheSpec, MambaSpec, SlidingWindowSpec
+from vllm.v1.kv_cache_interface import (
+    ChunkedLocalAttentionSpec,
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    KVCacheSpec,
+    MambaSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
@@ -89,6 +97,8 @@ def kv_spec(group: dict[str, Any], limits: dict[str, Any]) -> KVCacheSpec:
         longest = -(-limits["max_model_len"] // limits["block_size"]) * limits["block_size"]  # so that one block holds any context
         return MambaSpec(block_size=longest, shapes=((1,),), dtypes=(torch.float32,))
     sizes = {"block_size": limits["block_size"], "num_kv_heads": 1, "head_size": 1, "dtype": torch.float32}
+    if group.get("chunked"):
+        return ChunkedLocalAttentionSpec(**sizes, attention_chunk_size=group["window"])
     return SlidingWindowSpec(**sizes, sliding_window=group["window"]) if group.get("window") else FullAttentionSpec(**sizes)
 
 

@@ -19,7 +19,16 @@ import pytest
 
 from results.project.folder import ROOT
 from tests.environments import python_of
-from tests.simulators.native.cases import Case, for_vllm, grouped_case, our_steps, pipelined_case, random_case, speculative_case
+from tests.simulators.native.cases import (
+    Case,
+    chunked_case,
+    for_vllm,
+    grouped_case,
+    our_steps,
+    pipelined_case,
+    random_case,
+    speculative_case,
+)
 
 PYTHON = ROOT / ".envs" / "vllm_cpu" / "bin" / "python"
 DRIVER = Path(__file__).with_name("drive_vllm.py")
@@ -64,7 +73,14 @@ GROUPED = Cases(
     driven=range(0, 36, 3),
     least={"steps": 3000, "preemptions": 8, "cached": 1500},
 )
-ALL = {"plain": PLAIN, "speculative": SPECULATIVE, "pipelined": PIPELINED, "grouped": GROUPED}
+CHUNKED = Cases(
+    make=chunked_case,
+    digests=Path(__file__).with_name("vllm_0.32.0_chunked_steps.json"),
+    seeds=range(60),
+    driven=range(0, 60, 4),
+    least={"steps": 2000, "preemptions": 8, "cached": 1000},
+)
+ALL = {"plain": PLAIN, "speculative": SPECULATIVE, "pipelined": PIPELINED, "grouped": GROUPED, "chunked": CHUNKED}
 KINDS = pytest.mark.parametrize("cases", ALL.values(), ids=ALL)
 
 
