@@ -122,11 +122,14 @@ class Predictor:
     def decoding(self, limits: Limits, policy: str, *, stages: int) -> Limits:
         """The limits with the drafts that are set, and so many stages. Raises NotAvailable for a policy that has none."""
         drafts = self.speculation.num_speculative_tokens
-        if policy != "vllm_v1" and (drafts or stages > 1):
+        if drafts and policy not in ("vllm_v1", "sglang"):
             raise NotAvailable(
-                f"native: the policy {policy} has no {'speculation' if drafts else 'pipeline'}; leave "
-                f"{'speculation.num_speculative_tokens' if drafts else 'pipeline_parallel_size'} out, or take vllm_v1"
+                f"native: the policy {policy} has no speculation; leave speculation.num_speculative_tokens out, or take vllm_v1 or sglang"
             )
+        if stages > 1 and policy != "vllm_v1":
+            raise NotAvailable(f"native: the policy {policy} has no pipeline; leave pipeline_parallel_size out, or take vllm_v1")
+        if policy == "vllm_v1" and self.speculation.is_tree:
+            raise NotAvailable("native: vLLM verifies one path of drafts; leave speculative_eagle_topk and _num_draft_tokens out")
         if drafts and stages > 1:
             raise NotAvailable("native: speculation in a pipeline is not modelled; set num_speculative_tokens or pipeline_parallel_size")
         in_flight = limits.in_flight if stages == 1 else stages + limits.asynchronous

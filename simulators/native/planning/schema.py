@@ -69,6 +69,8 @@ class SpeculationSettings:
     method: Name  # the drafter
     acceptance_rate: Share | None  # chance that a draft is accepted when all before it are
     draft_step: Annotated[float, Within(low=0, unit="s")]  # of the drafter for one position
+    speculative_eagle_topk: Count  # of SGLang: branches of the drafter's tree
+    speculative_num_draft_tokens: Count | None  # of SGLang: tokens that a decode verifies
     seed: Seed
 
 

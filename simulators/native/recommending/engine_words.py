@@ -80,8 +80,8 @@ def sglang(deployment: Deployment, limits: Limits) -> list[str] | None:
         "speculative-algorithm": SGLANG_DRAFTERS[limits.speculation.method] if drafts else None,
         "speculative-draft-model-path": DRAFTER if drafts and limits.speculation.method == "eagle" else None,
         "speculative-num-steps": drafts if drafts and not ngram else None,
-        "speculative-eagle-topk": 1 if drafts and not ngram else None,
-        "speculative-num-draft-tokens": drafts + 1 if drafts else None,
+        "speculative-eagle-topk": limits.speculation.speculative_eagle_topk if drafts and not ngram else None,
+        "speculative-num-draft-tokens": limits.speculation.verified_tokens if drafts else None,
     }
     start = ["python", "-m", "sglang.launch_server", "--model-path", MODEL]
     return [shlex.join([*start, *_flags({**options, "disaggregation-mode": role})]) for role in _roles(deployment)]

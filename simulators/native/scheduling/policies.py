@@ -35,7 +35,8 @@ def adapted(policy: str, limits: Limits) -> Limits:
         page = limits.block_size
         budget = limits.max_num_batched_tokens if limits.chunked_prefill else max(limits.max_num_batched_tokens, limits.max_model_len)
         depth = min(limits.in_flight, 2)  # overlap scheduling decides one step ahead
-        return dataclasses.replace(limits, policy="fcfs", max_num_batched_tokens=budget, spare_tokens=2 * page + 1, in_flight=depth)
+        spare = 2 * page + 1 + limits.speculation.reserved_tokens(page)
+        return dataclasses.replace(limits, policy="fcfs", max_num_batched_tokens=budget, spare_tokens=spare, in_flight=depth)
     limits = dataclasses.replace(limits, in_flight=1, prefix_caching=False, policy="fcfs")
     if policy.startswith("vllm_v0"):
         budget = max(limits.max_num_batched_tokens, limits.max_model_len)

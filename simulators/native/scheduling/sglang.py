@@ -8,6 +8,9 @@ A request that waits is admitted before anybody decodes, as soon as there is KV 
 reserved for all. When decodes run out of memory all the same (outputs are longer than was reserved), the requests that have generated
 least are retracted: they wait again, behind all others, and compute prompt and generated tokens anew. With Limits.in_flight = 2 (overlap
 scheduling) a step is decided while the one before it runs: its tokens count as computed, but not yet as known.
+
+With speculation a decode verifies drafts. It has places behind the committed tokens for all that this step and the one under way may write,
+and what it accepts is committed, and known, when it ends. A step with prompts verifies none.
 """
 
 from collections.abc import Sequence as Many
@@ -29,11 +32,12 @@ class SglangScheduler:
     def __init__(self, limits: Limits) -> None:
         if limits.kept_tokens is not None:
             raise ValueError(f"the policy sglang keeps all of a context: kept_tokens must be left out, got {limits.kept_tokens}")
-        if limits.speculation.num_speculative_tokens or limits.kv_groups:
-            raise ValueError("this policy decodes single tokens, with one KV cache: num_speculative_tokens must be 0, and kv_groups empty")
+        if limits.kv_groups:
+            raise ValueError("the policy sglang has one KV cache: kv_groups must be empty")
         self.limits, self.options = limits, limits.sglang
         self.cache = RadixCache(pages=limits.kv_blocks, page_size=limits.block_size, enabled=limits.prefix_caching)
-        self.memory = Memory(self.cache, limits.max_num_seqs)
+        self._drafts = limits.speculation.num_speculative_tokens
+        self.memory = Memory(self.cache, limits.max_num_seqs, reserved=limits.speculation.reserved_tokens(limits.block_size))
         self.waiting: list[Job] = []
         self.running: list[Job] = []
         self.ratio = self.options.first_ratio
@@ -77,16 +81,36 @@ class SglangScheduler:
         batch.done = True
         prefills = len(batch.samplers) - batch.decodes
         for place, sequence in enumerate(batch.samplers):
-            job = self._jobs[sequence]
-            if job.finished or job.retracted:
-                continue  # the job was retracted while its token was under way: the token is dropped
-            sequence.total += 1
-            sequence.token_times.append(now)
+            job = self._jobs.get(sequence)
+            if job is None or job.retracted:
+                continue  # it ended, or was retracted, while this step was under way: the token is dropped
+            new = 1 + self._accepted(sequence, batch.drafts[place])
+            if self._drafts and place >= prefills:
+                self._commit(job, new, verified=batch.drafts[place] > 0)
+            new = min(new, sequence.end - sequence.total)
+            sequence.total += new
+            sequence.token_times += [now] * new
             if job.finished:
                 self.memory.release(job, keep=True)
                 del self._jobs[sequence]
             elif place < prefills:
                 self.memory.keep(job, job.end)
+
+    def _accepted(self, sequence: Sequence, drafts: int) -> int:
+        """How many of the sequence's drafts a step accepted."""
+        if not drafts:
+            return 0
+        accepted: int = self.limits.speculation.accepted(sequence.index, sequence.verified)
+        sequence.verified += 1
+        return accepted
+
+    def _commit(self, job: Job, new: int, *, verified: bool) -> None:
+        """With speculation tokens count as computed when they are accepted, no more of them than the job keeps; the token that a job gets
+        from a step with prompts does not when it is its last.
+        """
+        sequence = job.sequence
+        if verified or sequence.total + new < sequence.end:
+            sequence.computed = min(sequence.computed + new, sequence.end)
 
     def withdraw(self, sequence: Sequence) -> bool:
         """See Scheduler. SGLang's instances do not hand running requests on."""
@@ -117,7 +141,8 @@ class SglangScheduler:
             self._full = True
             return False
         self._refresh()
-        mixed = self.options.mixed_chunk and self.limits.chunked_prefill
+        ngram = self._drafts > 0 and self.limits.speculation.method == "ngram"  # SGLang has no steps of both kinds with it
+        mixed = self.options.mixed_chunk and self.limits.chunked_prefill and not ngram
         admission = Admission(self.limits, self.memory, self.running, self.ratio, len(self.running) if mixed else 0)
         if self._chunked is not None and not admission.resume(self._chunked):
             self._chunked = None
@@ -161,6 +186,7 @@ class SglangScheduler:
             batch.count_prefill(job.end - job.start, job.start, recomputed=self.options.recomputes_prefixes)
             if job is not self._chunked:
                 batch.samplers.append(job.sequence)
+                batch.drafts.append(0)
 
     def _mix(self, batch: Batch) -> None:
         """The running jobs decode in the prefill step, where memory allows it."""
@@ -168,7 +194,7 @@ class SglangScheduler:
         if ending:
             self.running, self._full = [job for job in self.running if job not in ending], False
         if self.running and self.memory.fits_decode(self.running):
-            self._decode(batch, self.running)
+            self._decode(batch, self.running, drafts=0)
             self._last = [*self._last, *self.running]
             self.running = []
 
@@ -189,7 +215,7 @@ class SglangScheduler:
             self._retract(batch)
         if len(self.running) < before:
             self._full = False
-        self._decode(batch, self.running)
+        self._decode(batch, self.running, drafts=self._drafts)
 
     def _retract(self, batch: Batch) -> None:
         """Retract the jobs that have generated least (of equal ones, those with the longest prompts) until the others can go on for a
@@ -214,11 +240,15 @@ class SglangScheduler:
         self.waiting += retracted
         batch.preempted += [job.sequence for job in retracted]
 
-    def _decode(self, batch: Batch, jobs: Many[Job]) -> None:
+    def _decode(self, batch: Batch, jobs: Many[Job], *, drafts: int) -> None:
+        """drafts: that may be accepted of each job's; a step with prompts verifies none."""
+        verified = self.limits.speculation.verified_tokens if drafts else 1
         for job in jobs:
             batch.sequences.append(job.sequence)
-            batch.tokens.append(1)
+            batch.tokens.append(verified)
             batch.samplers.append(job.sequence)
+            batch.drafts.append(drafts)
+            batch.draft_tokens += verified - 1
             batch.count_decode(job.sequence.computed)
         self.memory.take_decode(list(jobs))
 

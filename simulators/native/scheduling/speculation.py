@@ -26,7 +26,9 @@ class Speculation:
     synthetic_acceptance_rates: Sequence[float] | None = None  # by position, chance that this draft and all before it are accepted
     accepted_lengths: Sequence[int] | None = None  # measured: how many drafts were accepted, one number a verification
     draft_step: float = 0.0  # s the drafter takes for one position of all sequences of a step
-    seed: int = 0
+    seed: int = 0  # of the draws
+    speculative_eagle_topk: int = 1  # of SGLang: branches of the drafter's tree; a path is num_speculative_tokens long
+    speculative_num_draft_tokens: int | None = None  # of SGLang: tokens that a decode verifies; None: one path and the newest token
 
     def __post_init__(self) -> None:
         if self.num_speculative_tokens < 0:
@@ -35,6 +37,14 @@ class Speculation:
             raise ValueError(f"speculation.method must be ngram, eagle or mtp, got {self.method!r}")
         if not self.draft_step >= 0:
             raise ValueError(f"speculation.draft_step must be >= 0 s, got {self.draft_step}")
+        if self.speculative_eagle_topk < 1:
+            raise ValueError(f"speculation.speculative_eagle_topk must be >= 1, got {self.speculative_eagle_topk}")
+        told = self.speculative_num_draft_tokens
+        if told is not None and not 0 < self.num_speculative_tokens < told:
+            raise ValueError(
+                "speculation.speculative_num_draft_tokens must be above num_speculative_tokens, and that above 0; got "
+                f"{told} and {self.num_speculative_tokens}"
+            )
         given = [how for how in (self.acceptance_rate, self.synthetic_acceptance_rates, self.accepted_lengths) if how is not None]
         if len(given) != (1 if self.num_speculative_tokens else 0):
             raise ValueError(
@@ -54,6 +64,28 @@ class Speculation:
         if self.accepted_lengths is not None:
             return tuple(sum(n >= place for n in self.accepted_lengths) / max(1, len(self.accepted_lengths)) for place in places)
         return tuple(self.synthetic_acceptance_rates or ())
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether more than one path of drafts is verified."""
+        return self.speculative_eagle_topk > 1 or self.verified_tokens > 1 + self.num_speculative_tokens
+
+    @property
+    def verified_tokens(self) -> int:
+        """Tokens of a sequence that a decode computes."""
+        told = self.speculative_num_draft_tokens
+        return 1 + self.num_speculative_tokens if told is None else told
+
+    def reserved_tokens(self, page_size: int) -> int:
+        """Places behind the committed tokens that SGLang's decodes have (its get_alloc_reserve_per_decode): twice the most that one writes,
+        where each branch of a drafter with a KV cache has pages of its own.
+        """
+        if not self.num_speculative_tokens:
+            return 0
+        steps, branches = (1, 1) if self.method == "ngram" else (self.num_speculative_tokens, self.speculative_eagle_topk)
+        if page_size > 1 and branches > 1:
+            steps = (steps + 2 * (page_size - 1)) // page_size * page_size
+        return 2 * max(steps * branches, self.verified_tokens)
 
     @property
     def num_lookahead_tokens(self) -> int:

@@ -27,6 +27,7 @@ from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.batch_result_processor import SchedulerBatchResultProcessor
 from sglang.srt.managers.scheduler_components.new_token_ratio_tracker import NewTokenRatioTracker
+from sglang.srt.mem_cache import allocation
 from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
 from sglang.srt.mem_cache.allocator.token import TokenToKVPoolAllocator
 from sglang.srt.mem_cache.cache_init_params import CacheInitParams
@@ -50,6 +51,19 @@ MODEL = {
     "max_position_embeddings": 1 << 20,
     "torch_dtype": "float32",
 }
+
+
+def write_rows(rows: Any, table: Any, start: Any, end: Any, places: Any, size: int) -> None:
+    """Enter new KV places in the requests' rows: SGLang does so by a kernel of Triton's, which no CPU runs."""
+    done = 0
+    for row, first, last in zip(rows.tolist(), start.tolist(), end.tolist(), strict=True):
+        if last > first:
+            table[row, first:last] = places[done : done + last - first]
+            done += last - first
+
+
+allocation.assign_req_to_token_pool_func = write_rows
+torch.set_num_threads(1)  # its tensors are tiny
 
 
 class Silent:
@@ -84,7 +98,7 @@ def publish_config(folder: str) -> None:
 
 def memory(limits: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Rows, KV pool and radix cache."""
-    rows = ReqToTokenPool(limits["max_num_seqs"], limits["max_model_len"] + 64, "cpu", False)
+    rows = ReqToTokenPool(limits["max_num_seqs"], limits["max_model_len"] + 1024, "cpu", False)
     size, page = limits["num_blocks"] * limits["block_size"], limits["block_size"]
     if page == 1:
         pool = TokenToKVPoolAllocator(size, torch.float32, "cpu", None, False)
@@ -117,10 +131,19 @@ class Lean(Scheduler):  # type: ignore[misc]  # it is not installed where types 
 
 
 class Result:
-    """What a model hands back: one token for every request, its own (no two requests generate the same text)."""
+    """What a model hands back: one token for every request, its own (no two requests generate the same text).
 
-    def __init__(self, batch: ScheduleBatch) -> None:
-        self.next_token_ids = torch.tensor([1_000_000 + int(req.rid) for req in batch.reqs])
+    verified: tokens of each request that the step verified, 0: it verified none. accepted: of each request, the drafts that its
+    verifications accept.
+    """
+
+    def __init__(self, batch: ScheduleBatch, verified: int, accepted: list[deque[int]]) -> None:
+        self.next_token_ids = torch.tensor([1_000_000 + int(req.rid) for req in batch.reqs for _ in range(verified or 1)])
+        if verified:
+            gone = [req.finished() or req.is_retracted for req in batch.reqs]
+            drafts = [0 if g else accepted[int(req.rid)].popleft() for req, g in zip(batch.reqs, gone, strict=True)]
+            self.accept_lens = torch.tensor([1 + n for n in drafts])
+            self.speculative_num_draft_tokens, self.num_non_draft_tokens_per_req = verified, 1
 
     def __getattr__(self, name: str) -> Any:
         return None
@@ -132,8 +155,13 @@ class Result:
 def make_scheduler(limits: dict[str, Any]) -> Lean:
     """A Scheduler with what scheduling needs of it."""
     chunk = limits["max_num_batched_tokens"] if limits["chunked_prefill"] else None
+    algorithm = SpeculativeAlgorithm.from_string(limits["speculative_algorithm"])
     get_context().override(
-        "test", pp_max_micro_batch_size=limits["max_num_seqs"], schedule_conservativeness=limits["schedule_conservativeness"]
+        "test",
+        pp_max_micro_batch_size=limits["max_num_seqs"],
+        schedule_conservativeness=limits["schedule_conservativeness"],
+        page_size=limits["block_size"],
+        **{name: value for name, value in limits.items() if name.startswith("speculative_")},
     )
     rows, pool, cache = memory(limits)
     overlap = limits["in_flight"] == 2
@@ -168,10 +196,11 @@ def make_scheduler(limits: dict[str, Any]) -> Lean:
         running_batch=ScheduleBatch(reqs=[], batch_is_full=False),
         result_queue=deque(),
         enable_skip_finishing_decode=overlap,
-        spec_algorithm=SpeculativeAlgorithm.NONE,
+        spec_algorithm=algorithm,
         device="cpu",
         chunked_prefill_size=chunk,
-        is_mixed_chunk=chunk is not None and limits["mixed_chunk"],
+        is_mixed_chunk=chunk is not None and limits["mixed_chunk"] and (algorithm.is_none() or algorithm.supports_mixed_chunk()),
+        future_map=SILENT,
         max_prefill_tokens=limits["max_prefill_tokens"],
         max_running_requests=limits["max_num_seqs"],
         max_prefill_bs=0,
@@ -198,26 +227,29 @@ def make_request(index: int, row: dict[str, Any], ignore_eos: bool) -> Req:
     return Req(str(index), "", array("q", row["prompt"]), sampling, eos_token_ids=set(), vocab_size=1 << 40)
 
 
-def process(scheduler: Lean, batch: ScheduleBatch) -> None:
+def process(scheduler: Lean, batch: ScheduleBatch, verified: int, accepted: list[deque[int]]) -> None:
     """Hand a step's tokens back."""
     processor = scheduler.batch_result_processor
     if batch.forward_mode.is_extend():
-        processor.process_batch_result_prefill(batch, Result(batch))
+        processor.process_batch_result_prefill(batch, Result(batch, 0, accepted))
     else:
-        processor.process_batch_result_decode(batch, Result(batch))
+        processor.process_batch_result_decode(batch, Result(batch, verified, accepted))
 
 
-def described(batch: ScheduleBatch | None, waiting_before: set[str], retracted: list[Req]) -> dict[str, Any]:
+def described(batch: ScheduleBatch | None, waiting_before: set[str], retracted: list[Req], verified: int) -> dict[str, Any]:
     """Who computes how many tokens on top of how many, who was admitted and what it found, who was retracted."""
     if batch is None:
         tokens, admitted = [], []
     elif batch.forward_mode.is_extend():
         decoding = {id(r) for r in batch.decoding_reqs or []}
         lens = [(r, e, p, id(r) in decoding) for r, e, p in zip(batch.reqs, batch.extend_lens, batch.prefix_lens, strict=True)]
+        if verified:  # what it knows of them on the host may be a token behind
+            lens = [(r, e, r.kv.kv_committed_len if decodes else p, decodes) for r, e, p, decodes in lens]
         tokens = [[int(r.rid), int(e), int(p)] for r, e, p, _ in lens]
         admitted = [[int(r.rid), int(p)] for r, _, p, decodes in lens if not decodes and r.rid in waiting_before]
     else:
-        tokens = [[int(r.rid), 1, int(s) - 1] for r, s in zip(batch.reqs, batch.seq_lens_cpu, strict=True)]
+        contexts = [r.kv.kv_committed_len if verified else int(s) - 1 for r, s in zip(batch.reqs, batch.seq_lens_cpu, strict=True)]
+        tokens = [[int(r.rid), verified or 1, context] for r, context in zip(batch.reqs, contexts, strict=True)]
         admitted = []
     return {
         "tokens": [[i, n] for i, n, _ in tokens],
@@ -231,6 +263,8 @@ def drive(case: dict[str, Any]) -> list[dict[str, Any]]:
     """Replay one case; the steps in which something was scheduled or retracted."""
     limits, seconds = case["limits"], case["step_seconds"]
     scheduler = make_scheduler(limits)
+    verified = limits["speculative_num_draft_tokens"] or 0
+    accepted = [deque(row["accepted"]) for row in case["requests"]]
     arriving = deque(enumerate(case["requests"]))
     under_way: deque[tuple[float, Any]] = deque()
     now = device_free = 0.0
@@ -244,7 +278,7 @@ def drive(case: dict[str, Any]) -> list[dict[str, Any]]:
         scheduler.running_batch, batch = plan.running_batch, plan.batch_to_run
         last, scheduler.last_batch = scheduler.last_batch, batch
         if batch is not None or scheduler.retracted:
-            step = described(batch, waiting, scheduler.retracted)
+            step = described(batch, waiting, scheduler.retracted, verified)
             start = max(now, device_free)
             new = sum(n for _, n in step["tokens"])
             device_free = start + (seconds["fixed"] + seconds["per_token"] * new if new else 0.0)
@@ -265,7 +299,7 @@ def drive(case: dict[str, Any]) -> list[dict[str, Any]]:
             now = max(now, end)
             if limits["in_flight"] == 2:
                 scheduler.result_queue.popleft()
-            process(scheduler, done)
+            process(scheduler, done, verified, accepted)
         elif scheduler.last_batch is None and not last:
             scheduler.new_token_ratio_tracker.reset()
             if not arriving:

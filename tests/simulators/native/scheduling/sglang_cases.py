@@ -12,9 +12,11 @@ from simulators.native.scheduling.policies import adapted
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.sglang import SglangScheduler
 from simulators.native.scheduling.sglang_options import SglangOptions
+from simulators.native.scheduling.speculation import Speculation
 from tests.simulators.native.cases import MAX_STEPS, Case, random_case
 from workloads.prompts import token_ids
 
+ALGORITHMS = {"eagle": "EAGLE", "ngram": "NGRAM"}
 VOCABULARY = 1 << 19  # tokens: so many that hardly two prompts begin with the same one by chance
 
 
@@ -45,10 +47,30 @@ def sglang_case(seed: int) -> Case:
     return dataclasses.replace(case, limits=limits)
 
 
+def speculative_sglang_case(seed: int) -> Case:
+    """The case of this seed, with speculation: chains and trees of drafts, accepted never, sometimes and always."""
+    case = sglang_case(seed)
+    rng = np.random.default_rng([seed, 809])
+    steps, ngram = int(rng.integers(1, 6)), bool(rng.random() < 0.3)
+    topk = 1 if ngram or rng.random() < 0.5 else int(rng.integers(2, 4))
+    drafts = Speculation(
+        num_speculative_tokens=steps,
+        method="ngram" if ngram else "eagle",
+        synthetic_acceptance_rates=tuple(np.sort(rng.choice([0.0, 1.0, *rng.random(3)], steps))[::-1].tolist()),
+        seed=seed,
+        speculative_eagle_topk=topk,
+        speculative_num_draft_tokens=steps + 1 + (int(rng.integers(0, 8)) if topk > 1 or ngram else 0),
+    )
+    page = case.limits.block_size
+    alone = -(-(case.limits.max_model_len + drafts.reserved_tokens(page) + steps) // page) + 3
+    blocks = int(alone * rng.choice([1.0, 1.3, 1.7, 2.5]))
+    return dataclasses.replace(case, limits=dataclasses.replace(case.limits, speculation=drafts, kv_blocks=blocks))
+
+
 def for_sglang(case: Case) -> dict[str, Any]:
     """The case as drive_sglang.py reads it, prompts as the bench would send them but of so many kinds of tokens that none is the same by
     chance."""
-    limits, options = adapted("sglang", case.limits), case.limits.sglang
+    limits, options, drafts = adapted("sglang", case.limits), case.limits.sglang, case.limits.speculation
     prompts = token_ids(case.trace, vocab_size=VOCABULARY, seed=0)
     return {
         "limits": {
@@ -64,12 +86,21 @@ def for_sglang(case: Case) -> dict[str, Any]:
             "mixed_chunk": options.mixed_chunk,
             "ignore_eos": options.ignore_eos,
             "schedule_conservativeness": options.schedule_conservativeness,
+            "speculative_algorithm": ALGORITHMS[drafts.method] if drafts.num_speculative_tokens else None,
+            "speculative_num_steps": drafts.num_speculative_tokens if drafts.num_speculative_tokens and drafts.method != "ngram" else None,
+            "speculative_eagle_topk": drafts.speculative_eagle_topk if drafts.num_speculative_tokens else None,
+            "speculative_num_draft_tokens": drafts.verified_tokens if drafts.num_speculative_tokens else None,
         },
         "max_steps": MAX_STEPS,
         "step_seconds": {"fixed": case.step_time.fixed, "per_token": case.step_time.per_token},
         "requests": [
-            {"prompt": prompt, "output_tokens": r.output_tokens, "arrival": r.arrival}
-            for r, prompt in zip(case.trace, prompts, strict=True)
+            {
+                "prompt": prompt,
+                "output_tokens": r.output_tokens,
+                "arrival": r.arrival,
+                "accepted": [int(drafts.accepted(i, n)) for n in range(r.output_tokens)],
+            }
+            for i, (r, prompt) in enumerate(zip(case.trace, prompts, strict=True))
         ],
     }
 

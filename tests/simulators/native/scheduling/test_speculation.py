@@ -107,7 +107,7 @@ def test_a_request_that_needs_the_whole_cache_is_served_up_to_max_model_len() ->
     assert tight.records[0].error is not None and "do not fit the KV cache" in tight.records[0].error
 
 
-@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"vllm_v1"}))
+@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"vllm_v1", "sglang"}))
 def test_other_policies_have_none(policy: str) -> None:
     limits = dataclasses.replace(adapted(policy, LIMITS), speculation=Speculation(num_speculative_tokens=2, acceptance_rate=0.5))
     with pytest.raises(ValueError, match="num_speculative_tokens must be 0"):
@@ -126,6 +126,9 @@ def test_other_policies_have_none(policy: str) -> None:
         ({"num_speculative_tokens": 2, "synthetic_acceptance_rates": [0.5, 0.6]}, "none above the one before"),
         ({"method": "medusa"}, "method must be ngram, eagle or mtp, got 'medusa'"),
         ({"draft_step": -1.0}, "draft_step must be >= 0 s"),
+        ({"speculative_eagle_topk": 0}, "speculative_eagle_topk must be >= 1, got 0"),
+        ({"num_speculative_tokens": 3, "acceptance_rate": 0.5, "speculative_num_draft_tokens": 3}, "must be above .*; got 3 and 3"),
+        ({"speculative_num_draft_tokens": 3}, "must be above .* and that above 0; got 3 and 0"),
     ],
 )
 def test_bad_statements_are_one_line(changes: dict[str, Any], message: str) -> None:
@@ -147,5 +150,8 @@ def test_a_run_whose_engine_verified_drafts_needs_their_acceptance(tmp_path: Any
 
 def test_a_policy_without_it_is_one_line_in_the_bench(tmp_path: Any) -> None:
     speculation = {"num_speculative_tokens": 3, "acceptance_rate": 0.7}
+    tree = native(speculation={**speculation, "speculative_eagle_topk": 2})
+    with pytest.raises(SimulatorError, match="vLLM verifies one path of drafts"):
+        tree.simulate(measured(), track="matched", profile=None, scratch=tmp_path)
     with pytest.raises(SimulatorError, match="policy sarathi has no speculation"):
         native(policy="sarathi", speculation=speculation).simulate(measured(), track="matched", profile=None, scratch=tmp_path)
