@@ -26,7 +26,7 @@ FIRST = 1.0  # load that is simulated first
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
+class LoadForecast:
     """A simulator that is asked. requests: of one simulation."""
 
     simulator: SimulatorLike
@@ -94,12 +94,12 @@ class Forecast:
         )
 
 
-def chosen(simulators: Mapping[str, SimulatorLike], track: Track, requests: int) -> Forecast | None:
+def chosen(simulators: Mapping[str, SimulatorLike], track: Track, requests: int) -> LoadForecast | None:
     """The simulator of a search; None: there is none. Raises ValueError for several, and for one without such a track."""
     if len(simulators) > 1:
         raise ValueError(f"search: one simulator says where to begin, got {', '.join(simulators)}: give simulator=[NAME], or simulator=[]")
     for simulator in simulators.values():
         if track not in simulator.tracks():
             raise ValueError(f"search: {simulator.system} has no track {track!r}; search.track is one of {', '.join(simulator.tracks())}")
-        return Forecast(simulator=simulator, track=track, requests=requests)
+        return LoadForecast(simulator=simulator, track=track, requests=requests)
     return None
