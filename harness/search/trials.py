@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.cell import Cell, store
+from harness.cell import UNSETTLED, Cell, store
 from harness.console import say
 from harness.engine import Endpoint
 from harness.gates import may_pass
@@ -23,6 +23,7 @@ from results.storage.place import Place
 WARM_UP = 0.2  # of a replay, its first part, in which the engine is emptier than it stays
 FEWEST = 20  # requests that a replay has at least, where its longest time allows
 ALONE = 40  # requests, one at a time: what the engine does without load
+LONGER = 3  # times that a closed loop without a steady state is tried again
 TRIAL_SEED = 5_000_011  # offset of each further run's requests and prompts: no two runs are of the same draw
 
 # Strain: of the tightest limit, how much a request took; that of one that failed is not known.
@@ -57,7 +58,9 @@ class Trials:
     root: Place  # of the run folders
 
     def at(self, load: float, seconds: float, number: int) -> Trial:
-        """Try a load for so long, the number-th of this search; a run that is INVALID for passing reasons is tried again."""
+        """Try a load for so long, the number-th of this search. A run that is INVALID for passing reasons is tried again, and a closed
+        loop that shows no steady state for longer.
+        """
         return self._tried(load, load_of(self.cell.load, self.over, load, seconds), number)
 
     def alone(self, number: int) -> Trial:
@@ -91,9 +94,13 @@ class Trials:
             made = cell.run(done, **known, earlier=earlier)
             run = dataclasses.replace(made, config={**made.config, "search": {"name": self.name, "run": number}})
             store(self.root, run, self.profile, self.log)
-            if not may_pass(done.failed) or len(earlier) == cell.gates.retries:
+            if UNSETTLED in done.failed and len(earlier) < LONGER:
+                say(f"  INVALID: {run.invalid_reason}; so it is tried for twice as long", style="yellow")
+                cell = dataclasses.replace(cell, load=twice(cell.load))
+            elif may_pass(done.failed) and len(earlier) < cell.gates.retries:
+                say(f"  INVALID: {run.invalid_reason}; that may pass, so it is tried again", style="yellow")
+            else:
                 return Trial(load=load, run=run, share=GoodShare.of(*goodness(run)) if run.valid else None)
-            say(f"  INVALID: {run.invalid_reason}; that may pass, so it is tried again", style="yellow")
             earlier[run.run_id] = str(run.invalid_reason)
 
 
@@ -102,6 +109,12 @@ def load_of(settings: Load, over: str, load: float, seconds: float) -> Load:
     if over == "concurrency":
         return dataclasses.replace(settings, rho=None, rate=None, concurrency=round(load), duration=seconds)
     return dataclasses.replace(settings, rho=None, rate=load, concurrency=None, duration=seconds)
+
+
+def twice(settings: Load) -> Load:
+    """The same load for twice as long."""
+    requests = settings.num_requests
+    return dataclasses.replace(settings, duration=2 * settings.duration, num_requests=None if requests is None else 2 * requests)
 
 
 def lasting(over: str, load: float, shortest: float, longest: float) -> float:

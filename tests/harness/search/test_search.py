@@ -15,17 +15,17 @@ QUICK = (
     TOY,
     "engine=toy",
     "+engine.law.max_num_seqs=16",
-    "engine.law.base=0.004",
-    "engine.law.per_sequence=0.008",  # a token takes 4 ms and 8 more for each request in flight
+    "engine.law.base=0.01",
+    "engine.law.per_sequence=0.02",  # a token takes 10 ms and 20 more for each request in flight
     "workload=fixed",
     "workload.input.tokens=16",
-    "workload.output.tokens=8",
+    "workload.output.tokens=4",
     "simulator=[]",
     "search.over=concurrency",
     "search.capacity=30",
     "search.attainment=0.5",
     "search.duration=4",
-    "search.scout=3",
+    "search.scout=2",
     "search.warmup=2",
     "search.precision=0.01",
     *PATIENT_GATES,
@@ -38,16 +38,17 @@ def search(bench: Bench) -> Bench:
 
 
 def test_a_search_finds_what_the_law_of_the_engine_says_though_its_simulator_says_otherwise(search: Bench) -> None:
-    """A token takes 4 + 8 n ms with n in flight: 3 meet a limit of 32 ms, which 4 miss by 4."""
-    done = search.run(*QUICK, STATED, "+simulators.stated.knee=5", "slo.ttft=null", "slo.tpot=0.032", timeout=300)
+    """A token takes 10 + 20 n ms with n in flight: 3 meet a limit of 80 ms by 10, and 4 miss it by 10."""
+    done = search.run(*QUICK, STATED, "+simulators.stated.knee=5", "slo.ttft=null", "slo.tpot=0.08", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the simulator expects 5" in done.stdout
-    assert "50% of the requests meet tpot <= 0.032 s with up to 3 requests in flight; 95% interval 3 to 3." in done.stdout
+    assert "50% of the requests meet tpot <= 0.08 s with up to 3 requests in flight; 95% interval 3 to 3." in done.stdout
     [path] = (search.folder / "searches").glob("*.json")
     told = json.loads(path.read_text())
     assert (told["load"], told["low"], told["high"], told["settled"], told["expected"]) == (3.0, 3.0, 4.0, True, 5.0)
     runs = [read_run(folder) for folder in run_folders(search.runs)]
-    assert sorted(run.run_id for run in runs) == sorted(run["run_id"] for run in told["runs"])
+    counted, made = {run["run_id"] for run in told["runs"]}, {run.run_id for run in runs}
+    assert {run.run_id for run in runs if run.valid} <= counted <= made  # the others were tried again
     assert all(run.kind == "measured" and run.config["search"]["name"] == told["search"] for run in runs)
     with database.connect(search.database) as connection:
         attained = dict(
