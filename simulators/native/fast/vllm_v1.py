@@ -139,11 +139,13 @@ def _schedule_running(e: EngineArrays, budget: int, longest: int) -> tuple[int, 
 @compiled
 def _unschedule(e: EngineArrays, victim: int, count: int) -> tuple[int, int]:
     """Take a sequence out of the step being made; returns how many are left in it, and its tokens (0 when it had none in it)."""
+    step = e.clock[0].steps % len(e.batches)
+    scheduled, tokens_of = e.scheduled[step], e.tokens[step]
     for place in range(count):
-        if e.scheduled[place] == victim:
-            tokens = e.tokens[place]
+        if scheduled[place] == victim:
+            tokens = tokens_of[place]
             for later in range(place, count - 1):
-                e.scheduled[later], e.tokens[later] = e.scheduled[later + 1], e.tokens[later + 1]
+                scheduled[later], tokens_of[later] = scheduled[later + 1], tokens_of[later + 1]
             return count - 1, tokens
     return count, 0
 
