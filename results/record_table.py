@@ -24,6 +24,7 @@ COLUMNS = pa.schema(
     ]
 )
 LATER = ("first_output_token", "adapter")  # columns that records did not have at first: of those, they are unknown
+FIRST = pa.schema([field for field in COLUMNS if field.name not in LATER])
 PIECE = 1 << 14  # records made at once
 
 

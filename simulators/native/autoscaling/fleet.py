@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from results.record_table import COLUMNS, with_later
 from simulators.native.autoscaling.rules import FleetLoad, Rule
 from simulators.native.fast.allocate import new_sequences
 from simulators.native.fast.growing import GrowingEngine
@@ -98,7 +97,7 @@ class Fleet:
         ]
         order = np.argsort(np.concatenate(served))
         records = pa.concat_tables(parts).take(order).combine_chunks()
-        return DayServed(records=pa.table(with_later(records).columns, schema=COLUMNS), replicas=tuple(self.replicas), seconds=seconds)
+        return DayServed(records=records, replicas=tuple(self.replicas), seconds=seconds)
 
     def _new(self, now: float) -> Replica:
         return Replica(engine=self._made(), started=now, ready=now + self._scaling.start_up)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from results.record_table import RecordTable
+from results.record_table import FIRST, RecordTable, with_later
 from results.token_times import TokenTimes
 from simulators.native.fast.allocate import Looped, new_sequences
 from simulators.native.fast.records import Array
@@ -95,7 +95,7 @@ def record_columns(asked: Columns, finished: Finished, order: Integers, refusals
         "cached_tokens": of_served(finished.sequences["cached"].astype(np.int64)),
         "error": pa.array(map(refusals.get, range(len(refused))), pa.string()) if refusals else pa.nulls(len(refused), pa.string()),
     }
-    return pa.table(columns)
+    return with_later(pa.table(columns, schema=FIRST))
 
 
 def _token_times(finished: Finished, order: Integers, records: int, after: float) -> TokenTimes:

@@ -22,6 +22,7 @@ from harness.engines.sglang import Sglang
 from harness.monitor.telemetry import Telemetry
 from harness.replay.client import Client, Replay
 from results.project.folder import CONF
+from tests.choices import settings_of
 from tests.patience import wait_until
 from tests.stand_ins import hf_folder
 from workloads.trace import Request, Trace
@@ -136,7 +137,7 @@ def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     engine = settings(
         "sglang_cpu", context_length=4096, max_total_tokens=POOL, chunked_prefill_size=CHUNK, max_running_requests=SLOTS, load_format="auto"
     )
-    client = instantiate(OmegaConf.load(CONF / "client" / "default.yaml"))
+    client = instantiate(settings_of("client", "default"))
     log = tmp_path_factory.mktemp("sglang") / "server.log"
     before = set(psutil.Process().children(recursive=True))
     with engine.serve(model_dir, log) as endpoint:
