@@ -39,7 +39,7 @@ def search(bench: Bench) -> Bench:
 
 def test_a_search_finds_what_the_law_of_the_engine_says_though_its_simulator_says_otherwise(search: Bench) -> None:
     """A token takes 10 + 20 n ms with n in flight: 3 meet a limit of 80 ms by 10, and 4 miss it by 10."""
-    done = search.run(*QUICK, STATED, "+simulators.stated.knee=5", "slo.ttft=null", "slo.tpot=0.08", timeout=300)
+    done = search.run(*QUICK, STATED, "+simulators.stated.knee=5", "slo.ttft=null", "slo.tpot=0.08", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the simulator expects 5" in done.stdout
     assert "50% of the requests meet tpot <= 0.08 s with up to 3 requests in flight; 95% interval 3 to 3." in done.stdout
@@ -62,7 +62,7 @@ def test_a_search_finds_what_the_law_of_the_engine_says_though_its_simulator_say
 
 
 def test_an_slo_that_nothing_meets_is_one_line_and_an_exit_code_of_its_own(search: Bench) -> None:
-    done = search.run(*QUICK, STATED, "+simulators.stated.knee=1", "slo.ttft=null", "slo.tpot=0.001", timeout=300)
+    done = search.run(*QUICK, STATED, "+simulators.stated.knee=1", "slo.ttft=null", "slo.tpot=0.001", timeout=900)
     assert done.returncode == 4, done.stdout + done.stderr
     assert "no load meets the SLO: one at a time 0% of the requests meet tpot <= 0.001 s, asked for 50%" in one_line(done)
 
@@ -78,7 +78,7 @@ def test_an_slo_that_nothing_meets_is_one_line_and_an_exit_code_of_its_own(searc
     ids=["none", "recorded", "slo", "concurrency"],
 )
 def test_what_cannot_be_searched_is_one_line(search: Bench, words: list[str], said: str) -> None:
-    done = search.run(*words, timeout=120)
+    done = search.run(*words, timeout=300)
     assert done.returncode == 1
     assert said in one_line(done)
     assert not search.runs.exists()
