@@ -21,9 +21,9 @@ from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import BYTECODE, CACHE, described
 from simulators.foreign.program import clean_environment, foreign_run, interpreter, run_program
+from simulators.foreign.vidur_kin import Forest
 from simulators.frontier.files import (
     SYSTEM,
-    ForestSettings,
     FrontierLimits,
     FrontierScenario,
     Times,
@@ -188,7 +188,7 @@ class Frontier:
             limits=limits,
             times=times,
             grid=grid,
-            forest=ForestSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(ForestSettings)}),
+            forest=Forest(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Forest)}),
             pools=self._pools(measured, track) if apart else None,
             kv=kv_shape(self.system, measured.config.get("model") or {}) if apart and track != "shipped" else None,
         )

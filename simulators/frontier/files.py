@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from simulators.errors import SimulatorError
+from simulators.foreign.vidur_kin import Forest
 from simulators.frontier.tables import StepGrid
 from simulators.inputs import KVShape, Pools
 from workloads.trace import Trace
@@ -33,17 +34,6 @@ class FrontierLimits:
     tokens: int
     chunked_prefill: bool
     prefix_caching: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForestSettings:
-    """How its random forests are trained. Its seed is fixed, so only with one thread does one run give one result."""
-
-    n_estimators: int
-    max_depth: int
-    min_samples_split: int
-    k_fold: int
-    threads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +60,7 @@ class FrontierScenario:
     limits: FrontierLimits | None  # None: Frontier's own defaults (as shipped)
     times: Times
     grid: StepGrid  # what the forests must predict
-    forest: ForestSettings
+    forest: Forest
     pools: Pools | None = None  # None: one instance for both prefill and decode
     kv: KVShape | None = None  # of a token that is handed over; None: of the model that it simulates
 
@@ -208,14 +198,9 @@ def _pools(scenario: FrontierScenario) -> dict[str, Any]:
 
 
 def _predictor(scenario: FrontierScenario, grid: StepGrid) -> dict[str, Any]:
-    forest = scenario.forest
     values: dict[str, Any] = {
         **{f"{name}_input_file": path for name, path in scenario.times.files.items()},
-        "num_estimators": forest.n_estimators,
-        "max_depth": forest.max_depth,
-        "min_samples_split": forest.min_samples_split,
-        "k_fold_cv_splits": forest.k_fold,
-        "num_training_job_threads": forest.threads,
+        **scenario.forest.settings(),
         "kv_cache_prediction_granularity": grid.granularity,
         "prediction_max_prefill_chunk_size": grid.step,
         "prediction_max_batch_size": grid.batch,

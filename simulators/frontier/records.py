@@ -9,23 +9,13 @@ from pathlib import Path
 from results.record import RequestRecord
 from simulators.errors import SimulatorError
 from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.foreign.vidur_kin import TOLERANCE, RequestOutcome, agree, check_tokens, with_ends
 from simulators.frontier.files import SYSTEM
 from workloads.trace import Request
 
 MS = 1e-3
 COLUMNS = ("request_first_scheduling_delay", "ttft", "request_e2e_time")  # ms after the arrival
 COUNTS = ("request_num_prefill_tokens", "request_num_decode_tokens", "request_total_preemption_count")
-TOLERANCE = 1e-6  # s between the two files' accounts of one request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOutcome:
-    """One request's times, in s after its arrival, and how often it was preempted."""
-
-    delay: float
-    ttft: float
-    e2e: float
-    preemptions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +62,7 @@ def _outcome(request: Request, row: Mapping[str, str], log: Path) -> RequestOutc
     values = {column: float(row.get(column) or "nan") for column in (*COLUMNS, *COUNTS)}
     check_finite(SYSTEM, request.request_id, values, log)
     inputs, outputs, preemptions = (int(values[column]) for column in COUNTS)
-    if (inputs, outputs) != (request.input_tokens, request.output_tokens):
-        raise SimulatorError(
-            f"{SYSTEM}: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens was simulated as "
-            f"{inputs} + {outputs}; {describe_log(log)}"
-        )
+    check_tokens(SYSTEM, request, inputs, outputs, log)
     delay, ttft, e2e = (values[column] * MS for column in COLUMNS)
     return RequestOutcome(delay=delay, ttft=ttft, e2e=e2e, preemptions=preemptions)
 
@@ -131,8 +117,8 @@ def records(
     for request, outcome, ends, cached in found:
         first = ends[0] if apart and ends else request.arrival + outcome.ttft
         finished, preempted = request.arrival + outcome.e2e, outcome.preemptions > 0
-        agree = len(ends) == request.output_tokens and abs(ends[0] - first) < TOLERANCE and abs(ends[-1] - finished) < TOLERANCE
-        if not 0 <= outcome.delay <= first - request.arrival <= outcome.e2e + TOLERANCE or not (agree or preempted):
+        whole = preempted or agree(ends, request, first, finished)
+        if not 0 <= outcome.delay <= first - request.arrival <= outcome.e2e + TOLERANCE or not whole:
             raise SimulatorError(
                 f"{SYSTEM}: request {request.request_id} has delay {outcome.delay} s, TTFT {first - request.arrival} s, "
                 f"E2E {outcome.e2e} s and {len(ends)} token times for {request.output_tokens} tokens, which contradict each other; "
@@ -148,13 +134,8 @@ def records(
                 finished=max(first, finished) + offset,
                 input_tokens=request.input_tokens,
                 output_tokens=request.output_tokens,
-                token_times=None if preempted else tuple(time + offset for time in _between(ends, first, max(first, finished))),
+                token_times=None if preempted else tuple(time + offset for time in with_ends(ends, first, max(first, finished))),
                 cached_tokens=None if preempted else cached,
             )
         )
     return result
-
-
-def _between(ends: Sequence[float], first: float, finished: float) -> list[float]:
-    """The token times with their two ends to the last bit those of request_metrics.csv."""
-    return [first] if len(ends) == 1 else [first, *ends[1:-1], finished]

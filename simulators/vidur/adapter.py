@@ -19,11 +19,11 @@ from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.checkout import Repository, described
 from simulators.foreign.program import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
+from simulators.foreign.vidur_kin import Forest
 from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace
 from simulators.simulator import Coverage
 from simulators.vidur.device_times import DeviceTimes
 from simulators.vidur.files import (
-    Forest,
     VidurLimits,
     VidurNames,
     VidurScenario,
@@ -204,6 +204,7 @@ class Vidur:
             watermark=self.watermark,
             grid=calibration.widen(grid) if calibration else grid,
             forest=Forest(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Forest)}),
+            seed=self.seed,
         )
 
     def _write(self, measured: Run, scenario: VidurScenario, calibration: ProfileTimes | DeviceTimes | None, scratch: Path) -> list[str]:

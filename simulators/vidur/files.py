@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from simulators.errors import SimulatorError
+from simulators.foreign.vidur_kin import Forest
 from simulators.vidur.tables import TOKENS_STEP, ProfileGrid, Source, collective_rows, up
 from workloads.trace import Trace
 
@@ -41,18 +42,6 @@ class VidurLimits:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forest:
-    """How Vidur's random forests are trained; only with one thread does one seed give one result."""
-
-    n_estimators: int
-    max_depth: int
-    min_samples_split: int
-    k_fold: int
-    threads: int
-    seed: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class VidurScenario:
     """What is to be simulated."""
@@ -67,6 +56,7 @@ class VidurScenario:
     watermark: float  # share of the KV blocks kept free at admission
     grid: ProfileGrid  # what the forests must predict
     forest: Forest  # how they are trained
+    seed: int  # of its draws
 
     @property
     def max_tokens(self) -> int:
@@ -224,7 +214,7 @@ def write_package(checkout: Path, folder: Path) -> None:
 def flags(scenario: VidurScenario, *, trace: Path, out: Path, cache: Path, files: Mapping[str, Path] | None) -> list[str]:
     """Vidur's command line. trace, out, cache: its input file and its folders. files: profile CSVs by flag (git)."""
     shared: dict[str, Any] = {
-        "seed": scenario.forest.seed,
+        "seed": scenario.seed,
         "replica_config_model_name": scenario.names.model,
         "replica_config_device": scenario.names.device,
         "replica_config_network_device": scenario.names.network,
@@ -263,13 +253,9 @@ def _limit_flags(scenario: VidurScenario) -> dict[str, Any]:
 
 
 def _predictor_flags(scenario: VidurScenario, cache: Path, files: Mapping[str, Path] | None) -> dict[str, Any]:
-    grid, forest = scenario.grid, scenario.forest
+    grid = scenario.grid
     values: dict[str, Any] = {
-        "num_estimators": forest.n_estimators,
-        "max_depth": forest.max_depth,
-        "min_samples_split": forest.min_samples_split,
-        "k_fold_cv_splits": forest.k_fold,
-        "num_training_job_threads": forest.threads,
+        **scenario.forest.settings(),
         "kv_cache_prediction_granularity": grid.granularity,
         "prediction_max_prefill_chunk_size": grid.chunk,
         "prediction_max_batch_size": grid.batch,

@@ -9,6 +9,7 @@ from pathlib import Path
 from results.record import RequestRecord
 from simulators.errors import SimulatorError
 from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.foreign.vidur_kin import RequestOutcome, agree, check_tokens, with_ends
 from workloads.trace import Request
 
 COLUMNS = (  # of request_metrics.csv; times in s after the request's arrival, counts as they were at its arrival
@@ -19,17 +20,6 @@ COLUMNS = (  # of request_metrics.csv; times in s after the request's arrival, c
     "request_num_decode_tokens",
     "request_num_restarts",
 )
-TOLERANCE = 1e-6  # s between the two files' accounts of one request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestTimes:
-    """One request's times, in s after its arrival, and how often it was preempted and started again."""
-
-    ttft: float
-    e2e: float
-    delay: float
-    restarts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +35,7 @@ class VidurStep:
     context: float
 
 
-def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list[RequestTimes], list[VidurStep]]:
+def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list[RequestOutcome], list[VidurStep]]:
     """Both files of Vidur's output folder. Raises SimulatorError when one is missing, cut short, or not what was asked."""
     try:
         return read_outcomes(out, requests, log), read_steps(out, requests)
@@ -53,7 +43,7 @@ def read_output(out: Path, requests: Sequence[Request], log: Path) -> tuple[list
         raise SimulatorError(f"vidur: its output in {out} cannot be read: {type(error).__name__}: {error}; {describe_log(log)}") from error
 
 
-def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[RequestTimes]:
+def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[RequestOutcome]:
     """request_metrics.csv, in the requests' order. Raises SimulatorError for missing rows, NaN and changed token counts."""
     with (out / "request_metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -64,22 +54,14 @@ def read_outcomes(out: Path, requests: Sequence[Request], log: Path) -> list[Req
     for index, row in zip(indices, rows, strict=True):
         values = {column: float(row.get(column) or "nan") for column in COLUMNS}
         check_finite("vidur", ids[index], values, log)
-        _check_tokens(requests[index], int(values["request_num_prefill_tokens"]), int(values["request_num_decode_tokens"]), log)
-        outcomes[index] = RequestTimes(
+        check_tokens("vidur", requests[index], int(values["request_num_prefill_tokens"]), int(values["request_num_decode_tokens"]), log)
+        outcomes[index] = RequestOutcome(
             ttft=values["prefill_e2e_time"],
             e2e=values["request_e2e_time"],
             delay=values["request_scheduling_delay"],
-            restarts=int(values["request_num_restarts"]),
+            preemptions=int(values["request_num_restarts"]),
         )
     return [outcomes[index] for index in range(len(requests))]
-
-
-def _check_tokens(request: Request, inputs: int, outputs: int, log: Path) -> None:
-    if (inputs, outputs) != (request.input_tokens, request.output_tokens):
-        raise SimulatorError(
-            f"vidur: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens was simulated as "
-            f"{inputs} + {outputs}; {describe_log(log)}"
-        )
 
 
 def read_steps(out: Path, requests: Sequence[Request]) -> list[VidurStep]:
@@ -121,7 +103,7 @@ def token_times(steps: Sequence[VidurStep], requests: Sequence[Request]) -> list
 
 
 def records(
-    requests: Sequence[Request], outcomes: Sequence[RequestTimes], steps: Sequence[VidurStep], *, offset: float, log: Path
+    requests: Sequence[Request], outcomes: Sequence[RequestOutcome], steps: Sequence[VidurStep], *, offset: float, log: Path
 ) -> list[RequestRecord]:
     """One record per request, in their order. requests: as simulated, each arriving when it was sent.
 
@@ -131,9 +113,9 @@ def records(
     result = []
     for request, outcome, times in zip(requests, outcomes, token_times(steps, requests), strict=True):
         first, finished = request.arrival + outcome.ttft, request.arrival + outcome.e2e
-        restarted = outcome.restarts > 0
-        agree = len(times) == request.output_tokens and abs(times[0] - first) < TOLERANCE and abs(times[-1] - finished) < TOLERANCE
-        if not 0 <= outcome.delay <= outcome.ttft <= outcome.e2e or not (agree or restarted):
+        restarted = outcome.preemptions > 0
+        whole = restarted or agree(times, request, first, finished)
+        if not 0 <= outcome.delay <= outcome.ttft <= outcome.e2e or not whole:
             raise SimulatorError(
                 f"vidur: request {request.request_id} has delay {outcome.delay} s, TTFT {outcome.ttft} s, E2E {outcome.e2e} s and "
                 f"{len(times)} token times for {request.output_tokens} tokens, which contradict each other; {describe_log(log)}"
@@ -148,12 +130,7 @@ def records(
                 finished=finished + offset,
                 input_tokens=request.input_tokens,
                 output_tokens=request.output_tokens,
-                token_times=None if restarted else tuple(t + offset for t in _ends(times, first, finished)),
+                token_times=None if restarted else tuple(t + offset for t in with_ends(times, first, finished)),
             )
         )
     return result
-
-
-def _ends(times: Sequence[float], first: float, finished: float) -> list[float]:
-    """The token times with their two ends to the last bit those of request_metrics.csv."""
-    return [first] if len(times) == 1 else [first, *times[1:-1], finished]
