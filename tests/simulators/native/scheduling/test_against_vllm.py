@@ -77,8 +77,8 @@ CHUNKED = Cases(
     make=chunked_case,
     digests=Path(__file__).with_name("vllm_0.32.0_chunked_steps.json"),
     seeds=range(60),
-    driven=range(0, 60, 4),
-    least={"steps": 2000, "preemptions": 8, "cached": 500},
+    driven=range(0, 60, 3),
+    least={"steps": 2000, "preemptions": 8, "cached": 1000},
 )
 ALL = {"plain": PLAIN, "speculative": SPECULATIVE, "pipelined": PIPELINED, "grouped": GROUPED, "chunked": CHUNKED}
 KINDS = pytest.mark.parametrize("cases", ALL.values(), ids=ALL)
