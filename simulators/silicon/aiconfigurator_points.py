@@ -12,14 +12,12 @@ from typing import Any
 
 from results.silicon.points import MeasuredPoint
 from results.silicon.predictions import PointPrediction
+from simulators.errors import SimulatorError
 from simulators.foreign.program import interpreter, run_program
-from simulators.silicon.prepared import loop_throughput
 from simulators.silicon.servers import server_of
+from simulators.silicon.wheel import REASON, in_wheel, stated, with_times, without_times
 
-MS = 1e-3  # s
 DRIVER = Path(__file__).with_name("aiconfigurator_driver.py")
-ENGINES = ("vllm", "sglang")  # whose points it is asked about
-REASON = 160  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +35,17 @@ class AIConfiguratorPoints:
 
     name = "aiconfigurator"
 
+    @property
+    def mean(self) -> float:
+        """Of the lengths, as a share of the longest: they are uniform from `least` of it."""
+        return (1 + float(self.protocol["least"])) / 2
+
     def predict(
         self, points: Sequence[MeasuredPoint], models: Mapping[str, str], halves: Mapping[str, Sequence[str]]
     ) -> list[PointPrediction]:
         """Each of vLLM's and SGLang's points with a stated concurrency. models: of the points, to names in conf/model."""
         half_of = {model: half for half, members in halves.items() for model in members}
-        jobs = [(p, models.get(p.model, "")) for p in points if p.loop == "closed" and p.engine in ENGINES]
+        jobs = [(point, models.get(point.model, "")) for point in stated(points)]
         asked = [self._asked(point, model) for point, model in jobs]
         answers = iter(self._answers([words for words in asked if isinstance(words, dict)]))
         found = [{"error": words} if isinstance(words, str) else next(answers) for words in asked]
@@ -50,19 +53,18 @@ class AIConfiguratorPoints:
 
     def _asked(self, point: MeasuredPoint, model: str) -> dict[str, Any] | str:
         """What its function is called with, or why it cannot be."""
-        if point.gpu not in self.systems:
-            return f"{self.name}: no system of its wheel is a {point.gpu}"
-        if point.experts not in self.models.get(model, {}):
-            return f"{self.name}: its wheel has no configuration of {point.model} with {point.experts} weights"
-        mean = (1 + float(self.protocol["least"])) / 2
+        try:
+            system, known = in_wheel(self.name, point, model, self.systems, self.models)
+        except SimulatorError as error:
+            return str(error)
         ways, experts = (None, None) if model in self.dense else (point.devices // point.expert_parallel, point.expert_parallel)
         return {
-            "model": self.models[model][point.experts],
-            "system": self.systems[point.gpu],
+            "model": known,
+            "system": system,
             "backend": point.engine,
             "version": self.versions[point.engine],
-            "isl": round(mean * point.input_tokens),
-            "osl": round(mean * point.output_tokens),
+            "isl": round(self.mean * point.input_tokens),
+            "osl": round(self.mean * point.output_tokens),
             "batch_size": -(-point.concurrency // point.data_parallel),
             "parallelism": {
                 "tp_size": point.tensor_parallel,
@@ -85,11 +87,7 @@ class AIConfiguratorPoints:
             return [json.loads(line) for line in (scratch / "answers").read_text(encoding="utf-8").splitlines()]
 
     def _prediction(self, point: MeasuredPoint, half: str, answer: Mapping[str, Any]) -> PointPrediction:
-        common: dict[str, Any] = {"point_id": point.point_id, "predictor": self.name, "fitted_on": "", "half": half}
         if "error" in answer:
-            return PointPrediction(**common, ttft=None, tpot=None, throughput=None, reason=" ".join(answer["error"].split())[:REASON])
-        ttft, tpot = MS * answer["ttft"], MS * answer["tpot"]
-        mean = (1 + float(self.protocol["least"])) / 2
-        return PointPrediction(
-            **common, ttft=ttft, tpot=tpot, throughput=loop_throughput(point, ttft, tpot, mean * point.output_tokens), reason=None
-        )
+            return without_times(self.name, point, half, " ".join(answer["error"].split())[:REASON])
+        length = self.mean * point.output_tokens
+        return with_times(self.name, point, half, ttft_ms=answer["ttft"], tpot_ms=answer["tpot"], output_tokens=length)

@@ -22,13 +22,10 @@ from simulators.aisimulate.files import parallelism, run_prediction, write_trace
 from simulators.aisimulate.sending import at_times
 from simulators.errors import SimulatorError
 from simulators.silicon.loops import LoopProtocol, trace_of
-from simulators.silicon.prepared import loop_throughput
 from simulators.silicon.servers import PointServer, server_of
+from simulators.silicon.wheel import REASON, in_wheel, stated, with_times, without_times
 
-MS = 1e-3  # s
-ENGINES = ("vllm", "sglang")  # whose points are drawn from
 FAULT = "Error: "  # of its log: what follows the last is the reason
-REASON = 160  # characters of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +57,23 @@ class AISimulatePoints:
 
     def drawn(self, points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
         """So many of vLLM's and SGLang's points with a stated concurrency, by the seed; all, where there are no more."""
-        stated = [p for p in points if p.loop == "closed" and p.engine in ENGINES]
-        if len(stated) <= self.points:
-            return stated
-        chosen = np.random.default_rng(self.seed).choice(len(stated), self.points, replace=False)
-        return [stated[i] for i in sorted(chosen.tolist())]
+        all_of_them = stated(points)
+        if len(all_of_them) <= self.points:
+            return all_of_them
+        chosen = np.random.default_rng(self.seed).choice(len(all_of_them), self.points, replace=False)
+        return [all_of_them[i] for i in sorted(chosen.tolist())]
 
     def predicted(self, point: MeasuredPoint, model: str, half: str) -> PointPrediction:
         """What it says of a point, or why it says nothing. model: its name in conf/model."""
         scratch = Path(tempfile.mkdtemp(prefix="plumbline-aisimulate-"))
-        common: dict[str, Any] = {"point_id": point.point_id, "predictor": self.name, "fitted_on": "", "half": half}
         try:
             said, output_tokens = self._run(point, model, scratch)
         except SimulatorError as error:
-            reason = _shortened(str(error), scratch / "log")
-            return PointPrediction(**common, ttft=None, tpot=None, throughput=None, reason=reason)
+            return without_times(self.name, point, half, _shortened(str(error), scratch / "log"))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        ttft, tpot = MS * said["mean_ttft_ms"], MS * said["mean_tpot_ms"]
-        throughput = loop_throughput(point, ttft, tpot, output_tokens)
-        return PointPrediction(**common, ttft=ttft, tpot=tpot, throughput=throughput, reason=None)
+        times = {"ttft_ms": said["mean_ttft_ms"], "tpot_ms": said["mean_tpot_ms"]}
+        return with_times(self.name, point, half, **times, output_tokens=output_tokens)
 
     def _run(self, point: MeasuredPoint, model: str, scratch: Path) -> tuple[dict[str, Any], float]:
         """Its summary, and the mean tokens of an answer. Raises SimulatorError."""
@@ -94,17 +88,14 @@ class AISimulatePoints:
 
     def settings(self, point: MeasuredPoint, model: str, trace: Path) -> dict[str, Any]:
         """Its configuration of a point. Raises SimulatorError where its wheel has no such GPU or model."""
-        if point.gpu not in self.systems:
-            raise SimulatorError(f"{self.name}: no system of its wheel is a {point.gpu}")
-        if point.experts not in self.models.get(model, {}):
-            raise SimulatorError(f"{self.name}: its wheel has no configuration of {point.model} with {point.experts} weights")
+        system, known = in_wheel(self.name, point, model, self.systems, self.models)
         source = {"type": "trace", "format": "mooncake", "paths": [str(trace)], "block_size": point.input_tokens}
         engine = {
             "mode": "aggregated",
             "backend": point.engine,
             "backend_version": self.versions[point.engine],
-            "model": self.models[model][point.experts],
-            "hardware": self.systems[point.gpu],
+            "model": known,
+            "hardware": system,
             "context_length": point.input_tokens + point.output_tokens + 8,
             "workers": {"aggregated": _worker(point, server_of(point, model, self.servers), mixture=model not in self.dense)},
         }
