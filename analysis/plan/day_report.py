@@ -1,6 +1,5 @@
 """The page of a day, from the file that `./plumbline plan day` writes. Read `DayReport.write`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +11,7 @@ from analysis.page import document
 from analysis.page.document import Drawing, Section
 from analysis.page.summary import StudySummary
 from analysis.plan import day_figures
+from analysis.plan.beside import write_beside
 
 HEADS = ("Fleet", "Class", "GPU-hours", "Dollars", "Good", "Worst hour", "TTFT p99 (ms)", "TPOT p50 (ms)")
 FOOTER = (
@@ -28,10 +28,7 @@ class DayReport:
 
     def write(self, day: Path) -> StudySummary:
         """Write the page of a day.json."""
-        found = json.loads(day.read_text(encoding="utf-8"))
-        out = day.with_suffix(".html") if self.out is None else Path(self.out)
-        document.write(out, _page(found))
-        return StudySummary(verdict=found["headline"], path=out)
+        return write_beside(day, self.out, _page)
 
 
 def _page(day: Mapping[str, Any]) -> str:

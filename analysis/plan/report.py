@@ -1,6 +1,5 @@
 """The page of a recommendation, from the file that `./plumbline plan recommend` writes. Read `PlanReport.write`."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from analysis.page import document
 from analysis.page.document import Drawing, Section
 from analysis.page.summary import StudySummary
 from analysis.plan import figures
+from analysis.plan.beside import write_beside
 
 ROWS = 40  # of the table of ways
 HEADS = (
@@ -42,10 +42,7 @@ class PlanReport:
 
     def write(self, plan: Path) -> StudySummary:
         """Write the page of a plan.json."""
-        found = json.loads(plan.read_text(encoding="utf-8"))
-        out = plan.with_suffix(".html") if self.out is None else Path(self.out)
-        document.write(out, _page(found))
-        return StudySummary(verdict=found["headline"], path=out)
+        return write_beside(plan, self.out, _page)
 
 
 def _page(plan: Mapping[str, Any]) -> str:
