@@ -1,5 +1,7 @@
 """`python -m harness [overrides]`: one bench from Hydra's conf/bench.yaml. On a machine with an NVIDIA GPU it is a GPU's bench."""
 
+from typing import get_args
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -7,12 +9,13 @@ from harness import cli
 from harness.bench import Bench
 from harness.command_line import kinds
 from harness.settings import Load
+from results.record import Track
 
 KINDS: kinds.Kinds = {  # of what stands in conf/bench.yaml itself
     "load": (lambda value: isinstance(value, Load), "a group of settings: give one of them, e.g. load.rho=0.8"),
     "hardware": (kinds.group, "names and values, as in conf/hardware"),
     "simulators": (kinds.group, "filled by simulator=[NAME,...]"),
-    "tracks": (kinds.words, "a list, e.g. tracks=[shipped,matched]"),
+    "tracks": (kinds.some_of(get_args(Track)), f"a list of {', '.join(get_args(Track))}"),
     "telemetry_interval": (kinds.number, "a number of seconds"),
     "seed": (kinds.whole, "a whole number"),
     "repeat": (kinds.whole, "a whole number"),

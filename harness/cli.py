@@ -12,10 +12,10 @@ from types import FrameType, MappingProxyType
 import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from harness.command_line import launchers, usage
 from harness.command_line.given_paths import with_given_paths
@@ -112,7 +112,7 @@ def _composed(root: str, action: Callable[[DictConfig], int]) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except (HydraException, OmegaConfBaseException) as error:
-        code = fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
+        code = fail(f"{cause(error)} (--cfg job shows every setting)")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         code = fail(malformed(error))
     except Exception as error:  # a launcher's own: a cluster that is not there, a Slurm that is not installed
@@ -157,9 +157,7 @@ def check_choices(root: str, overrides: Sequence[str]) -> str | None:
             continue
         for choice in choices:
             if choice not in known(group):
-                near = get_close_matches(choice, known(group), n=3, cutoff=0.4)
-                hint = f"did you mean {' or '.join(near)}? " if near else ""
-                return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known(group))}"
+                return _unknown_choice(f"{group}/{choice}")
     return None
 
 
@@ -187,7 +185,7 @@ def _guarded(cfg: DictConfig, action: Callable[[DictConfig], int], wrong: str | 
     except InstantiationException as error:
         return fail(cause(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return fail(f"{cause(error)} (python -m harness --cfg job shows every setting)")
+        return fail(f"{cause(error)} (--cfg job shows every setting)")
     except KeyboardInterrupt:
         return fail("interrupted; nothing half-written was left, finished runs are kept", code=INTERRUPTED)
     except OSError as error:
@@ -207,13 +205,36 @@ def fail(line: str, code: int = 1) -> int:
 
 
 def cause(error: BaseException) -> str:
-    """The innermost reason of an instantiation that failed, with the setting it came from."""
+    """The innermost reason of an instantiation or a composition that failed, with the setting it came from."""
     where = re.search(r"full_key: (\S+)", str(error))
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and "is not in struct" in str(error):
+        return _unknown_setting(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_choice(error.missing_cfg_file)
     where = where or re.search(r"full_key: (\S+)", str(error))
     said = str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) and str(error) else str(error)
-    return f"{where[1]}: {said}" if where else said
+    if where is None or said.startswith((f"{where[1]}.", f"{where[1]}:")):  # it says itself which setting it is of
+        return said
+    return f"{where[1]}: {said}"
+
+
+def _unknown_setting(error: ConfigAttributeError | ConfigKeyError) -> str:
+    """A line about a setting that there is not, with those beside it that are written alike."""
+    group, _, name = str(error.full_key).rpartition(".")
+    beside = [str(key) for key in error.parent_node or () if not str(key).startswith("_")]
+    near = [".".join(filter(None, (group, key))) for key in get_close_matches(name, beside, n=2)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no setting is called {error.full_key!r}{hint}"
+
+
+def _unknown_choice(file: str) -> str:
+    """A line about a file that conf/ does not hold, with the near ones. file: group/choice."""
+    group, _, choice = file.rpartition("/")
+    near = get_close_matches(choice, known(group), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{group}={choice}: conf/{group}/ has no {choice}.yaml; {hint}known: {', '.join(known(group))}"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

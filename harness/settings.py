@@ -26,8 +26,10 @@ class Load:
     def __post_init__(self) -> None:
         if self.concurrency is not None:
             self._check_loop()
-        elif (self.rho is None) == (self.rate is None):
-            raise ValueError(f"load: give one of load.rho and load.rate, got rho={self.rho}, rate={self.rate}")
+        elif self.rho is None and self.rate is None:
+            raise ValueError("load: give load.rho (a share of the capacity) or load.rate (requests/s)")
+        elif self.rho is not None and self.rate is not None:
+            raise ValueError(f"load: load.rho={self.rho} and load.rate={self.rate} are two loads; give load.rho=null to offer the rate")
         for name in ("rho", "rate", "capacity", "duration", "num_requests"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):

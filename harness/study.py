@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from hydra import compose
 from hydra.utils import instantiate
@@ -40,6 +40,7 @@ KINDS: kinds.Kinds = {  # of what stands in conf/study.yaml itself
     "retry": (kinds.words, "a list, e.g. retry=[invalid]"),
     "show": (kinds.flag, "true or false"),
 }
+TRACKS: kinds.Kinds = {"study.tracks": (kinds.some_of(get_args(Track)), f"a list of {', '.join(get_args(Track))}")}
 
 
 class Grid(Protocol):
@@ -132,6 +133,7 @@ def run(cfg: DictConfig) -> int:
     study: Grid | PointStudy = instantiate(cfg.study, _convert_="all")
     if isinstance(study, PointStudy):
         return study.run(cfg.do, show=cfg.show)
+    kinds.check({"study.tracks": study.tracks}, TRACKS)
     paths: Paths = instantiate(cfg.paths, _convert_="all")
     overrides = [*(f"paths.{name}={value}" for name, value in _plain(cfg.paths).items()), *cfg.overrides]
     found = study.tasks(overrides)

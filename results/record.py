@@ -3,6 +3,7 @@
 Times are float seconds since the trace's start unless a name says otherwise. Unknown is None, never 0 or -1.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,18 @@ class SLO:
     ttft: float | None = None
     tpot: float | None = None
     e2e: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self._limits():
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf):
+                raise ValueError(f"slo.{name} must be a number > 0 (s), or null, got {limit!r}")
+
+    def __str__(self) -> str:
+        """The limits for people, in milliseconds."""
+        return ", ".join(f"{name.upper()} <= {1e3 * limit:g} ms" for name, limit in self._limits() if limit is not None) or "no limit"
+
+    def _limits(self) -> tuple[tuple[str, float | None], ...]:
+        return ("ttft", self.ttft), ("tpot", self.tpot), ("e2e", self.e2e)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,8 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("workload=azure_convlike", "azure_conv_like"),
         ("engin=vllm_cpu", "engine"),
         ("load.roh=0.5", "load.roh"),
-        ("load.rate=3", "load.rho"),
+        ("load.durations=3", "no setting is called 'load.durations'; did you mean load.duration?"),
+        ("load.rate=3", "give load.rho=null to offer the rate"),
         ("load.rho=-1", "load.rho must be > 0"),
         ("load.rho=much", "load.rho"),
         ("load.concurrency=0", "load.concurrency must be a number >= 1"),
@@ -96,6 +97,9 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("load=5 engine=recorded", "load must be a group of settings"),
         ("seed=abc engine=recorded", "seed must be a whole number"),
         ("tracks=5 engine=recorded", "tracks must be a list"),
+        ("tracks=[match]", "tracks must be a list of shipped, matched, calibrated, oracle, got ['match']"),
+        ("slo.ttft=500ms", "slo.ttft must be a number > 0 (s), or null, got '500ms'"),
+        ("slo.tpot=-1", "slo.tpot must be a number > 0 (s), or null, got -1"),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_name(bench: Bench, override: str, said: str) -> None:

@@ -1,6 +1,6 @@
 """Kinds of values that the settings at a configuration's root take. A value of another kind ends in one line that names its setting."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 Kind = Callable[[Any], bool]
@@ -39,6 +39,11 @@ def flag(value: Any) -> bool:
 def words(value: Any) -> bool:
     """Whether it is a list of words."""
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(word, str) for word in value)
+
+
+def some_of(known: Collection[str]) -> Kind:
+    """Whether it is a list of these words."""
+    return lambda value: words(value) and set(value) <= set(known)
 
 
 def group(value: Any) -> bool:

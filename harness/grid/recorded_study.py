@@ -5,6 +5,7 @@ Its tasks import; the rest is a study's (harness/study.py): the store that goes 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatch
 
 from omegaconf import OmegaConf
@@ -37,6 +38,11 @@ class RecordedStudy:
         overrides: not needed, as an import depends on the catalogue alone.
         """
         known = shelf()
+        for pattern in self.recordings:
+            if not any(fnmatch(entry.name, pattern) for entry in known.entries):
+                names = [entry.name for entry in known.entries]
+                near = get_close_matches(pattern, names, n=2) or names
+                raise ValueError(f"study.recordings: no recording is called {pattern!r}; there is {', '.join(near)}")
         found: list[Task] = []
         for entry in known.entries:
             if not any(fnmatch(entry.name, pattern) for pattern in self.recordings):

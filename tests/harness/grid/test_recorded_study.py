@@ -120,3 +120,17 @@ def test_without_a_recording_one_line_says_how_to_get_one(project: Path) -> None
     done = study(project, "study.recordings=[a40*]", "do=[measure]")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "./plumbline recordings fetch NAME" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["study.recordings=[h100_qwen3]"], "no recording is called 'h100_qwen3'; there is h100_qwen3_14b"),
+        (["study.tracks=[match]"], "study.tracks must be a list of shipped, matched, calibrated, oracle, got ['match']"),
+        (["study.simulators=[nativ]"], "simulator=nativ: conf/simulator/ has no nativ.yaml; did you mean native"),
+    ],
+)
+def test_names_that_there_are_not(project: Path, words: list[str], said: str) -> None:
+    done = study(project, *words)
+    assert done.returncode == 1
+    assert said in done.stderr
