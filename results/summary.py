@@ -4,6 +4,14 @@ import duckdb
 from rich.table import Table
 
 STATS = ("mean", "p50", "p90", "p95", "p99")
+UNITS = {  # of the rates of metrics.sql; the others are shares
+    "output_throughput": "tokens/s",
+    "total_throughput": "tokens/s",
+    "request_rate": "requests/s",
+    "offered_rate": "requests/s",
+    "goodput": "requests/s",
+    "duration": "s",
+}
 COSTS = """
 SELECT
     energy_per_input_token AS "energy_per_input_token (J)", energy_per_output_token AS "energy_per_output_token (J)",
@@ -22,7 +30,7 @@ def tables(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[Table, T
         seconds = [values.get((metric, stat)) for stat in STATS]
         latencies.add_row(metric, *(text(None if value is None else 1000 * value) for value in seconds))
     for metric in sorted(metric for metric, stat in values if stat is None):
-        rates.add_row(metric, text(values[metric, None]))
+        rates.add_row(f"{metric} ({UNITS[metric]})" if metric in UNITS else metric, text(values[metric, None]))
     for name, value in costs(connection, run_id).items():
         rates.add_row(name, text(value))
     return latencies, rates

@@ -37,6 +37,7 @@ from simulators.native.planning import settings
 from simulators.native.planning.attainment import CONFIDENCE
 from simulators.native.planning.compare import SHOWN, Candidate, candidate, front, none_will_do
 from simulators.native.planning.judge import Judge
+from simulators.native.planning.question import asked, offered
 from simulators.native.scheduling.policies import POLICIES
 from workloads.trace import TraceError
 
@@ -72,7 +73,7 @@ def predict(words: Sequence[str], console: Console) -> None:
     cfg = settings.settings(words)
     trace, deployment = settings.trace(cfg), settings.deployment(cfg)
     outcome = deployment.serve(trace, token_times=cfg.token_times)
-    for line in (*outcome.lines(), *filter(None, [deployment.caveat()])):
+    for line in (*outcome.lines(), offered(trace, outcome.served.end), *filter(None, [deployment.caveat()])):
         console.print(line)
     records = RecordTable.of(outcome.served.records)
     shown = records.token_times is not None and 0 < records.token_times.counts.sum() <= MOST_TOKENS
@@ -91,11 +92,12 @@ def capacity(words: Sequence[str], console: Console) -> None:
     cfg = settings.settings(words)
     judge = settings.judge(cfg)
     found = judge.capacity()
+    console.print(asked(cfg, settings.slo(cfg)))
     if found is None:
         console.print(none_will_do(cfg.attainment))
         return
     console.print(
-        f"{cfg.attainment:.0%} of the requests meet the limits up to {found.rate:.3g} requests/s on {judge.devices} device(s), "
+        f"{cfg.attainment:.0%} of the requests meet these limits up to {found.rate:.3g} requests/s on {judge.devices} device(s), "
         f"{CONFIDENCE:.0%} interval {found.low:.3g} to {found.high:.3g} ({found.simulations} simulations, the longest of "
         f"{found.requests:,} requests)"
     )
@@ -115,15 +117,16 @@ def compare(words: Sequence[str], console: Console) -> None:
     swept = list(settings.swept(words))
     prepared = [_prepared(chosen, cfg) for chosen, cfg in swept]
     judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
-    found = [one for _, one in judged]
+    found, cfg = [one for _, one in judged], swept[0][1]
+    limits = settings.slo(cfg)
+    console.print(f"The highest rate at which {cfg.attainment:.0%} of the requests meet {limits}:")
     console.print(_compared(found))
     for caveat in sorted({c for one in prepared if isinstance(one, tuple) and (c := one[1].deployment.caveat())}):
         console.print(caveat)
-    cfg = swept[0][1]
     if cfg.out:
         from simulators.native.planning.front_plot import plot  # here: it imports Plotly, which the other commands need not wait for
 
-        console.print(f"plot: {plot(found, settings.slo(cfg), cfg.attainment, Path(cfg.out) / 'compare.html')}")
+        console.print(f"plot: {plot(found, limits, cfg.attainment, Path(cfg.out) / 'compare.html')}")
 
 
 def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] | Candidate:
@@ -140,9 +143,8 @@ def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] |
 
 def _compared(found: Sequence[Candidate]) -> Table:
     best = front(found)
-    table = Table(
-        "settings", "devices", "requests/s", "interval", "a device", *(f"{metric} {stat} (ms)" for metric, stat in SHOWN), "front"
-    )
+    latencies = [f"{metric} {stat} (ms)" for metric, stat in SHOWN]
+    table = Table("settings", "devices", "requests/s", "interval", "a device", *latencies, "front, or why not")
     for one in sorted(found, key=lambda c: -(c.rate_per_device or 0.0)):
         latencies = [_milliseconds((one.latencies or {}).get(key)) for key in SHOWN]
         known = one.capacity

@@ -30,6 +30,7 @@ def told(day: Day) -> dict[str, Any]:
     moments = (np.arange(MOMENTS) + 0.5) * (day.rates.seconds / MOMENTS)
     pieces = (moments / day.rates.seconds * len(day.rates.rates)).astype(np.int64)
     return {
+        "asked": printed.question(day),
         "headline": printed.headline(day),
         "met": not printed.below(day, day.scaled),
         "notes": printed.notes(day),

@@ -7,17 +7,24 @@ from simulators.native.autoscaling.classes import NAMES
 from simulators.native.autoscaling.day import HOURS, Day, FleetDay
 from simulators.native.autoscaling.requests import LENGTHS
 from simulators.native.planning import settings
+from simulators.native.planning.question import asked
 
 A_DAY = 86_400.0  # s
 
 
 def show(day: Day, console: Console) -> None:
     """The answer in a sentence, both fleets beside each other, hour by hour, and what to know of it."""
+    console.print(question(day))
     console.print(headline(day))
     console.print(_fleets(day))
     console.print(_hours(day))
     for line in notes(day):
         console.print(line)
+
+
+def question(day: Day) -> str:
+    """What was asked, beside the rate."""
+    return asked(day.cfg, *(day.classes.slos[number] for number in day.classes.present))
 
 
 def headline(day: Day) -> str:
@@ -49,7 +56,7 @@ def notes(day: Day) -> list[str]:
     sustained, scale = day.sustained, day.cfg.autoscale
     said = [
         f"A replica sustains {sustained.rate:.3g} requests/s, 95% interval {sustained.low:.3g} to {sustained.high:.3g}. "
-        + ("Never held against a measurement like this." if day.seen is None else f"Such predictions were off by {day.seen}.")
+        + ("Never held against a measurement like this." if day.seen is None else f"Such predictions were off by {day.seen}."),
     ]
     if day.target is not None:
         said.append(

@@ -143,7 +143,10 @@ class _Level:
 
 def _never_fails(rate: float, known: Attainment) -> str:
     if known.requests < LASTS * known.in_flight:
-        return _too_short(rate, known)
+        return (
+            f"capacity: {known.requests} requests meet the limits however fast they come: the limits are loose (slo.ttft=0.5 is 500 ms) "
+            "or the trace is too short for a queue to build up; give tighter limits, or a longer trace"
+        )
     return f"it still holds at {rate:g} requests/s: nothing in it depends on the rate"
 
 

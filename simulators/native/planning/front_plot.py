@@ -22,9 +22,9 @@ def plot(candidates: Sequence[Candidate], slo: SLO, attainment: float, path: Pat
             mode=mode,
             hovertemplate="%{text}<br>TPOT p50 %{x:.1f} ms<br>%{y:.2f} requests/s a device<extra></extra>",
         )
-    limits = ", ".join(f"{key.upper()} {value:g} s" for key, value in (("ttft", slo.ttft), ("tpot", slo.tpot), ("e2e", slo.e2e)) if value)
     figure.update_layout(
-        title=f"Highest rate at which {attainment:.0%} of the requests meet {limits}",
+        title={"text": f"Highest rate at which {attainment:.0%} of the requests<br>meet {slo}".replace("<=", "≤"), "font": {"size": 15}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},  # beside the plot it takes half of a phone
         xaxis_title="median TPOT at that rate (ms)",
         yaxis_title="requests/s a device",
         template="plotly_white",

@@ -21,7 +21,7 @@ from simulators.native.resolve import NoRoom
 from workloads.columns import columns_of
 from workloads.trace import Trace
 
-TOO_DEAR = "which cost far more than the cheapest way (recommend.py: GIVE_UP)"
+TOO_DEAR = "which cost far more than the cheapest way"
 SKETCHED = 5  # times as many requests as simulations have that only say where to look
 LONGER = 4  # times a simulation that was too short for its queue
 

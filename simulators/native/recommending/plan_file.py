@@ -32,6 +32,7 @@ def plan(found: Recommendation, sure: Sureness | None) -> dict[str, Any]:
     """JSON-able."""
     choice, demand = found.choice, found.demand
     return {
+        "asked": printed.question(found),
         "headline": printed.headline(found),
         "sure": None if sure is None else str(sure),
         "notes": printed.notes(found),

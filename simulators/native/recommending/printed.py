@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulators.native.planning import settings
+from simulators.native.planning.question import asked
 from simulators.native.recommending import engine_words
 from simulators.native.recommending.assessing import Assessment
 from simulators.native.recommending.recommend import MEASURES, Recommendation
@@ -19,6 +20,7 @@ CHANGES_ANSWERS = {"effects.weights", "effects.kv"}  # settings that change what
 def show(found: Recommendation, sure: Sureness | None, console: Console) -> None:
     """sure: of the choice, where there is one. The choice, the table, the command lines, and why the others cannot."""
     choice = found.choice
+    console.print(question(found))
     console.print(headline(found))
     if choice is None:
         _reasons(found, console)
@@ -32,6 +34,11 @@ def show(found: Recommendation, sure: Sureness | None, console: Console) -> None
         console.print(line, soft_wrap=True)
 
 
+def question(found: Recommendation) -> str:
+    """What was asked, beside the rate."""
+    return asked(found.assessed[0].way.cfg, found.demand.slo)
+
+
 def headline(found: Recommendation) -> str:
     """What to take, in one sentence."""
     demand, choice = found.demand, found.choice
@@ -42,7 +49,7 @@ def headline(found: Recommendation) -> str:
     return (
         f"{asked}: {choice.devices} x {choice.hardware}{cost}, as {choice.replicas} replica(s) of {choice.devices_each} device(s) "
         f"({choice.way.label([name for name in found.told if name != 'hardware']) or 'as set'}); limited by {choice.limit}. "
-        f"{len(found.served)} of {len(found.assessed)} ways meet it; this is the least of {found.measure}."
+        f"{len(found.served)} of {len(found.assessed)} ways meet it; this is the cheapest, in {found.measure}."
     )
 
 

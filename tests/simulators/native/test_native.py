@@ -495,3 +495,19 @@ def test_a_closed_loop_is_replayed_where_it_is_asked_for_or_its_size_is_not_know
     assert (
         "closed_loop" not in native().simulate(measured(), track="matched", profile=None, scratch=tmp_path).config["simulator"]["coverage"]
     )
+
+
+def test_a_prediction_says_what_was_offered_and_a_capacity_what_was_asked(tmp_path: Path) -> None:
+    write_csv(make_trace(50), tmp_path / "trace.csv")
+    chosen = (f"trace={tmp_path}/trace.csv", "model=llama_3_1_8b", "hardware=h200")
+    predicted = cli(*chosen, "rate=20")
+    assert "20 requests/s offered for " in predicted.stdout and "goodput (requests/s)" in predicted.stdout, predicted.stdout
+    capacity = cli("capacity", "workload=fixed", *chosen[1:], "slo.ttft=0.5", "slo.tpot=0.03", "requests=2000")
+    assert "Asked: llama_3_1_8b, requests of fixed, TTFT <= 500 ms, TPOT <= 30 ms." in capacity.stdout, capacity.stdout + capacity.stderr
+    compared = cli("compare", "workload=fixed", *chosen[1:], "slo.ttft=0.5", "slo.tpot=0.03", "requests=2000")
+    assert "90% of the requests meet TTFT <= 500 ms, TPOT <= 30 ms:" in compared.stdout
+
+
+def test_limits_that_any_rate_meets_are_told_with_their_unit() -> None:
+    done = cli("capacity", "workload=fixed", "model=llama_3_1_8b", "hardware=h200", "slo.ttft=500", "slo.tpot=30", "requests=300")
+    assert done.returncode == 1 and "the limits are loose (slo.ttft=0.5 is 500 ms)" in done.stderr
