@@ -111,6 +111,11 @@ def percent(value: float | None, *, sign: bool = True) -> str:
     return f"{prefix}{text} %"
 
 
+def share(value: float | None) -> str:
+    """A share of requests as per cent, to a tenth: near 100 % that is what tells two apart. A dash for unknown."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
 NO_INTERVAL = "no interval"
 
 

@@ -295,6 +295,6 @@ def blank() -> go.Figure:
         legend={"orientation": "h", "y": 1.06, "x": 0},
         font={"size": 12},
     )
-    figure.update_xaxes(gridcolor=GRID)
-    figure.update_yaxes(gridcolor=GRID)
+    figure.update_xaxes(gridcolor=GRID, zeroline=False)  # Plotly's own is white, on a dark page too
+    figure.update_yaxes(gridcolor=GRID, zeroline=False)
     return figure

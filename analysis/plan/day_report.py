@@ -38,7 +38,7 @@ def _page(day: Mapping[str, Any]) -> str:
         verdict=day["headline"],
         valid=day["met"],
         notice=None,
-        context="</p><p class=context>".join(escape(sentence) for sentence in day["notes"]),
+        context="</p><p class=context>".join(escape(sentence) for sentence in (day["asked"], *day["notes"])),
         scorecard=document.table(HEADS, rows, "A day on both fleets", "plain"),
         sections=[Section(title="Over the day", note="Hours from the profile's first.", drawings=_drawings(day))],
         key="",
@@ -81,8 +81,8 @@ def _row(name: str, fleet: Mapping[str, Any], whose: str, found: Mapping[str, An
         whose,
         names.number(fleet["gpu_hours"]),
         names.number(fleet["dollars"]),
-        names.percent(found["good"], sign=False),
-        names.percent(min(shares), sign=False) if shares else "–",
+        names.share(found["good"]),
+        names.share(min(shares, default=None)),
         names.number(_ms(found["ttft_p99"])),
         names.number(_ms(found["tpot_p50"])),
     ]
@@ -91,7 +91,11 @@ def _row(name: str, fleet: Mapping[str, Any], whose: str, found: Mapping[str, An
 
 def _hour_heads(day: Mapping[str, Any]) -> list[str]:
     fleets = day["fleets"]
-    shares = [f"Good, {name}, {whose}" for name, fleet in fleets.items() for whose in fleet["classes"]]
+    shares = [
+        f"Good, {name}, {whose}" if len(fleet["classes"]) > 1 else f"Good, {name}"
+        for name, fleet in fleets.items()
+        for whose in fleet["classes"]
+    ]
     return ["Hour", "Requests/s", *(f"Replicas, {name}" for name in fleets), *shares]
 
 
@@ -99,7 +103,7 @@ def _hour(day: Mapping[str, Any], hour: int) -> str:
     fleets = day["fleets"].values()
     shares = [found["good_by_hour"][hour] for fleet in fleets for found in fleet["classes"].values()]
     cells = [names.number(day["rate_by_hour"][hour]), *(names.number(fleet["replicas_by_hour"][hour]) for fleet in fleets)]
-    cells += ["–" if share is None else names.percent(share, sign=False) for share in shares]
+    cells += [names.share(share) for share in shares]
     return f'<tr><th scope="row">{hour}</th>{_cells(cells)}</tr>'
 
 

@@ -46,7 +46,7 @@ class PlanReport:
 
 
 def _page(plan: Mapping[str, Any]) -> str:
-    sentences = [sentence for sentence in (plan["sure"], *plan["notes"]) if sentence]
+    sentences = [sentence for sentence in (plan["asked"], plan["sure"], *plan["notes"]) if sentence]
     return document.page(
         title="Which machines · Plumbline",
         verdict=plan["headline"],
@@ -94,7 +94,7 @@ def _heat_map(plan: Mapping[str, Any], measure: str) -> list[Drawing]:
     return [
         Drawing(
             name="map",
-            title=f"Cost over {across} and {up}",
+            title=f"{'Devices' if measure == 'devices' else 'Dollars an hour'} over {across} and {up}",
             caption="The least that any other settings reach; where a field is empty nothing meets the SLO.",
             figure=figures.heat_map(plan["ways"], across, up, measure),
         )
@@ -132,7 +132,7 @@ def _details(plan: Mapping[str, Any]) -> str:
     if lost:
         parts += [
             "<h2>Ways that cannot</h2>",
-            document.table(["For", "Ways", "For example"], _reasons(lost), "Why not, by what is missing", "plain"),
+            document.table(["For", "Ways", "For example"], _reasons(lost), "Why not, by what is missing", "wrapping plain"),
         ]
     return "\n".join(parts)
 
@@ -146,7 +146,7 @@ def _row(way: Mapping[str, Any]) -> str:
         str(way["replicas"]),
         str(way["devices"]),
         names.number(way["dollars"]),
-        names.percent(way["good"], sign=False),
+        names.share(way["good"]),
         names.number(_ms(way["ttft_p99"])),
         names.number(_ms(way["tpot_p50"])),
         names.number(way["tokens_per_device"]),

@@ -1,6 +1,7 @@
 """The page of a day, made by the command itself: what it says, and drawn in a browser."""
 
 import json
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_the_file_and_the_page_say_the_same(day: Path, capsys: pytest.CaptureFix
     static, scaled = found["fleets"]["static"], found["fleets"]["autoscaled"]
     assert f"{scaled['gpu_hours']:.4g} GPU-hours" in found["headline"] and f"{static['gpu_hours']:.4g}" in found["headline"]
     assert found["headline"].split(":")[0] in page.replace("&nbsp;", " ")
+    assert found["asked"].startswith(
+        "Asked: llama_3_1_8b, requests of azure_conv_like, TTFT <= 500 ms, TPOT <= 100 ms; second class: TTFT <= 5000 ms"
+    )
+    assert escape(found["asked"]) in page and f"<td>{100 * static['classes']['first']['good']:.1f} %</td>" in page.replace("\u00a0", " ")
     assert static["gpu_hours"] == 24 * max(static["replicas"]) and len(static["replicas"]) == len(found["hours"]) == 288
     for fleet in (static, scaled):
         assert sum(one["requests"] for one in fleet["classes"].values()) == found["requests"]
@@ -54,5 +59,6 @@ def test_the_page_is_drawn_inside_its_width(browser: Browser, day: Path, width: 
     assert page.locator(".plot .main-svg").count() >= 3
     assert page.locator("h1").count() == 1 and page.locator("table").count() == page.locator("table > caption").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("path.zl").count() == 0  # Plotly's zero lines are white, whatever the page is
     assert complaints == []
     page.close()
