@@ -1,1 +1,1 @@
-"""The page of a recommendation: which machines, at what cost, and what stands in the way of the others. Read first: `report.py`."""
+"""The pages of planning: a recommendation, a day, settings compared. Read first: `report.py`."""

@@ -3,7 +3,7 @@
 predict (the default): serve a trace on simulated engines and print its latencies
 capacity: the highest rate at which a share of the requests (attainment) meets the limits slo.ttft, slo.tpot, slo.e2e; it simulates as
   long as it takes to know it to `precision`
-compare: the same for every combination of the settings that are lists, and the Pareto front as a plot (out=FOLDER)
+compare: the same for every combination of the settings that are lists, and the Pareto front on a page (out=FOLDER)
 recommend: the cheapest way to serve a rate within the limits: which GPUs, how many, with which settings; of those that are not named it
   tries what conf/recommend.yaml says
 day: a day whose rate rises and falls (day.*), perhaps with a second class of requests (second.*), on replicas that a rule starts and stops
@@ -35,9 +35,9 @@ from results.summary import tables
 from simulators.errors import SimulatorError
 from simulators.native.planning import settings
 from simulators.native.planning.attainment import CONFIDENCE
-from simulators.native.planning.compare import SHOWN, Candidate, candidate, front, none_will_do
+from simulators.native.planning.compare import SHOWN, Candidate, candidate, front, none_will_do, ranked
 from simulators.native.planning.judge import Judge
-from simulators.native.planning.question import asked, offered
+from simulators.native.planning.question import asked, offered, sought
 from simulators.native.scheduling.policies import POLICIES
 from workloads.trace import TraceError
 
@@ -113,20 +113,20 @@ def capacity(words: Sequence[str], console: Console) -> None:
 
 
 def compare(words: Sequence[str], console: Console) -> None:
-    """Every combination, a row each; the best first, the Pareto front marked and drawn."""
+    """Every combination, a row each; the best first, the Pareto front marked."""
     swept = list(settings.swept(words))
     prepared = [_prepared(chosen, cfg) for chosen, cfg in swept]
     judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
     found, cfg = [one for _, one in judged], swept[0][1]
-    limits = settings.slo(cfg)
-    console.print(f"The highest rate at which {cfg.attainment:.0%} of the requests meet {limits}:")
+    question = f"{asked(cfg, settings.slo(cfg), varied=swept[0][0])} {sought(cfg, swept[0][0])}"
+    console.print(question)
     console.print(_compared(found))
     for caveat in sorted({c for one in prepared if isinstance(one, tuple) and (c := one[1].deployment.caveat())}):
         console.print(caveat)
     if cfg.out:
-        from simulators.native.planning.front_plot import plot  # here: it imports Plotly, which the other commands need not wait for
+        from simulators.native.planning import compare_file  # here: it imports Plotly, which the other commands need not wait for
 
-        console.print(f"plot: {plot(found, limits, cfg.attainment, Path(cfg.out) / 'compare.html')}")
+        console.print(f"page: {compare_file.write(found, question, Path(cfg.out))}")
 
 
 def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] | Candidate:
@@ -145,7 +145,7 @@ def _compared(found: Sequence[Candidate]) -> Table:
     best = front(found)
     latencies = [f"{metric} {stat} (ms)" for metric, stat in SHOWN]
     table = Table("settings", "devices", "requests/s", "interval", "a device", *latencies, "front, or why not")
-    for one in sorted(found, key=lambda c: -(c.rate_per_device or 0.0)):
+    for one in ranked(found):
         latencies = [_milliseconds((one.latencies or {}).get(key)) for key in SHOWN]
         known = one.capacity
         rates = (f"{known.rate:.3g}", f"{known.low:.3g} to {known.high:.3g}", f"{one.rate_per_device:.3g}") if known else ("-", "-", "-")

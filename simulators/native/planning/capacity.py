@@ -154,5 +154,5 @@ def _too_short(rate: float, near: Attainment) -> str:
     lasts, takes = near.requests / rate, near.in_flight / rate
     return (
         f"capacity: {near.requests} requests at {rate:.3g}/s last {lasts:.3g} s, and one takes {takes:.3g} s: too short for a queue "
-        f"to build up; give a trace of {LASTS:g} times that, or a workload"
+        f"to build up; give a trace, or requests=N, of {LASTS:g} times that"
     )

@@ -38,6 +38,11 @@ def candidate(label: str, judge: Judge) -> Candidate:
     return Candidate(label=label, devices=judge.devices, capacity=capacity, latencies={key: found[key] for key in SHOWN})
 
 
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The one with the most requests/s a device first."""
+    return sorted(candidates, key=lambda c: -(c.rate_per_device or 0.0))
+
+
 def none_will_do(attainment: float) -> str:
     """The answer when there is no capacity."""
     return f"at no rate do {attainment:.0%} of the requests meet the limits, not even one at a time"

@@ -177,7 +177,7 @@ class Settings:
     autoscale: AutoscaleSettings  # its replicas
     attainment: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # share of requests that must meet the SLO
     precision: Annotated[float, Within(low=0, high=1, open_low=True, unit="a share")]  # of a capacity: its interval to either side
-    out: File | None  # folder to keep the run or the plot in
+    out: File | None  # folder to keep the run or the page in
 
 
 NUMBERS = {int: "a whole number", float: "a number"}

@@ -36,7 +36,7 @@ def show(found: Recommendation, sure: Sureness | None, console: Console) -> None
 
 def question(found: Recommendation) -> str:
     """What was asked, beside the rate."""
-    return asked(found.assessed[0].way.cfg, found.demand.slo)
+    return asked(found.assessed[0].way.cfg, found.demand.slo, varied=found.told)
 
 
 def headline(found: Recommendation) -> str:

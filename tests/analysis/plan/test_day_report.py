@@ -29,7 +29,7 @@ def test_the_file_and_the_page_say_the_same(day: Path, capsys: pytest.CaptureFix
     assert f"{scaled['gpu_hours']:.4g} GPU-hours" in found["headline"] and f"{static['gpu_hours']:.4g}" in found["headline"]
     assert found["headline"].split(":")[0] in page.replace("&nbsp;", " ")
     assert found["asked"].startswith(
-        "Asked: llama_3_1_8b, requests of azure_conv_like, TTFT <= 500 ms, TPOT <= 100 ms; second class: TTFT <= 5000 ms"
+        "Asked: llama_3_1_8b on l40s, requests of azure_conv_like, TTFT <= 500 ms, TPOT <= 100 ms; second class: TTFT <= 5000 ms"
     )
     assert escape(found["asked"]) in page and f"<td>{100 * static['classes']['first']['good']:.1f} %</td>" in page.replace("\u00a0", " ")
     assert static["gpu_hours"] == 24 * max(static["replicas"]) and len(static["replicas"]) == len(found["hours"]) == 288
