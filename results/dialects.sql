@@ -18,6 +18,7 @@ CREATE VIEW dialect_requests AS
 SELECT
     run_id, request_id, arrival, sent, first_token, finished, input_tokens, output_tokens AS n, slo_ttft, slo_tpot, slo_e2e,
     first_token - sent AS ttft,
+    first_output_token - sent AS ttfo,
     finished - sent AS latency,
     CASE WHEN n > 1 THEN (finished - first_token) / (n - 1) END AS tpot
 FROM requests JOIN runs USING (run_id) JOIN (SELECT run_id, request_id, failed FROM request_metrics) USING (run_id, request_id)
@@ -52,7 +53,8 @@ WITH samples AS (
     FROM dialect_requests
     UNION ALL  -- its ITL is a mean per request, what others call TPOT
     SELECT 'aiperf', run_id, unnest([{'metric': 'time_to_first_token', 'value': ttft}, {'metric': 'inter_token_latency', 'value': tpot},
-        {'metric': 'request_latency', 'value': latency}, {'metric': 'output_token_throughput_per_user', 'value': 1 / nullif(tpot, 0)}]), 1
+        {'metric': 'request_latency', 'value': latency}, {'metric': 'output_token_throughput_per_user', 'value': 1 / nullif(tpot, 0)},
+        {'metric': 'time_to_first_output_token', 'value': ttfo}]), 1
     FROM dialect_requests
     UNION ALL
     SELECT 'guidellm', run_id, unnest([{'metric': 'time_to_first_token', 'value': ttft},
@@ -121,7 +123,7 @@ CROSS JOIN (
     VALUES ('vllm', 'ttft'), ('vllm', 'tpot'), ('vllm', 'itl'), ('vllm', 'e2el'),
     ('sglang', 'ttft'), ('sglang', 'tpot'), ('sglang', 'itl'), ('sglang', 'e2e_latency'),
     ('aiperf', 'time_to_first_token'), ('aiperf', 'inter_token_latency'), ('aiperf', 'request_latency'),
-    ('aiperf', 'output_token_throughput_per_user'),
+    ('aiperf', 'output_token_throughput_per_user'), ('aiperf', 'time_to_first_output_token'),
     ('guidellm', 'time_to_first_token'), ('guidellm', 'time_per_output_token'), ('guidellm', 'inter_token_latency'),
     ('guidellm', 'request_latency'),
     ('inference_perf', 'time_to_first_token'), ('inference_perf', 'time_per_output_token'), ('inference_perf', 'inter_token_latency'),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.results.conftest import Build
-from tests.results.hand import hand_run
+from tests.results.hand import change_record, hand_run
 from tests.runs import make_run
 
 # Of the five requests that did not fail (0, 1, 2, 3, 5), counted from `sent`:
@@ -68,6 +68,7 @@ def test_aiperf(built: Build) -> None:
     expected = {
         ("time_to_first_token", "mean"): 1.875 / 5,
         ("time_to_first_token", "p90"): 0.375 + 0.6 * 0.375,
+        ("time_to_first_output_token", "mean"): (0.625 + 1.25) / 2,  # request 4 failed, the others do not tell
         ("inter_token_latency", "mean"): 0.21875,
         ("request_latency", "p50"): 0.875,
         ("output_token_throughput_per_user", "mean"): (4 + 8 + 4 + 4) / 4,
@@ -76,7 +77,11 @@ def test_aiperf(built: Build) -> None:
         ("goodput", None): 1 / 3.5,  # request 3 has no ITL, so it is not good
         ("benchmark_duration", None): 3.5,
     }
-    expect(dialect(built(hand_run()), "aiperf"), expected)
+    run = hand_run()
+    for number, moment in ((1, 1.75), (2, 3.25), (4, 3.0)):
+        run = change_record(run, number, first_output_token=moment)
+    expect(dialect(built(run), "aiperf"), expected)
+    assert dialect(built(hand_run()), "aiperf")["time_to_first_output_token", "mean"] is None
 
 
 def test_guidellm(built: Build) -> None:
