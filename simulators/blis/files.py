@@ -8,7 +8,7 @@ from typing import Any
 
 from results.record import RequestRecord
 from simulators.errors import SimulatorError
-from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.foreign.program import check_finite, check_rows, check_tokens, describe_log
 from workloads.trace import Request, Trace
 
 SYSTEM = "blis"
@@ -64,9 +64,7 @@ def read_records(path: Path, trace: Trace, log: Path) -> list[RequestRecord]:
 
 
 def _record(request: Request, row: Mapping[str, Any], log: Path) -> RequestRecord:
-    asked, got = (request.input_tokens, request.output_tokens), (row["input_tokens"], row["output_tokens"])
-    if asked != got:
-        raise SimulatorError(f"{SYSTEM}: request {request.request_id} of {asked} tokens was simulated as {got} tokens; {describe_log(log)}")
+    check_tokens(SYSTEM, request, row["input_tokens"], row["output_tokens"], log)
     times = {name: float(row[name]) * MICROSECOND for name in ("ttft_us", "e2e_us")}
     check_finite(SYSTEM, request.request_id, times, log)
     ttft, e2e = times.values()

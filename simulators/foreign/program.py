@@ -20,6 +20,7 @@ from results.record import RequestRecord, Run, Track
 from simulators.errors import NotAvailable, SimulatorError
 from simulators.foreign.family import Family
 from simulators.simulator import Simulator, simulated_run
+from workloads.trace import Request
 
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 OFFLINE = {  # a simulation that reaches for the network is not reproducible
@@ -189,6 +190,15 @@ def check_rows(name: str, asked: Collection[int], got: Collection[int], log: Pat
         problems.append(f"{len(got) - len(set(got))} repeated")
     if problems:
         raise SimulatorError(f"{name}: {len(asked)} requests asked, {len(got)} rows came out: {', '.join(problems)}; {describe_log(log)}")
+
+
+def check_tokens(name: str, request: Request, inputs: int | None, outputs: int | None, log: Path) -> None:
+    """Hold the token counts that came out against those that went in. Raises SimulatorError naming the request."""
+    if (inputs, outputs) != (request.input_tokens, request.output_tokens):
+        raise SimulatorError(
+            f"{name}: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens was simulated as "
+            f"{inputs} + {outputs}; {describe_log(log)}"
+        )
 
 
 def check_finite(name: str, row: object, values: Mapping[str, float], log: Path) -> None:

@@ -1,12 +1,9 @@
-"""What Vidur and the simulators made from it have in common: their random forests, and what they tell of each request."""
+"""What Vidur and the simulators made from it have in common: their random forests, and the times that they tell of each request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from simulators.errors import SimulatorError
-from simulators.foreign.program import describe_log
 from workloads.trace import Request
 
 TOLERANCE = 1e-6  # s between two files' accounts of one request
@@ -41,15 +38,6 @@ class RequestOutcome:
     ttft: float
     e2e: float
     preemptions: int
-
-
-def check_tokens(name: str, request: Request, inputs: int, outputs: int, log: Path) -> None:
-    """Hold the token counts that came out against those that went in. Raises SimulatorError naming the request."""
-    if (inputs, outputs) != (request.input_tokens, request.output_tokens):
-        raise SimulatorError(
-            f"{name}: request {request.request_id} of {request.input_tokens} + {request.output_tokens} tokens was simulated as "
-            f"{inputs} + {outputs}; {describe_log(log)}"
-        )
 
 
 def agree(times: Sequence[float], request: Request, first: float, finished: float) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from results.record import RequestRecord
 from simulators.errors import SimulatorError
-from simulators.foreign.program import check_finite, check_rows, describe_log
-from simulators.foreign.vidur_kin import TOLERANCE, RequestOutcome, agree, check_tokens, with_ends
+from simulators.foreign.program import check_finite, check_rows, check_tokens, describe_log
+from simulators.foreign.vidur_kin import TOLERANCE, RequestOutcome, agree, with_ends
 from simulators.frontier.files import SYSTEM
 from workloads.trace import Request
 

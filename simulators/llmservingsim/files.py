@@ -11,7 +11,7 @@ from results.record import RequestRecord
 from results.recordings.predictions import RequestPrediction, read_predictions
 from results.recordings.recording import RecordingError
 from simulators.errors import SimulatorError
-from simulators.foreign.program import check_finite, check_rows, describe_log
+from simulators.foreign.program import check_finite, check_rows, check_tokens, describe_log
 from simulators.llmservingsim.clone import SYSTEM
 from workloads.trace import Request, Trace, TraceError
 
@@ -168,9 +168,7 @@ def read_records(path: Path, trace: Trace, log: Path) -> list[RequestRecord]:
 
 
 def _record(request: Request, row: RequestPrediction, log: Path) -> RequestRecord:
-    asked, got = (request.input_tokens, request.output_tokens), (row.input_tokens, row.output_tokens)
-    if asked != got:
-        raise SimulatorError(f"{SYSTEM}: request {request.request_id} of {asked} tokens was simulated as {got} tokens; {describe_log(log)}")
+    check_tokens(SYSTEM, request, row.input_tokens, row.output_tokens, log)
     first, last, times = row.first or 0.0, row.last or 0.0, row.tokens or ()
     check_finite(SYSTEM, request.request_id, {"TTFT": first, "latency": last}, log)
     if len(times) != request.output_tokens or not 0 < first <= last or abs(times[-1] - last) > TOLERANCE * len(times):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from results.record import RequestRecord
 from simulators.errors import SimulatorError
-from simulators.foreign.program import check_finite, check_rows, describe_log
-from simulators.foreign.vidur_kin import RequestOutcome, agree, check_tokens, with_ends
+from simulators.foreign.program import check_finite, check_rows, check_tokens, describe_log
+from simulators.foreign.vidur_kin import RequestOutcome, agree, with_ends
 from workloads.trace import Request
 
 COLUMNS = (  # of request_metrics.csv; times in s after the request's arrival, counts as they were at its arrival

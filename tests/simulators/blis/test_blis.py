@@ -96,7 +96,7 @@ def test_the_trace_has_every_request_in_microseconds(tmp_path: Path) -> None:
         (
             '[{"request_id": 0, "ttft_us": 5, "e2e_us": 9, "input_tokens": 10, "output_tokens": 2}, '
             '{"request_id": 1, "ttft_us": 5, "e2e_us": 9, "input_tokens": 10, "output_tokens": 1}]',
-            r"request 1 of \(10, 2\) tokens was simulated as \(10, 1\) tokens",
+            r"request 1 of 10 \+ 2 tokens was simulated as 10 \+ 1;",
         ),
         (
             '[{"request_id": 0, "ttft_us": 9, "e2e_us": 5, "input_tokens": 10, "output_tokens": 2}, '
