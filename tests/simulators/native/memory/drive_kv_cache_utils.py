@@ -24,18 +24,7 @@ from vllm.v1.core.kv_cache_utils import get_kv_cache_configs
 from vllm.v1.kv_cache_interface import ChunkedLocalAttentionSpec, FullAttentionSpec, KVCacheSpec, MambaSpec, SlidingWindowSpec
 
 LONGEST = 16_384  # max_model_len
-MODEL = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "vocab_size": 32000,
-    "max_position_embeddings": 1 << 20,
-    "torch_dtype": "float32",
-}
+MODEL = json.loads((Path(__file__).parents[1] / "one_layer.json").read_text())  # a config.json
 
 
 @cache

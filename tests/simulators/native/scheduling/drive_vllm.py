@@ -40,18 +40,7 @@ from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-MODEL = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "vocab_size": 32000,
-    "max_position_embeddings": 1 << 20,
-    "torch_dtype": "float32",
-}
+MODEL = json.loads((Path(__file__).parents[1] / "one_layer.json").read_text())  # a config.json
 HASH = get_hash_fn_by_name("sha256")
 
 
