@@ -13,7 +13,7 @@ from simulators.native.architecture.reader import decoder_of
 from simulators.native.frontend.settings import ENGINES
 from simulators.native.latency.parallelism import Parallelism
 from simulators.native.predictor import VERSION, Predictor, how_steps_are_made, longest_request, provenance
-from simulators.native.resolve import limits_of, parallelism_of, told, vllm_version, with_capacity
+from simulators.native.resolve import drafts_told, limits_of, parallelism_of, vllm_version, with_capacity
 from simulators.native.scheduling.scheduler import Limits
 from simulators.simulator import Coverage, simulated_run, waits
 
@@ -139,13 +139,18 @@ class Native(Predictor):
         return self.with_groups(found, decoder_of(measured.config["model"]), tensor=parallel.tensor)
 
     def _check_speculation(self, measured: Run) -> None:
-        """Raises NotAvailable when the engine verified drafts and nothing says how many were accepted."""
-        account = told(measured.config, "vllm_config", "speculative_config") or told(measured.config, "server_info")
-        drafts = account.get("num_speculative_tokens") or account.get("speculative_num_steps")
-        if drafts and not self.speculation.num_speculative_tokens:
+        """Raises NotAvailable when the engine verified other drafts than the settings have, or they have none."""
+        said, set_here = drafts_told(measured.config), self.speculation
+        mine = {
+            "num_speculative_tokens": set_here.num_speculative_tokens,
+            "speculative_eagle_topk": set_here.speculative_eagle_topk,
+            "speculative_num_draft_tokens": set_here.verified_tokens,
+        }
+        if any(mine[name] != value for name, value in said.items()):
+            words = " ".join(f"simulators.native.speculation.{name}={value}" for name, value in said.items())
             raise NotAvailable(
-                f"native: the engine of run {measured.run_id} verified {drafts} draft tokens a step; say so, and how many were accepted: "
-                f"simulators.native.speculation.num_speculative_tokens={drafts} simulators.native.speculation.acceptance_rate=..."
+                f"native: the engine of run {measured.run_id} verified drafts, and the settings have none or others; say what it did, and "
+                f"how many were accepted: {words} simulators.native.speculation.acceptance_rate=..."
             )
 
     def step_times(self, measured: Run, profile: Profile | None, track: Track, limits: Limits) -> tuple[Profile | None, dict[str, Any]]:

@@ -172,3 +172,16 @@ def told(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     for key in ("engine", "details", *path):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def drafts_told(config: Mapping[str, Any]) -> dict[str, int]:
+    """What the engine's server said of the drafts that it verified, by the names of Speculation's settings; {}: of none."""
+    vllm, sglang = told(config, "vllm_config", "speculative_config"), told(config, "server_info")
+    found = {
+        "num_speculative_tokens": vllm.get("num_speculative_tokens") or sglang.get("speculative_num_steps"),
+        "speculative_eagle_topk": sglang.get("speculative_eagle_topk"),
+        "speculative_num_draft_tokens": sglang.get("speculative_num_draft_tokens"),
+    }
+    if not found["num_speculative_tokens"] and sglang.get("speculative_algorithm") is None:
+        return {}
+    return {name: value for name, value in found.items() if value is not None}

@@ -140,12 +140,41 @@ def test_a_run_whose_engine_verified_drafts_needs_their_acceptance(tmp_path: Any
     run = measured()
     account = {"details": {"vllm_config": {"speculative_config": {"num_speculative_tokens": 3}}}}
     run = dataclasses.replace(run, config={**run.config, "engine": account})
-    with pytest.raises(NotAvailable, match="verified 3 draft tokens a step; say so"):
+    with pytest.raises(NotAvailable, match=r"verified drafts, and the settings have none or others; .*num_speculative_tokens=3 "):
         native().simulate(run, track="matched", profile=None, scratch=tmp_path)
     speculation = {"num_speculative_tokens": 3, "acceptance_rate": 0.7, "draft_step": 0.001}
     made = native(speculation=speculation).simulate(run, track="matched", profile=None, scratch=tmp_path)
     assert made.config["simulator"]["limits"]["speculation"]["num_speculative_tokens"] == 3
     assert made.config["simulator"]["step_time"]["drafting_s_per_step"] == pytest.approx(0.003)
+
+
+SGLANG = {"speculative_algorithm": "EAGLE", "speculative_num_steps": 3, "speculative_eagle_topk": 4, "speculative_num_draft_tokens": 16}
+
+
+@pytest.mark.parametrize(
+    ("said", "stated", "agree"),
+    [
+        (SGLANG, {"num_speculative_tokens": 3, "speculative_eagle_topk": 4, "speculative_num_draft_tokens": 16}, True),
+        (SGLANG, {"num_speculative_tokens": 3}, False),
+        (SGLANG, {"num_speculative_tokens": 3, "speculative_eagle_topk": 2, "speculative_num_draft_tokens": 16}, False),
+        (SGLANG, {"num_speculative_tokens": 3, "speculative_eagle_topk": 4, "speculative_num_draft_tokens": 8}, False),
+        (SGLANG, {"num_speculative_tokens": 2, "speculative_eagle_topk": 4, "speculative_num_draft_tokens": 16}, False),
+        (SGLANG | {"speculative_eagle_topk": 1, "speculative_num_draft_tokens": 4}, {"num_speculative_tokens": 3}, True),
+        ({"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 12}, None, False),
+        (dict.fromkeys(SGLANG), None, True),
+    ],
+)
+def test_drafts_that_are_not_those_of_the_engine_are_refused(
+    said: dict[str, Any], stated: dict[str, Any] | None, agree: bool, tmp_path: Any
+) -> None:
+    run = dataclasses.replace(measured(), system="sglang")
+    run = dataclasses.replace(run, config={**run.config, "engine": {"details": {"server_info": said}}})
+    simulator = native(speculation={**stated, "acceptance_rate": 0.7}) if stated else native()
+    if agree:
+        simulator.simulate(run, track="matched", profile=None, scratch=tmp_path)
+    else:
+        with pytest.raises(NotAvailable, match="verified drafts, and the settings have none or others"):
+            simulator.simulate(run, track="matched", profile=None, scratch=tmp_path)
 
 
 def test_a_policy_without_it_is_one_line_in_the_bench(tmp_path: Any) -> None:
