@@ -4,6 +4,7 @@ Pure functions from an answer to the fields of EngineLimits that it names. Nothi
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,19 @@ def from_log(text: str) -> dict[str, Any]:
             word = next(group for group in match.groups() if group is not None)
             found[name] = word == "True" if word in ("True", "False") else int(word)
     return found
+
+
+def without_rounded(log: Mapping[str, Any], metrics: Mapping[str, Any], max_model_len: int | None) -> Mapping[str, Any]:
+    """What a vLLM's log says, without its KV capacity where that is /metrics' own in other words.
+
+    vLLM 0.32 logs how many tokens the pool holds in requests of max_model_len, each in whole blocks. Where that is what a pool of /metrics'
+    blocks holds, the two agree. With layers in several KV groups, or several engines, it is not; then they say different things.
+    """
+    logged, tokens, size = log.get("kv_tokens"), metrics.get("kv_tokens"), metrics.get("block_size")
+    if not (logged and tokens and size and max_model_len):
+        return log
+    held = tokens // size / math.ceil(max_model_len / size) * max_model_len
+    return {name: value for name, value in log.items() if name != "kv_tokens"} if abs(logged - held) <= 1 else log
 
 
 def combine(sources: Mapping[str, Mapping[str, Any]]) -> tuple[EngineLimits, tuple[str, ...]]:

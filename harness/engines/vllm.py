@@ -179,11 +179,12 @@ def describe(url: str, log: str, headers: Mapping[str, str] | None = None) -> En
     if not models:
         raise EngineError(f"vllm at {url}: /v1/models names no model; is this an OpenAI-compatible server?")
     info, metrics = json.loads(answer("/server_info?config_format=json") or "{}"), answer("/metrics")
+    shown, logged = limits.from_metrics(metrics or ""), limits.from_log(log)
     sources = {
         "/v1/models": limits.from_models(models),
         "/server_info": limits.from_server_info(info),
-        "/metrics": limits.from_metrics(metrics or ""),
-        "its log": limits.from_log(log),
+        "/metrics": shown,
+        "its log": limits.without_rounded(logged, shown, models[0].get("max_model_len")),
     }
     found, unknown = limits.combine({name: said for name, said in sources.items() if said})
     return Endpoint(

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from harness.engines.limits import combine, from_log, from_metrics, from_models, from_server_info, without_secrets
+import pytest
+
+from harness.engines.limits import combine, from_log, from_metrics, from_models, from_server_info, without_rounded, without_secrets
 from results.record import EngineLimits
 from results.recordings.server_info import sglang_limits
 
@@ -61,6 +63,26 @@ def test_sources_that_disagree_make_it_unknown() -> None:
     limits, unknown = combine({"/metrics": from_metrics(METRICS), "its log": from_log(LOG.replace("87,360", "80,000"))})
     assert limits.kv_tokens is None
     assert "kv_tokens: /metrics says 87360, its log says 80000" in unknown
+
+
+@pytest.mark.parametrize(
+    ("longest", "logged", "agreed"),
+    [
+        (4096, 87360, True),
+        (4100, 86767, True),  # 2730 blocks hold 2730 / 129 requests of 4,100 tokens, each in 129 blocks of 32
+        (4100, 87360, False),
+        (4100, 21691, False),  # layers in four KV groups
+        (None, 86767, False),  # nobody says how long a request may be
+    ],
+)
+def test_a_capacity_that_is_logged_in_whole_requests_is_that_of_the_blocks(longest: int | None, logged: int, agreed: bool) -> None:
+    metrics = from_metrics(METRICS)
+    said = {"/metrics": metrics, "its log": without_rounded({"kv_tokens": logged, "max_num_seqs": 32}, metrics, longest)}
+    limits, unknown = combine(said)
+    assert limits.kv_tokens == (87360 if agreed or logged == 87360 else None) and limits.max_num_seqs == 32
+    assert ("kv_tokens" not in said["its log"]) == agreed and any(word.startswith("kv_tokens") for word in unknown) == (
+        limits.kv_tokens is None
+    )
 
 
 def test_a_log_before_the_engine_is_up_says_little() -> None:
