@@ -85,7 +85,7 @@ def _in_format(numbers: pd.DataFrame, text: pd.DataFrame, chosen: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser = ArgumentParser(prog="./plumbline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reporter = _command(commands, "report", "score, and write one self-contained HTML page")
     reporter.add_argument("--out", type=given_path, help=f"the page ({OUT}; of a study {STUDY_OUT})")

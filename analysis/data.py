@@ -166,7 +166,7 @@ def _chosen(database: Path, known: Mapping[str, RunRow], run_id: str | None) -> 
         return max(measured, key=lambda run: (run.started_at, run.run_id))
     if run_id not in known:
         near = get_close_matches(run_id, [run.run_id for run in measured], n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else "`python -m results list` shows what is there"
+        hint = f"did you mean {', '.join(near)}?" if near else "`./plumbline list` shows what is there"
         raise AnalysisError(f"{database}: no run is called {run_id}; {hint}")
     if known[run_id].kind != "measured":
         raise AnalysisError(f"{run_id} is a simulated run; give the measured one that it is held against: {known[run_id].measured_run_id}")

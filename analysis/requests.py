@@ -112,7 +112,7 @@ def read_gaps(connection: duckdb.DuckDBPyConnection, run: RunRow, requests: RunR
         owners, gaps = gaps_of(rows, place(run.path) / "tokens.parquet", slo=slo, window=window)
     except (OSError, duckdb.Error, PlaceError) as error:
         why = " ".join(str(error).split())
-        raise data.AnalysisError(f"{run.path}/tokens.parquet: cannot be read ({why}); build the database again (make database)") from error
+        raise data.AnalysisError(f"{run.path}/tokens.parquet: cannot be read ({why}); build it anew (./plumbline database)") from error
     starts, ends = (np.searchsorted(owners, requests.ids, side=side) for side in ("left", "right"))
     return [gaps[start:end] for start, end in zip(starts, ends, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The database of the run folders, and runs from elsewhere: `python -m results build | list | show RUN_ID | import PATH | unpack PATH`.
+"""The database of the run folders, and runs from elsewhere: `./plumbline database | list | show RUN_ID | import PATH | unpack PATH`.
 
 Each is a verb of ./plumbline (build: `./plumbline database`).
 """
@@ -90,9 +90,7 @@ def show(console: Console, path: Path, run_id: str) -> None:
         names, values = [column[0] for column in row.description], row.fetchone()
         if values is None:
             near = difflib.get_close_matches(run_id, [name for (name,) in connection.execute("SELECT run_id FROM runs").fetchall()], n=3)
-            raise DatabaseError(
-                f"{path}: no run {run_id!r}; " + (f"near ones: {', '.join(near)}" if near else "see `python -m results list`")
-            )
+            raise DatabaseError(f"{path}: no run {run_id!r}; " + (f"near ones: {', '.join(near)}" if near else "see `./plumbline list`"))
         shown = tables(connection, run_id)
     _print(console, ["run", ""], [(n, v) for n, v in zip(names, values, strict=True) if v is not None])
     for metrics in shown:
@@ -169,7 +167,7 @@ def _print(console: Console, names: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog="python -m results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="./plumbline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     builder = _command(commands, "build", "build the database from the run folders", verb="database")
     where = f"a folder of run folders, or an address of some (s3://bucket/prefix), repeatable ({', '.join(map(str, ROOTS))})"

@@ -79,13 +79,13 @@ def changing(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """Open the database. Raises DatabaseError when it does not exist, is none, another process holds it, or it is of another version."""
     if not database.is_file():
-        raise DatabaseError(f"{database}: no such database; build it with `python -m results build` (or `make database`)")
+        raise DatabaseError(f"{database}: no such database; build it with `./plumbline database`")
     try:
         connection = duckdb.connect(database, read_only=read_only)
     except (duckdb.IOException, duckdb.ConnectionException) as error:
         if _is_locked(error):
             raise DatabaseError(f"{database}: another process has it open ({one_line(error)}); close that one and try again") from error
-        raise DatabaseError(f"{database}: cannot be opened ({one_line(error)}); build it anew with `python -m results build`") from error
+        raise DatabaseError(f"{database}: cannot be opened ({one_line(error)}); build it anew with `./plumbline database`") from error
     try:
         made_by = connection.execute("SELECT schema FROM plumbline").fetchone()
     except duckdb.CatalogException:
@@ -94,7 +94,7 @@ def connect(database: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnect
         connection.close()
         raise DatabaseError(
             f"{database}: made by another version of Plumbline, whose tables and views are others; build it anew from the run folders "
-            "with `python -m results build` (or `make database`)"
+            "with `./plumbline database`"
         )
     if _is_remote(connection):
         _open_storage(connection)

@@ -33,7 +33,7 @@ class Recorded:
         with near(self._folder()) as folder:
             run = read_run(folder)
             if run.kind != "measured":
-                raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (python -m results list)")
+                raise EngineError(f"run {run.run_id} is a simulated one; engine=recorded needs a measured run (./plumbline list)")
             log = folder / "server.log"
             yield run, Profile.read(folder) if (folder / "profile.json").is_file() else None, log if log.is_file() else None
 

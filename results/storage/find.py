@@ -22,5 +22,5 @@ def find_run(run: str, roots: Sequence[str], *, asker: str) -> Place:
     if there is not None:
         return there
     alike = get_close_matches(run, stored_runs(roots), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(alike)}?" if alike else "python -m results list shows what is there"
+    hint = f"did you mean {', '.join(alike)}?" if alike else "./plumbline list shows what is there"
     raise StoreError(f"{asker}: no run named {run} in {', '.join(roots)}; {hint}")

@@ -2,7 +2,7 @@
 
 For hardware of which nothing else is known. Three numbers are fitted to the TTFT and TPOT of the first N requests: a factor on the time
 of prompts, one on that of decode steps, and a fixed front-end cost. The requests that it is fitted to must not be scored: a run whose
-window does not begin after them (`python -m results import ... --last`, docs/importing.md) is refused.
+window does not begin after them (`./plumbline import ... --last`, docs/importing.md) is refused.
 """
 
 from collections.abc import Mapping

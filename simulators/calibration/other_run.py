@@ -40,7 +40,7 @@ class OtherRun:
 
     def __post_init__(self) -> None:
         if not self.run:
-            raise ValueError("calibration run: calibration.run must name the run to fit to (python -m results list)")
+            raise ValueError("calibration run: calibration.run must name the run to fit to (./plumbline list)")
         if self.requests < LEAST or self.iterations < 1:
             raise ValueError(f"calibration run: requests must be >= {LEAST} and iterations >= 1, got {self.requests} and {self.iterations}")
 
@@ -69,7 +69,7 @@ class OtherRun:
         assert self.run is not None
         found = read_run(find_run(self.run, self.roots, asker="calibration run"))
         if found.kind != "measured":
-            raise SimulatorError(f"calibration run: {found.run_id} is a simulated run; give a measured one (python -m results list)")
+            raise SimulatorError(f"calibration run: {found.run_id} is a simulated run; give a measured one (./plumbline list)")
         if not found.valid:
             raise SimulatorError(f"calibration run: {found.run_id} is INVALID ({found.invalid_reason}); give a valid run")
         return found

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     checker = commands.add_parser("check", help="tell what a simulator models", description=__doc__)
     checker.formatter_class = argparse.RawDescriptionHelpFormatter
     checker.add_argument("name", metavar="NAME", help="a choice of conf/simulator")
-    checker.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="settings of a bench")
+    checker.add_argument("settings", metavar="KEY=VALUE", nargs="*", default=[], help="settings of a bench")
     checker.add_argument("--out", type=given_path, default=FOLDER, metavar="FOLDER", help="where the result is kept (results/conformance)")
     return parser
 

@@ -284,7 +284,7 @@ def test_the_command_line_reports_and_prints_the_table(
 
 def test_a_missing_or_an_empty_database_gets_one_line(make_database: MakeDatabase, tmp_path: Path) -> None:
     for command in ("report", "table"):
-        with pytest.raises(SystemExit, match=r"^analysis: .*nowhere\.duckdb: no such database; build it with `python -m results build`"):
+        with pytest.raises(SystemExit, match=r"^analysis: .*nowhere\.duckdb: no such database; build it with `./plumbline database`"):
             main([command, "--database", str(tmp_path / "nowhere.duckdb")])
         with pytest.raises(SystemExit, match=r"plumbline\.duckdb: it has no measured run; measure one with `make bench`"):
             main([command, "--database", str(make_database())])

@@ -54,7 +54,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("asked", "words"), [("onyl", "near ones: only"), ("something else", "see `python -m results list`")])
+@pytest.mark.parametrize(("asked", "words"), [("onyl", "near ones: only"), ("something else", "see `./plumbline list`")])
 def test_an_unknown_run_names_the_near_ones(tmp_path: Path, asked: str, words: str) -> None:
     write_run(tmp_path / "runs", make_run("only"))
     assert results("build", "--root", tmp_path / "runs", "--database", tmp_path / "x.duckdb").returncode == 0

@@ -312,7 +312,7 @@ def test_a_database_of_an_older_schema_says_how_to_build_it_anew(tmp_path: Path,
         connection.execute("CREATE TABLE runs (run_id VARCHAR)")
     code, _, said = table("--database", path, "--study")
     assert code == 1 and said.count("\n") == 1
-    assert "made by another version of Plumbline" in said and "python -m results build" in said
+    assert "made by another version of Plumbline" in said and "./plumbline database" in said
 
 
 def test_the_views_of_the_figures_are_the_records(make_database: MakeDatabase) -> None:

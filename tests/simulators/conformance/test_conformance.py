@@ -203,7 +203,7 @@ def test_the_file_comes_back_as_it_was_and_a_broken_one_says_what_to_do(tmp_path
         (["check", "native", "fast"], "'fast' is no setting: give KEY=VALUE"),
         (["check", "native", "simulators.native.policy=best"], "policy must be auto or one of"),
         (["check", "native", "simulators.native.nothing=1"], "Key 'nothing' is not in struct"),
-        (["check"], "the following arguments are required: NAME"),
+        (["check"], "the following arguments are required: NAME;"),
         (["chek", "native"], "invalid choice: 'chek'"),
     ],
 )
