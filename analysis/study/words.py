@@ -125,7 +125,7 @@ def _among(study: StudyData, best: Nearest) -> str:
     if len(best.among) == 1:
         return f"is the only one of {len(study.simulators)} simulators and tracks that covers half of the cells"
     where = f", on the {_count(best.cells, 'cell')} that all of them cover" if best.cells < len(study.valid_cells) else ""
-    return f"comes nearest of {len(best.among)} simulators and tracks{where}"
+    return f"comes nearest of {len(best.among)} simulators and tracks in median TTFT and TPOT and throughput together{where}"
 
 
 def _trusted(part: str, cells: int, by_grade: Mapping[str, Sequence[Record]]) -> str:

@@ -125,7 +125,8 @@ def test_simulators_are_compared_on_the_same_cells() -> None:
     assert best == trust.Nearest(simulator=WIDE, among=frozenset({EASY, WIDE}), cells=5)
     assert [record.simulator for record in trust.records(study, KEY)] == [WIDE, EASY]
     said = words.verdict(study)
-    assert "Vidur (matched) comes nearest of 2 simulators and tracks, on the 5 cells that all of them cover" in said.headline
+    assert "Vidur (matched) comes nearest of 2 simulators and tracks in median TTFT" in said.headline
+    assert "together, on the 5 cells that all of them cover" in said.headline
     swapped = study_of(10, scored(EASY, [0.02] * 5), scored(WIDE, [0.03] * 5 + [0.2] * 5))
     [below] = [reason for reason in words.verdict(swapped).reasons if reason.startswith("Below saturation")]
     assert "trust it for TTFT p50 (typically 2.0 %, on 5 of 10 cells)" in below
