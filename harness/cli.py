@@ -29,6 +29,7 @@ from results.project.malformed import malformed
 
 INTERRUPTED = 130
 TAKE_A_WORD = r"--(config-dir|config-name|config-path|cfg|package|info|experimental-rerun)|-(cd|cn|cp|c|p|i)"  # flags of Hydra
+FLAG = rf"{TAKE_A_WORD}|--(help|hydra-help|version|resolve|run|multirun|shell-completion)|-(h|r|m|sc)"  # all of them
 
 
 class JobError(RuntimeError):
@@ -134,6 +135,8 @@ def stray(words: Sequence[str], verb: str) -> str | None:
     """A line about the first word that is neither a flag nor KEY=VALUE; None when there is none."""
     before = ""
     for word in words:
+        if word.startswith("-") and re.fullmatch(FLAG, word.partition("=")[0]) is None:
+            return f"{word!r} is no option: settings have no dashes, e.g. load.rho=0.8 (./plumbline {verb} --help shows what there is)"
         if "=" not in word and not word.startswith(("-", "~")) and re.fullmatch(TAKE_A_WORD, before) is None:
             return f"{word!r} is no setting: give KEY=VALUE, e.g. load.rho=0.8 (./plumbline {verb} --help shows what there is)"
         before = word

@@ -94,6 +94,7 @@ def test_a_missing_trace_is_told_by_its_path(bench: Bench) -> None:
         ("engine.environment=nonesuch", "nonesuch"),
         ("engine=recorded engine.run=nonesuch", "nonesuch"),
         ("foo", "'foo' is no setting: give KEY=VALUE"),
+        ("--load.rate=3", "'--load.rate=3' is no option: settings have no dashes"),
         ("load=5 engine=recorded", "load must be a group of settings"),
         ("seed=abc engine=recorded", "seed must be a whole number"),
         ("tracks=5 engine=recorded", "tracks must be a list"),
