@@ -88,7 +88,8 @@ def asked_rate(workload: str, own: float | None, asked: float | None, num_reques
     """The rate, requests/s, of a trace that a workload of this name is asked for; its own where none is. Raises TraceError, ValueError."""
     rate = own if asked is None else asked
     if rate is None:
-        raise TraceError(f"workload {workload}: it has no times of its own; give it a rate: workload.rate (requests/s)")
+        how = "rate=... in a plan, load.rate or workload.rate in a bench"
+        raise TraceError(f"workload {workload}: it has no times of its own; give it a rate (requests/s): {how}")
     check_rate(rate)
     if num_requests < 1:
         raise TraceError(f"workload {workload}: num_requests must be >= 1, got {num_requests}")

@@ -90,7 +90,7 @@ def predict(words: Sequence[str], console: Console) -> None:
 def capacity(words: Sequence[str], console: Console) -> None:
     """The highest rate within the SLO, and the latencies there."""
     cfg = settings.settings(words)
-    judge = settings.judge(cfg)
+    judge = _judge(cfg)
     found = judge.capacity()
     console.print(asked(cfg, settings.slo(cfg)))
     if found is None:
@@ -118,6 +118,8 @@ def compare(words: Sequence[str], console: Console) -> None:
     prepared = [_prepared(chosen, cfg) for chosen, cfg in swept]
     judged = in_order(lambda one: one if isinstance(one, Candidate) else candidate(*one), prepared, None, weight=lambda _: 1.0)
     found, cfg = [one for _, one in judged], swept[0][1]
+    if all(one.devices is None for one in found) and len(reasons := {str(one.why_not) for one in found}) == 1:
+        raise ValueError(reasons.pop())  # what is wrong is none of the settings that differ
     question = f"{asked(cfg, settings.slo(cfg), varied=swept[0][0])} {sought(cfg, swept[0][0])}"
     console.print(question)
     console.print(_compared(found))
@@ -129,12 +131,19 @@ def compare(words: Sequence[str], console: Console) -> None:
         console.print(f"page: {compare_file.write(found, question, Path(cfg.out))}")
 
 
+def _judge(cfg: DictConfig) -> Judge:
+    """What finds the rate. Raises ValueError for one that is given, and as settings.judge does."""
+    if cfg.rate is not None:
+        raise ValueError(f"rate={cfg.rate:g}: the rate is what is sought; leave it out (./plumbline plan rate=... tells latencies at one)")
+    return settings.judge(cfg)
+
+
 def _prepared(chosen: Mapping[str, str], cfg: DictConfig) -> tuple[str, Judge] | Candidate:
     """One combination of settings, ready to be judged, or why it cannot be had."""
     label = ", ".join(f"{key}={value}" for key, value in chosen.items()) or "as set"
     try:
         settings.check(cfg)
-        return label, settings.judge(cfg)
+        return label, _judge(cfg)
     except (SimulatorError, ValueError) as error:
         if not chosen:
             raise

@@ -123,6 +123,16 @@ def test_a_value_out_of_range_in_a_sweep_is_a_row_and_beside_it_an_error(capsys:
     assert capsys.readouterr().out.count("limits.max_num_seqs must be a whole number >= 1") == 2
     assert "no value: model" in said(["compare", "hardware=cpu", "limits.max_num_seqs=[1,2]"], capsys)
     assert said(["compare", *NEEDED, "rate=abc", "limits.max_num_seqs=[1,2]"], capsys).startswith("plumbline: rate must be")
+    assert "hardware=cpo: unknown" in said(["compare", NEEDED[0], "hardware=cpo", "limits.max_num_seqs=[1,2]"], capsys)
+
+
+@pytest.mark.parametrize("command", ["capacity", "compare"])
+def test_the_rate_that_is_sought_is_not_taken(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "rate=3: the rate is what is sought; leave it out" in said([command, *NEEDED, "rate=3"], capsys)
+
+
+def test_a_prediction_without_a_rate_says_how_to_give_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "give it a rate (requests/s): rate=... in a plan" in said(["predict", *NEEDED], capsys)
 
 
 def test_a_relative_path_means_the_caller_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
