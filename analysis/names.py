@@ -20,6 +20,7 @@ SYSTEMS = {
     "blis_roofline": "BLIS, roofline",
     "llmservingsim": "LLMServingSim",
     "frontier": "Frontier",
+    "sglang_simulator": "SGLang's simulator",
 }
 LICENCES = {  # of simulators, as their repositories and packages say
     "vidur": "MIT",
@@ -34,6 +35,7 @@ LICENCES = {  # of simulators, as their repositories and packages say
     "blis_roofline": "Apache-2.0",
     "llmservingsim": "MIT",
     "frontier": "MIT",
+    "sglang_simulator": "Apache-2.0",
 }
 APART = "_pd"  # ends the name of a system with prefill and decode on instances of their own
 

@@ -71,6 +71,7 @@ WINGS: Mapping[str, Mapping[str, Set[str]]] = {
         "blis": A_FOREIGN_SIMULATOR,
         "distserve": A_FOREIGN_SIMULATOR,
         "frontier": A_FOREIGN_SIMULATOR,
+        "sglang_simulator": A_FOREIGN_SIMULATOR,
         "llmservingsim": A_FOREIGN_SIMULATOR,
         "splitwise": A_FOREIGN_SIMULATOR,
         "vidur": A_FOREIGN_SIMULATOR,

@@ -18,6 +18,7 @@ COSTS = {  # of an environment, besides that it is made when first used
     "splitwise_sim": "simulator=[splitwise_sim]",
     "distserve_sim": "simulator=[distserve_sim]",
     "frontier": "simulator=[frontier]",
+    "sglang_simulator": "simulator=[sglang_simulator]",
     "llmservingsim": "simulator=[llmservingsim]",
     "aic": "calibration=aic",
     "aiperf": "AIPerf beside our client (docs/client.md)",
@@ -26,7 +27,7 @@ COSTS = {  # of an environment, besides that it is made when first used
     "moto": "the tests of object storage",
     "nixl": "engine=vllm_pd",
 }
-SIZES = {CORE: 1.0, "vllm_cpu": 2.5, "vllm": 12.0, "sglang_cpu": 2.0}  # GB on disk
+SIZES = {CORE: 1.0, "vllm_cpu": 2.5, "vllm": 12.0, "sglang_cpu": 2.0, "sglang_simulator": 2.0}  # GB on disk
 SIZE = 0.6  # GB of any other
 RUNS = 0.5  # GB for runs, logs and the database
 
