@@ -1,4 +1,4 @@
-"""What runs inside SGLang's environment: `driver.py` (its engine on the requests), `step_model.py` (step times for its predictor).
+"""What runs inside SGLang's environment. Read first: `driver.py` (its engine on the requests); `step_model.py` has the step times.
 
-Both import nothing of this project: there the folder itself is on the path.
+Both import nothing of this project: there this folder itself is on the path.
 """
