@@ -25,11 +25,11 @@ from simulators.foreign.checkout import BYTECODE, CACHE, described
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.versions import by_nearness
 from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace
-from simulators.sglang_simulator.clone import ADDRESS, SYSTEM, Clone
+from simulators.sglang_simulator.clone import ADDRESS, SYSTEM, SglangClone
 from simulators.sglang_simulator.failures import cause, misfit
 from simulators.sglang_simulator.files import STAND_IN, SglangLimits, SglangScenario, refuse_too_long, write_job
 from simulators.sglang_simulator.records import Output, records
-from simulators.sglang_simulator.steps import Steps
+from simulators.sglang_simulator.steps import StepTable
 from simulators.simulator import Coverage
 from workloads.trace import Trace
 
@@ -91,7 +91,7 @@ class SglangSimulator:
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
-        clone = Clone.at(self.checkout)
+        clone = SglangClone.at(self.checkout)
         one_engine(SYSTEM, measured)
         trace = sent_trace(SYSTEM, measured)
         limits = None if track == "shipped" else self._limits(measured)
@@ -139,10 +139,10 @@ class SglangSimulator:
             prefix_caching=bool(measured.limits.prefix_caching),
         )
 
-    def _steps(self, measured: Run, profile: Profile | None, trace: Trace, limits: SglangLimits) -> Steps:
+    def _steps(self, measured: Run, profile: Profile | None, trace: Trace, limits: SglangLimits) -> StepTable:
         """The profile's step times for any step that these limits allow: a prompt that is cut nowhere may be longer than the budget."""
         longest = max(limits.budget, *(r.input_tokens + r.output_tokens for r in trace))
-        return Steps.of(SYSTEM, needed_profile(SYSTEM, measured, profile), tokens=longest + limits.page, batch=limits.batch)
+        return StepTable.of(SYSTEM, needed_profile(SYSTEM, measured, profile), tokens=longest + limits.page, batch=limits.batch)
 
     def _scenario(self, measured: Run, trace: Trace, limits: SglangLimits | None, *, calibrated: bool, scratch: Path) -> SglangScenario:
         """Raises NotAvailable when there are no operation times of the run's GPU, or its model is not said."""
@@ -180,7 +180,7 @@ class SglangSimulator:
             raise NotAvailable(f"{SYSTEM}: the shipped and matched tracks are of weights in 16 bits, and the run's model has fewer")
         return dict(model)
 
-    def _run(self, clone: Clone, scenario: SglangScenario, steps: Steps | None, scratch: Path) -> tuple[Usage, Output]:
+    def _run(self, clone: SglangClone, scenario: SglangScenario, steps: StepTable | None, scratch: Path) -> tuple[Usage, Output]:
         """Write the files, run the driver, read what it wrote."""
         job, settings = write_job(scenario, steps.fields if steps else None, scratch)
         log, out = scratch / "log", scratch / "out"
@@ -215,7 +215,7 @@ class SglangSimulator:
             )
         return SimulatorError(f"{SYSTEM}: it ended early: {found}; log {log}")
 
-    def _calibration(self, steps: Steps, output: Output) -> dict[str, Any]:
+    def _calibration(self, steps: StepTable, output: Output) -> dict[str, Any]:
         return {
             "profile": steps.profile_id,
             "residuals": steps.residuals(),

@@ -15,13 +15,13 @@ NEEDED = tuple(  # of its modules, those that the driver imports
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clone:
+class SglangClone:
     """One that is there."""
 
     folder: Path
 
     @classmethod
-    def at(cls, checkout: str | None) -> "Clone":
+    def at(cls, checkout: str | None) -> "SglangClone":
         """checkout: absolute, or from the project's folder. Raises NotAvailable saying what is missing."""
         how = f"clone {ADDRESS} and set simulators.{SYSTEM}.checkout, or PLUMBLINE_SGLANG, to its folder"
         if checkout is None:

@@ -18,7 +18,7 @@ from simulators.sglang_simulator.inside.step_model import StepModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps:
+class StepTable:
     """A profile, made ready: its id, the step times fitted to it, its points that are steps, and the table for the simulator."""
 
     profile_id: str
@@ -27,7 +27,7 @@ class Steps:
     fields: dict[str, Any]  # of StepModel, JSON-able
 
     @classmethod
-    def of(cls, system: str, profile: Profile, *, tokens: int, batch: int) -> "Steps":
+    def of(cls, system: str, profile: Profile, *, tokens: int, batch: int) -> "StepTable":
         """tokens, batch: the most prompt tokens and sequences of a step. Raises SimulatorError when the profile does not suffice."""
         times, points = fit(system, profile), profile.points()
         new, sequences = np.arange(tokens + 1), np.arange(batch + 1)

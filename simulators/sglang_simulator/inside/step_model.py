@@ -6,7 +6,7 @@ It is pickled by driver.py and loaded in the process of SGLang's scheduler, so n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BATCH, NEW, PAST, ATTENDED, IS_DECODE = 0, 1, 4, 10, 16  # places in the simulator's list of features (time_predictor/ml.py)
+BATCH, NEW, PAST, ATTENDED, IS_DECODE = 0, 1, 4, 10, 16  # places in the simulator's list of features
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from simulators.sglang_simulator.clone import SOURCE
 from simulators.sglang_simulator.files import token_ids
 from simulators.sglang_simulator.inside.step_model import StepModel
 from simulators.sglang_simulator.records import Output, records
-from simulators.sglang_simulator.steps import Steps, features
+from simulators.sglang_simulator.steps import StepTable, features
 from tests.simulators.foreign.copies import configured
 from tests.simulators.profiles import Law, make_measured, make_profile, without
 from tests.simulators.sglang_simulator.made_clone import ENGINE, made_clone
@@ -146,7 +146,7 @@ def test_what_is_asked_comes_back_by_the_profiles_law(tmp_path: Path) -> None:
 
 
 def test_its_table_is_the_profiles_law_at_every_step() -> None:
-    steps = Steps.of("test", make_profile(LAW), tokens=1024, batch=64)
+    steps = StepTable.of("test", make_profile(LAW), tokens=1024, batch=64)
     model = StepModel(**steps.fields)
     for batch in (1, 8, 64):
         assert model.predict([features([(1, 512)] * batch)])[0] == pytest.approx(LAW.decode(batch, 512), rel=1e-3)
