@@ -16,6 +16,7 @@ from simulators.sglang_simulator.clone import SYSTEM
 from workloads.trace import Trace
 
 MARGIN = 8  # tokens of context beyond the longest request: SGLang cuts an answer short, without an error, when it comes within 2
+TAKEN = 2  # token ids from here on are the prompts': the driver's first request has 0, every answer is of 1
 VOCABULARY = 32768  # token ids of the model that stands in where step times are the profile's
 STAND_IN: Mapping[str, Any] = {  # of no size: its scheduler reads nothing of a model but its kind of attention
     "architectures": ["LlamaForCausalLM"],
@@ -154,6 +155,6 @@ def token_ids(trace: Trace, *, vocabulary: int) -> list[Any]:
             numbers.append(fresh)
             fresh += 1
         within = np.arange(size)
-        tokens = np.concatenate([(number + within * (number + 1)) % vocabulary for number in numbers])
+        tokens = np.concatenate([TAKEN + (number + within * (number + 1)) % (vocabulary - TAKEN) for number in numbers])
         prompts.append(tokens[: request.input_tokens].astype(np.int32))
     return prompts

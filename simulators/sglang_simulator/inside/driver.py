@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
-WARM = 64, 4  # tokens of the prompt and of the answer of the request before all others, which is in no result
+WARM = (
+    64,
+    4,
+)  # tokens of the prompt and of the answer of the request before all others, which is in no result; its id begins no other prompt
 
 
 def keep_steps(fields: Mapping[str, Any], path: str) -> None:
@@ -46,7 +49,7 @@ def started(settings: Mapping[str, Any]) -> Any:
 async def replay(engine: Any, asked: Mapping[str, Any]) -> None:
     """All requests at once, each with the moment at which it arrives; its clock starts when it has them all."""
     sampling: dict[str, Any] = {"ignore_eos": True}
-    await engine.async_generate(input_ids=[1] * WARM[0], sampling_params={**sampling, "max_new_tokens": WARM[1]})
+    await engine.async_generate(input_ids=[0] * WARM[0], sampling_params={**sampling, "max_new_tokens": WARM[1]})
     await engine.tokenizer_manager.flush_cache()
     await engine.tokenizer_manager.start_profile()
     ends, tokens = asked["ends"].tolist(), asked["tokens"]
