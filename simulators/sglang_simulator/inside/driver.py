@@ -6,8 +6,8 @@ Usage: PYTHONPATH=CLONE/tools/sglang-simulator/src:THIS FOLDER python -P driver.
 JOB.json: engine (arguments of SGLang's Engine); requests (an .npz: created in s, output, ends, tokens: request i's token ids are those from
 ends[i - 1] to ends[i]); steps (fields of StepModel, or null) and steps_file (where its pickle goes, that the simulator's configuration
 names); report (a file to write: sglang, simulate_s, kv_tokens). What it does with the engine is what SGLang's own
-in-process benchmark of it does, but that each request has an id by which its row is found, and that a few are sent before, as a
-server does when it starts. The simulator writes its files when its profile is asked for, and begins anew.
+in-process benchmark of it does, but that each request has an id by which its row is found, and that one is sent before, as a server
+does when it starts. The simulator writes its files when its profile is asked for, and begins anew.
 """
 
 import asyncio
@@ -21,10 +21,7 @@ from typing import Any
 
 import numpy as np
 
-WARM = (
-    64,
-    4,
-)  # tokens of the prompt and of the answer of the request before all others, which is in no result; its id begins no other prompt
+WARM = 64, 4  # tokens of the prompt and of the answer of the request before all others, which is in no result
 
 
 def keep_steps(fields: Mapping[str, Any], path: str) -> None:
