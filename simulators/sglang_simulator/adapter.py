@@ -37,6 +37,7 @@ INSIDE = Path(__file__).with_name("inside")
 GIB = 2**30 / 1e9  # GB
 NOTES = {
     "scheduler": "SGLang's, also where another engine was measured: prompts first, in steps of their own, decodes in the steps between",
+    "chunked_prefill": "decodes wait for all pieces of a prompt, as in an SGLang without mixed chunks",
     "token_budget": "of a prefill step's new tokens; sequences that decode do not count",
     "time": "to each step the time is added that its scheduler really took on this machine, so no two runs are alike",
     "schedule": "never overlapped with the computation, which SGLang's servers do",
