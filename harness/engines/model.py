@@ -62,6 +62,26 @@ class Model:
         """See ServedModel."""
         return RESERVED
 
+    @property
+    def chat_template(self) -> str:
+        """Jinja, as tokenizer_config.json has it."""
+        return CHAT_TEMPLATE
+
+    def tokenizer(self) -> Tokenizer:
+        """One word per token id ('t7 t8 t9') and no special tokens: every generated token shows as text, so in an event of its own."""
+        made = Tokenizer(WordLevel({f"t{i}": i for i in range(self.vocab_size)}, unk_token="t0"))
+        made.pre_tokenizer = WhitespaceSplit()
+        return made
+
+    def tokenizer_config(self) -> dict[str, Any]:
+        """The content of tokenizer_config.json."""
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": self.longest,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": self.chat_template,
+        }
+
     def folder(self, root: Path) -> Path:
         """Write config.json and the tokenizer into root/<name>-<hash of both>, once, and return that folder (absolute).
 
@@ -69,14 +89,15 @@ class Model:
         one is not disturbed.
         """
         text = json.dumps(dict(self.config), indent=1, sort_keys=True) + "\n"
-        folder = root.resolve() / f"{self.name}-{hashlib.sha256((text + CHAT_TEMPLATE).encode()).hexdigest()[:8]}"
+        folder = root.resolve() / f"{self.name}-{hashlib.sha256((text + self.chat_template).encode()).hexdigest()[:8]}"
         if folder.is_dir():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{self.name}-", dir=folder.parent))
         try:
             (scratch / "config.json").write_text(text)
-            _write_tokenizer(scratch, self.vocab_size, self.longest)
+            self.tokenizer().save(str(scratch / "tokenizer.json"))
+            (scratch / "tokenizer_config.json").write_text(json.dumps(self.tokenizer_config(), indent=1) + "\n")
             scratch.chmod(0o755)
             _rename(scratch, folder)
         finally:
@@ -98,20 +119,6 @@ def from_config_json(path: str, name: str | None = None) -> Model:
     if not isinstance(config, dict):
         raise ValueError(f"model.path={path}: it holds no JSON object; give a Hugging Face config.json")
     return Model(name=name or file.resolve().parent.name, config=config)
-
-
-def _write_tokenizer(folder: Path, vocab_size: int, max_tokens: int) -> None:
-    """One word per token id ('t7 t8 t9') and no special tokens: every generated token shows as text, so in an event of its own."""
-    tokenizer = Tokenizer(WordLevel({f"t{i}": i for i in range(vocab_size)}, unk_token="t0"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_tokens,
-        "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _rename(scratch: Path, folder: Path) -> None:

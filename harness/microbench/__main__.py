@@ -9,8 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness import cli
+from harness.engines.prose_model import ProseModel, tokenizer
 from harness.microbench.frontend import BURSTS, BurstCost, ServerCost, front_processes, idle_shares, observe
-from harness.microbench.prose import APIS, ProseSender, model_folder, tokenizer
+from harness.microbench.prose import APIS, ProseSender
 from results.project.folder import ROOT
 
 IDLE = 3.0  # s for which the idle server is watched
@@ -22,7 +23,8 @@ def run(cfg: DictConfig) -> int:
     engine: Any = instantiate(cfg.engine, _convert_="all")
     model, paths = instantiate(cfg.model, _convert_="all"), instantiate(cfg.paths, _convert_="all")
     words = tokenizer(model.vocab_size)
-    with engine.serve(model_folder(model, words, ROOT / paths.models), ROOT / paths.logs / "frontend.log") as endpoint:
+    talking = ProseModel(name=f"{model.name}-prose", config={**model.config, "vocab_size": words.get_vocab_size()})
+    with engine.serve(talking.folder(ROOT / paths.models), ROOT / paths.logs / "frontend.log") as endpoint:
         names = front_processes(endpoint.core_pids)
         idle = idle_shares(names, IDLE)
         for api in APIS:

@@ -1,57 +1,23 @@
-"""Requests of English prose, in the three forms in which an API server gets them: chat, a text, token ids.
-
-The tokenizer is one of today's kind (byte-level BPE, a chat template), trained on the prose that Python brings along (pydoc_data.topics).
-Nothing is downloaded.
-"""
+"""Requests of English prose, in the three forms in which an API server gets them: chat, a text, token ids."""
 
 import asyncio
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any, Literal
 
 import aiohttp
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from harness.engine import Endpoint, EngineError
-from harness.engines.model import Model
+from harness.engines.prose_model import PROSE
 from harness.microbench.frontend import Answer, Burst
 from harness.replay.loop import run_in_loop
 
 Api = Literal["chat", "text", "ids"]
 APIS: Sequence[Api] = ("chat", "text", "ids")
 LONGEST = 4096  # tokens of a prompt
-CHAT_TEMPLATE = (  # ChatML, as Qwen has it
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-PROSE = "\n".join(topics.values())
-
-
-def tokenizer(vocab_size: int) -> Tokenizer:
-    """Byte-level BPE, trained in a second or two."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=["<|im_start|>", "<|im_end|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    made.train_from_iterator([PROSE], trainer)
-    return made
-
-
-def model_folder(model: Model, words: Tokenizer, root: Path) -> Path:
-    """The model's folder under `root`, with this tokenizer and a chat template."""
-    longest = model.longest
-    folder = Model(name=f"{model.name}-prose", config={**model.config, "vocab_size": words.get_vocab_size()}).folder(root)
-    words.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest, "chat_template": CHAT_TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    return folder
 
 
 class ProseSender:

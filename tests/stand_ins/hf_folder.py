@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from harness.engine import Endpoint
-from harness.microbench.prose import tokenizer
+from harness.engines.prose_model import tokenizer
 
 ORDINARY = 4000  # ids behind the specials at the front
 CONFIG: Mapping[str, Any] = {

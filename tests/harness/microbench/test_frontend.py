@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from harness.engine import Endpoint, EngineError
-from harness.engines.model import Model
+from harness.engines.prose_model import tokenizer
 from harness.microbench.frontend import PARTS, Burst, BurstCost, ServerCost, cpu_seconds, front_processes, observe
-from harness.microbench.prose import APIS, PROSE, Api, ProseSender, model_folder, tokenizer
+from harness.microbench.prose import APIS, Api, ProseSender
 from results.record import EngineLimits
-from tests.simulators.profiles import MODEL
 from tests.stand_ins.burning_server import burn, burning_server
 
 TRUTH = {"request": 0.02, "prompt_token": 1e-4, "step": 0.01, "token": 0.004}
@@ -75,12 +74,3 @@ def test_cpu_time_is_that_of_the_process() -> None:
     burn(0.1)
     assert cpu_seconds(os.getpid()) - before >= 0.1
     assert cpu_seconds(2**22 + 1) == 0.0
-
-
-def test_the_models_folder_has_a_tokenizer_that_tells_prose_apart(tmp_path: Path) -> None:
-    """Its text comes back, at some four letters a token, and the folder says how a chat is written."""
-    words = tokenizer(8000)
-    folder = model_folder(Model(name="small", config={**MODEL, "max_position_embeddings": 512}), words, tmp_path)
-    found = type(words).from_file(str(folder / "tokenizer.json")).encode(PROSE[:4000])
-    assert words.decode(found.ids) == PROSE[:4000] and 3 < 4000 / len(found.ids) < 6
-    assert "<|im_start|>assistant" in (folder / "tokenizer_config.json").read_text()

@@ -1,4 +1,4 @@
-"""Capacity and profile of a real vLLM on the CPU, of a model with weights, and its core's death: what must hold of them on any machine."""
+"""Capacity, profile and structured output of a real vLLM on the CPU, of a model with weights, and its core's death."""
 
 import math
 import signal
@@ -16,9 +16,11 @@ from harness.probing.capacity import Capacity
 from harness.probing.profiler import Profiler
 from harness.protocols import Workload
 from harness.replay.client import Client
+from harness.replay.protocols.completions import Completions
 from results.profile import Profile
 from results.project.folder import CONF
 from tests.choices import settings_of
+from tests.harness.engines import structured
 from tests.harness.engines.test_vllm import descendants, is_core
 from tests.stand_ins import hf_folder
 
@@ -29,7 +31,9 @@ def part(path: str, /, **settings: object) -> Any:
 
 @pytest.mark.e2e
 def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Path) -> None:
-    engine: Engine = part("engine/vllm_cpu.yaml", load_format="auto")
+    # made-up weights would put spaces between the words of JSON without end
+    flags = ["--structured-outputs-config.backend", "xgrammar", "--structured-outputs-config.disable_any_whitespace=true"]
+    engine: Engine = part("engine/vllm_cpu.yaml", load_format="auto", extra_args=flags)
     model: HfModel = part("model/hf.yaml", path=str(hf_folder.write_folder(tmp_path / "counting")))
     client: Client = instantiate(settings_of("client", "default"))
     capacity: Capacity = part("capacity/default.yaml", duration=6.0, pilot=8)
@@ -47,6 +51,8 @@ def test_capacity_and_profile_of_a_real_engine_whose_core_then_dies(tmp_path: Pa
     words = r"vllm ended with .* during the run; its log says: "
     with pytest.raises(EngineError, match=words) as caught, engine.serve(model.folder(tmp_path), log) as endpoint:
         assert hf_folder.counts(endpoint, tmp_path / "counting", start=1000)
+        assert structured.fits(structured.answer(endpoint, "/v1/completions", {"prompt": list(range(600, 640))}))
+        assert structured.is_measured_whole(endpoint, Completions())
         size, first = model.vocab_size, model.first_id
         result = capacity.measure(endpoint, client, workload, vocab_size=size, first_id=first, seed=1)
         profile = profiler.measure(endpoint, client, model=model.config, hardware="cpu", vocab_size=size, first_id=first)
