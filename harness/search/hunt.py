@@ -56,6 +56,7 @@ class Hunt:
             if asked.most is not None and bracket.ends[0] == asked.most:
                 return told(why="the highest load, search.most, meets the SLO", settled=True)
             load, short = belief.next(bracket)
+            load = self._within_pace(load, bracket, done)
             scout = short and all(trial.share is not None for trial in done)
             seconds = lasting(asked.over, load, asked.scout if scout else asked.duration, asked.duration)
             if done and time.monotonic() - began + DRAINS * seconds > asked.budget:
@@ -74,6 +75,15 @@ class Hunt:
             if (found := told(why="not even the least load will do", settled=True)).nothing is not None:
                 return found
         return told(why=f"search.runs, {asked.runs}, are made", settled=False)
+
+    def _within_pace(self, load: float, bracket: Bracket, done: Sequence[Trial]) -> float:
+        """A rate to try that the engine may keep up with. Far above it a run takes many times its seconds, and tells little: its requests
+        stood in one queue. What it answered all the same is no evidence, and binds until a load meets the SLO.
+        """
+        paces = [trial.pace for trial in done if trial.pace is not None]
+        if self.asked.over != "rate" or bracket.ends[0] is not None or not paces:
+            return load
+        return min(load, float(f"{max(paces):.4g}"))
 
     def _is_lost(self, bracket: Bracket, done: Sequence[Trial]) -> bool:
         """Whether it is time to try one request at a time: LOST loads failed beyond doubt, and none met the SLO."""

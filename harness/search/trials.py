@@ -22,6 +22,7 @@ from results.storage.place import Place
 
 WARM_UP = 0.2  # of a replay, its first part, in which the engine is emptier than it stays
 FEWEST = 20  # requests that a replay has at least, where its longest time allows
+BEHIND = 1.5  # times the last arrival at which the last answer comes, where the engine could not keep up
 ALONE = 40  # requests, one at a time: what the engine does without load
 LONGER = 3  # times that a closed loop without a steady state is tried again
 TRIAL_SEED = 5_000_011  # offset of each further run's requests and prompts: no two runs are of the same draw
@@ -36,11 +37,12 @@ WHERE in_window ORDER BY requests.arrival, request_id
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A run of a load, and what its requests say. share: None where the run is INVALID."""
+    """A run of a load, and what its requests say. share: None where the run is INVALID. pace: see pace_of."""
 
     load: float
     run: Run
     share: GoodShare | None
+    pace: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ class Trials:
             elif may_pass(done.failed) and len(earlier) < cell.gates.retries:
                 say(f"  INVALID: {run.invalid_reason}; that may pass, so it is tried again", style="yellow")
             else:
-                return Trial(load=load, run=run, share=GoodShare.of(*goodness(run)) if run.valid else None)
+                return Trial(load=load, run=run, share=GoodShare.of(*goodness(run)) if run.valid else None, pace=pace_of(run))
             earlier[run.run_id] = str(run.invalid_reason)
 
 
@@ -125,6 +127,12 @@ def lasting(over: str, load: float, shortest: float, longest: float) -> float:
 def settled(start: float, end: float) -> tuple[float, float]:
     """The part of a replay that counts."""
     return start + WARM_UP * (end - start), end
+
+
+def pace_of(run: Run) -> float | None:
+    """Requests/s that an engine answers which has more of them than it can; None where it kept up, or nothing was answered."""
+    ends = [record.finished for record in run.records if record.finished is not None]
+    return len(ends) / max(ends) if ends and max(ends) > BEHIND * max(record.arrival for record in run.records) else None
 
 
 def goodness(run: Run) -> tuple[Flags, Strains]:

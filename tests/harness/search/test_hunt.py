@@ -13,8 +13,8 @@ from harness.search.found import SearchAnswer
 from harness.search.hunt import Hunt
 from harness.search.settings import SearchSettings
 from harness.search.share import GoodShare
-from harness.search.trials import Trial
-from results.record import SLO
+from harness.search.trials import Trial, pace_of
+from results.record import SLO, Run
 from tests.harness.search.queues import RUN, Queue
 from tests.stand_ins.stated_simulator import StatedSimulator
 
@@ -39,6 +39,13 @@ SURE = 1e6  # independent requests
 def hunted(trials: "Queue | Stairs", start: float, asked: SearchSettings = ASKED) -> SearchAnswer:
     belief = Belief(start=start, scale=TRUSTED, precision=asked.precision, whole=asked.over == "concurrency", top=asked.most)
     return Hunt(asked=asked, slo=SLO(ttft=1.0), name="test", expected=start).run(trials, belief)
+
+
+class Swamped(Queue):
+    """One that says how many it answers where it has more of them than it can."""
+
+    def at(self, load: float, seconds: float, number: int) -> Trial:
+        return replace(super().at(load, seconds, number), pace=self.speed if load > 1.5 * self.speed else None)
 
 
 class Stairs:
@@ -81,6 +88,26 @@ def test_a_wrong_beginning_costs_runs_and_nothing_else(truth: float) -> None:
     for low, high in ends:
         assert low is not None and high is not None and low <= 4.0 < high <= low * 1.12
     assert len(near.tried) < len(far.tried) <= 16
+
+
+def test_a_load_far_above_what_the_engine_answers_is_left_at_once(truth: float) -> None:
+    """Its queue tells next to nothing beyond doubt, and takes long to drain; the interval is that of the runs all the same."""
+    swamped = Swamped(speed=SPEED)
+    found = hunted(swamped, 30 * truth)
+    assert swamped.tried[0] == pytest.approx(30 * truth, rel=0.01) and swamped.tried[1] == SPEED
+    low, high = found.bracket.ends
+    assert low is not None and high is not None and low <= 1.01 * truth and truth <= high  # the truth is known to some 1 %
+
+
+def test_an_engine_s_pace_is_known_where_it_fell_behind() -> None:
+    def run(last: float | None) -> Run:
+        """The last of 40 requests arrives at 3.9 s, and is answered at `last`; None: nothing is."""
+        ends = [None if last is None else last * (i + 1) / 40 for i in range(40)]
+        records = [replace(record, arrival=0.1 * i, finished=ends[i]) for i, record in enumerate(RUN.records)]
+        return replace(RUN, records=tuple(records))
+
+    assert pace_of(run(20.0)) == 2.0
+    assert pace_of(run(4.5)) is None and pace_of(run(None)) is None
 
 
 def test_an_slo_that_not_even_one_request_at_a_time_meets_is_told() -> None:
