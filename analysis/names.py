@@ -8,6 +8,7 @@ from analysis.data import RunRow
 SYSTEMS = {
     "vllm": "vLLM",
     "sglang": "SGLang",
+    "llama_cpp": "llama.cpp",
     "vidur": "Vidur",
     "splitwise_sim": "Splitwise-sim",
     "distserve_sim": "DistServe-sim",

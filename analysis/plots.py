@@ -37,8 +37,8 @@ DASHES = {"shipped": "dot", "matched": "dashdot", "calibrated": "dash"}
 FAINT = 0.4
 SYMBOLS = {"shipped": "triangle-up-open", "matched": "square-open", "calibrated": "circle"}
 GAUGES = {  # what each engine calls it
-    "Running requests": ("num_requests_running", "num_running_reqs"),
-    "Waiting requests": ("num_requests_waiting", "num_queue_reqs"),
+    "Running requests": ("num_requests_running", "num_running_reqs", "requests_processing"),
+    "Waiting requests": ("num_requests_waiting", "num_queue_reqs", "requests_deferred"),
     "KV cache used (%)": ("kv_cache_usage_perc", "kv_cache_usage", "token_usage"),
     "GPU power (W)": ("gpu0_power_w",),
     "GPU clock (MHz)": ("gpu0_sm_clock_mhz",),

@@ -58,6 +58,8 @@ class Endpoint:
     devices: int = 1  # on which it computes
     instance_url: str | None = None  # of one engine, where `url` is a proxy before several: step times are measured there
     text_prompts: TextPrompts | None = None  # how prompts are written; None: they are token ids
+    keeps_connections: bool = True  # whether one may wait idle for a request, and carry several; False: each request opens its own
+    counting: Mapping[str, Any] = field(default_factory=dict)  # fields of a request that have each event tell how many tokens there were
 
     @property
     def core_pids(self) -> Sequence[int]:

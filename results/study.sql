@@ -187,7 +187,7 @@ WITH totals AS (
 ), gauges AS (
     SELECT run_id, time, sum(value) AS in_system
     FROM telemetry JOIN totals USING (run_id)
-    WHERE name IN ('num_requests_running', 'num_requests_waiting', 'num_running_reqs', 'num_queue_reqs')
+    WHERE name IN ('num_requests_running', 'num_requests_waiting', 'num_running_reqs', 'num_queue_reqs', 'requests_processing', 'requests_deferred')
         AND time BETWEEN first_sent AND last_finished
     GROUP BY run_id, time
     HAVING count(*) = 2

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.engine import ComputesOn, Endpoint, EngineError
-from harness.engines import limits, server, sglang, step_log, vllm
+from harness.engines import limits, llama_cpp, server, sglang, step_log, vllm
 from harness.monitor import telemetry
 
 if TYPE_CHECKING:  # pandas takes long to import
     import pandas as pd
 
-RESETS = {"vllm": "/reset_prefix_cache", "sglang": "/flush_cache"}
-PREFIXES = ("vllm:", "sglang:")  # of the metrics that the two export
+RESETS = {"vllm": ["/reset_prefix_cache"], "sglang": ["/flush_cache"]}  # paths to post to
+PREFIXES = ("vllm:", "sglang:", llama_cpp.METRICS)  # of the metrics that they export
+HINT = (
+    "vLLM needs VLLM_SERVER_DEV_MODE=1, llama-server --slot-save-path DIR (and --cache-ram 0, or what it kept elsewhere comes back); "
+    "engine.require_reset=false measures with a cache that may be warm"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,28 +57,19 @@ class Attached:
             raise EngineError(f"engine attached: nobody answers at {url} ({error}); start the server, or check engine.url") from error
         except json.JSONDecodeError as error:
             raise EngineError(f"engine attached: {url} answers, but not in JSON ({error}); check engine.url") from error
-        if endpoint.system not in RESETS:
+        if not _resets(endpoint):
             endpoint = replace(endpoint, unknown=(*endpoint.unknown, "prefix cache: no known way to empty it; it may be warm"))
         yield endpoint
 
     def reset_cache(self, endpoint: Endpoint) -> None:
         """Empty the prefix cache where the server has a way. Raises EngineError where it has none and require_reset is set."""
-        path = RESETS.get(endpoint.system)
-        said = "no known way to do so"
-        if path is not None:
-            try:
-                status, text = server.fetch(endpoint.url + path, method="POST", headers=self._headers())
-            except OSError as error:
-                raise EngineError(f"engine attached: {endpoint.url}{path} does not answer ({error}); is the server still up?") from error
-            if status == 200:
-                return
-            said = f"{path}: HTTP {status} {text[:100].strip()}"
-        if self.require_reset:
-            hint = "vLLM needs VLLM_SERVER_DEV_MODE=1; engine.require_reset=false measures with a cache that may be warm"
-            raise EngineError(f"engine attached: the prefix cache of {endpoint.url} cannot be emptied ({said}); {hint}")
+        paths = _resets(endpoint)
+        refusal = next(filter(None, (self._refusal(endpoint.url + path) for path in paths)), None) if paths else "no known way to do so"
+        if refusal is not None and self.require_reset:
+            raise EngineError(f"engine attached: the prefix cache of {endpoint.url} cannot be emptied ({refusal}); {HINT}")
 
     def sample(self, metrics_text: str) -> Mapping[str, float]:
-        """The gauges and counters of a vLLM or SGLang, by their own names without the prefix; {} for others."""
+        """The gauges and counters of a vLLM, SGLang or llama.cpp, by their own names without the prefix; {} for others."""
         if not any(prefix in metrics_text for prefix in PREFIXES):
             return {}
         return {name: value for prefix in PREFIXES for name, value in telemetry.plain_values(metrics_text, prefix).items()}
@@ -82,6 +77,14 @@ class Attached:
     def steps(self, log: Path, epoch: float) -> "pd.DataFrame":
         """None: its log is with whoever runs it."""
         return step_log.nothing()
+
+    def _refusal(self, url: str) -> str | None:
+        """Post to it; what the server says where it does not do as asked."""
+        try:
+            status, text = server.fetch(url, method="POST", headers=self._headers())
+        except OSError as error:
+            raise EngineError(f"engine attached: {url} does not answer ({error}); is the server still up?") from error
+        return None if status == 200 else f"{urlsplit(url).path}: HTTP {status} {text[:100].strip()}"
 
     def _headers(self) -> dict[str, str]:
         return {} if self.api_key_env is None else {"Authorization": f"Bearer {os.environ[self.api_key_env]}"}
@@ -97,8 +100,10 @@ class Attached:
             return replace(vllm.describe(url, "", self._headers()), served_model=served)
         if owner == "sglang":
             return replace(sglang.describe(url, self._headers()), served_model=served)
+        if owner == llama_cpp.OWNER:
+            return llama_cpp.describe(url, served, self._headers())
         found, unknown = limits.combine({"/v1/models": limits.from_models(models)})
-        unknown = ("system: neither a vLLM nor an SGLang", "version: no standard place tells it", *unknown)
+        unknown = ("system: neither a vLLM nor an SGLang nor a llama.cpp", "version: no standard place tells it", *unknown)
         return Endpoint(url=url, served_model=served, system="openai", version=None, limits=found, unknown=unknown)
 
     def _served(self, names: list[str], url: str) -> str:
@@ -108,3 +113,8 @@ class Attached:
             return str(self.model)
         wish = "one of them with engine.model=..." if names else "a model to the server"
         raise EngineError(f"engine attached: {url} serves {', '.join(names) or 'no model'}, asked for {self.model}; name {wish}")
+
+
+def _resets(endpoint: Endpoint) -> Sequence[str]:
+    """Paths that empty its prefix cache when they are posted to, one after the other; none where no way is known."""
+    return llama_cpp.resets(endpoint) if endpoint.system == llama_cpp.SYSTEM else RESETS.get(endpoint.system, ())

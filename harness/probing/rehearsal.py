@@ -19,6 +19,7 @@ from results.record import RequestRecord
 from workloads.trace import Request, Trace
 
 LENGTHS = (8, 72)  # words of the two probes
+NOBODY = "-as-nobody-calls-it"  # ends the name of an adapter that there is not
 MOST_WORDS = 1 << 15  # more than traces need to tell their prompts apart; a vocabulary has up to ten times as many
 
 
@@ -33,9 +34,12 @@ def rehearse(client: Client, endpoint: Endpoint, *, folder: Path, first_id: int)
         overhead = _overhead(dataclasses.replace(client, adapters=None), dataclasses.replace(endpoint, text_prompts=words), folder)
         endpoint = dataclasses.replace(endpoint, text_prompts=dataclasses.replace(words, overhead=overhead))
     for name in client.adapters or ():
-        (record,) = _asked(dataclasses.replace(client, adapters={name: 1.0}), endpoint, [[first_id] * 64])
-        if record.error is not None:
-            raise EngineError(f"client.adapters: {endpoint.url} does not serve the adapter {name}: {record.error}")
+        if (error := _refusal(client, endpoint, name, first_id)) is not None:
+            raise EngineError(f"client.adapters: {endpoint.url} does not serve the adapter {name}: {error}")
+        if _refusal(client, endpoint, name + NOBODY, first_id) is None:
+            raise EngineError(
+                f"client.adapters: {endpoint.url} answers whatever model a request names ({name + NOBODY} too): it has no adapters by name"
+            )
     return endpoint
 
 
@@ -78,6 +82,12 @@ def _overhead(client: Client, endpoint: Endpoint, folder: Path) -> int:
             f"tokenizer in {folder}: it serves another one; name the model that it serves (model=hf model.id=... or model.path=...)"
         )
     return found[0]
+
+
+def _refusal(client: Client, endpoint: Endpoint, adapter: str, first_id: int) -> str | None:
+    """Why a request for this adapter failed; None: it was answered."""
+    (record,) = _asked(dataclasses.replace(client, adapters={adapter: 1.0}), endpoint, [[first_id] * 64])
+    return record.error
 
 
 def _asked(client: Client, endpoint: Endpoint, prompts: list[list[int]]) -> tuple[RequestRecord, ...]:

@@ -60,10 +60,10 @@ class Client:
     request_timeout: float  # s from sending to the last byte
     drain_timeout: float  # s from the last arrival to the end of the replay
     connect_timeout: float  # s per connection
-    connections: int  # idle ones that a process keeps ready ahead of need
+    connections: int  # idle ones that a process keeps ready ahead of need; 0: each request opens its own
     keep_alive: float  # s; a connection idle for longer is not reused
     spin: float  # s before a deadline from which the clock is watched rather than slept on
-    count_tokens: bool  # ask for a running token count in each event (exact token times; vLLM and SGLang have it)
+    count_tokens: bool  # ask for a running token count in each event (exact token times; vLLM, SGLang and llama.cpp have it)
     # environment variable with the server's key; the key itself is in no configuration, so it is never recorded
     api_key_env: str | None = None
     processes: int = 1  # that share the requests out among themselves, each pinned to a CPU
@@ -82,8 +82,8 @@ class Client:
         for name in ("request_timeout", "drain_timeout", "connect_timeout", "keep_alive"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"client.{name} must be > 0 s, got {getattr(self, name)}")
-        if self.connections < 1:
-            raise ValueError(f"client.connections must be >= 1, got {self.connections}")
+        if self.connections < 0:
+            raise ValueError(f"client.connections must be >= 0, got {self.connections}")
         if type(self.processes) is not int or self.processes < 1:
             raise ValueError(f"client.processes must be a number >= 1, got {self.processes!r}")
         if not 0 <= self.spin <= 0.01:
@@ -108,12 +108,14 @@ class Client:
         """
         if self.processes > 1:
             return self._in_processes(endpoint, trace, prompts, release, progress)
-        address, head = self._address(endpoint.url)
+        connections = self.connections if endpoint.keeps_connections else 0
+        address, head = self._address(endpoint.url, keep_alive=connections > 0)
         self._check_text(endpoint)
         exchanges = [Exchange(self._request(head, endpoint, r, p)) for r, p in zip(trace, prompts, strict=True)]
         if endpoint.text_prompts is not None:
             trace = lengths.at_least(trace, endpoint.text_prompts.shortest)
-        settings = SessionSettings(**{setting.name: getattr(self, setting.name) for setting in dataclasses.fields(SessionSettings)})
+        named = {setting.name: getattr(self, setting.name) for setting in dataclasses.fields(SessionSettings)}
+        settings = SessionSettings(**named | {"connections": connections})
         session: Session
         if release is None and trace.has_sessions:
             release = Turns(trace)
@@ -170,7 +172,7 @@ class Client:
         """One of the processes. Its drain timeout, too, counts from the whole trace's last arrival."""
         return dataclasses.replace(self, processes=1, drain_timeout=self.drain_timeout + whole.duration - share.duration)
 
-    def _address(self, url: str) -> tuple[ServerAddress, bytes]:
+    def _address(self, url: str, *, keep_alive: bool) -> tuple[ServerAddress, bytes]:
         """Where to connect, and the head that all requests share."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -182,6 +184,7 @@ class Client:
             f"Host: {parts.netloc.rpartition('@')[2]}",
             "Accept: text/event-stream",
             "Content-Type: application/json",
+            *([] if keep_alive else ["Connection: close"]),
             *headers.lines(self.headers or {}, self.api_key_env),
         ]
         return ServerAddress(host=parts.hostname, port=port, ssl=context), "\r\n".join(lines).encode()
@@ -196,6 +199,7 @@ class Client:
                 request.output_tokens,
                 count_tokens=self.count_tokens,
             ),
+            **(endpoint.counting if self.count_tokens else {}),
             **({"ignore_eos": True} if self.ignore_eos else {}),
             "temperature": 0,
             "stream": True,
@@ -269,7 +273,7 @@ def _error(request: Request, exchange: Exchange, stream: sse.Stream, *, may_be_s
     so_far = f"after {stream.contents} content events of {request.output_tokens} tokens asked"
     if exchange.failure is not None and not stream.done:
         return f"{exchange.failure} ({so_far})" if exchange.reads else exchange.failure
-    if not stream.done or stream.finish_reason is None:
+    if stream.finish_reason is None:  # with one, an answer that HTTP calls whole needs no [DONE]: transformers sends none
         return f"stream cut short {so_far}: no {'finish_reason' if stream.done else '[DONE]'}"
     for name, asked, got in (
         ("input_tokens", request.input_tokens, stream.input_tokens),

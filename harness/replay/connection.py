@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The response is whole."""
         clean = self._exchange is not None and self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+        clean = clean and self._pool.reuses
         self._settle(None)
         if clean:
             self.idle_since = self._now
@@ -134,7 +135,8 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Open connections to one address. It grows whenever all are busy, and keeps `reserve` idle ones ahead of need.
+    """Open connections to one address. It grows whenever all are busy, and keeps `reserve` idle ones ahead of need (0: each
+    exchange has one of its own).
 
     keep_alive: a used connection idle for longer than this (s) is dropped rather than reused, since servers close idle ones (uvicorn
     after 5 s). connect_timeout: s. settled: called once with each exchange of which nothing more will come. refused: called with the
@@ -158,6 +160,11 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._waiting: deque[Exchange] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def reuses(self) -> bool:
+        """Whether a connection carries one exchange after another."""
+        return self._reserve > 0
 
     async def fill(self, count: int) -> None:
         """Have `count` idle connections, or as many as the server takes."""
@@ -213,7 +220,10 @@ class ConnectionPool:
             if not exchange.settled:
                 connection.start(exchange)
                 return
-        self._idle.append(connection)
+        if self.reuses:
+            self._idle.append(connection)
+        else:
+            connection.abort("not needed any more")
 
     def lost(self, connection: Connection) -> None:
         """A connection's socket is closed."""

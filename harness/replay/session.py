@@ -75,7 +75,8 @@ class Session:
         _allow_open_files(len(self._exchanges) + 256)
         asyncio.get_running_loop().set_exception_handler(self._on_exception)
         try:
-            await self._pool.fill(min(len(self._exchanges), max(self._settings.connections, self._burst())))
+            ahead = self._settings.connections
+            await self._pool.fill(min(len(self._exchanges), max(ahead, self._burst())) if ahead else 0)
             self.epoch = self._start()
             self.started_at = datetime.now(UTC).isoformat()
             cpu = time.process_time()

@@ -78,6 +78,7 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
     error: str | None = None
     done = False
     produced = 0  # tokens so far, as far as the server says
+    untold = False  # whether a chunk does not say how many it brings
     for time, data in events(reads):
         if data == b"[DONE]":
             done = True
@@ -90,9 +91,12 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
             done = done or last
             finish_reason = reason or finish_reason
             if chunk:
-                if tokens is None and total is not None:
-                    tokens = total - produced
-                produced += tokens or 0
+                if tokens is not None:
+                    produced += tokens
+                elif total is not None:
+                    tokens, produced = total - produced, total
+                else:
+                    untold = True
                 chunks.append((time, tokens, text or reasoning, reasoning and not text))
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             error = error or f"an event is no completion chunk: {data[:EXCERPT].decode(errors='replace')}"
@@ -101,10 +105,12 @@ def parse(reads: Iterable[Read], protocol: WireProtocol) -> Stream:
     except (ValueError, TypeError, AttributeError):
         counts = TokenCounts()
         error = error or f"the usage is not what it should be: {str(usage)[:EXCERPT]}"
-    if any(tokens is not None for _, tokens, _, _ in chunks):  # then one that tells no number and has no text brings none
+    if untold and any(tokens is not None for _, tokens, _, _ in chunks):  # then one that tells no number and has no text brings none
         chunks = [(time, 0 if tokens is None and not text else tokens, text, reasoning) for time, tokens, text, reasoning in chunks]
-    times = _token_times(chunks, counts.output_tokens)
-    contents = list(times) if times and not _counted(chunks) else [time for time, tokens, text, _ in chunks if tokens or text]
+        chunks = _with_the_end(chunks, counts.output_tokens)
+    total, counted = counts.output_tokens, not untold or all(tokens is not None for _, tokens, _, _ in chunks)
+    times = _times_told(chunks, total) if counted else _times_believed(chunks, total, finish_reason)
+    contents = list(times) if times and not counted else [time for time, tokens, text, _ in chunks if tokens or text]
     return Stream(
         token_times=times,
         first_content=contents[0] if contents else None,
@@ -127,17 +133,37 @@ def _first_output(chunks: list[_Chunk], contents: list[float]) -> float | None:
     return next((time for time, _, text, reasoning in chunks if text and not reasoning), None)
 
 
-def _counted(chunks: list[_Chunk]) -> bool:
-    return all(tokens is not None for _, tokens, _, _ in chunks)
+def _times_told(chunks: list[_Chunk], total: int | None) -> tuple[float, ...] | None:
+    """One time per output token of chunks that say how many they bring; None when these are not the server's total."""
+    times: list[float] = []
+    for time, tokens, _, _ in chunks:
+        if tokens == 1:  # nearly all; a list of one for each would take twice as long
+            times.append(time)
+        else:
+            times += [time] * (tokens or 0)
+    return tuple(times) if times and len(times) == total else None
 
 
-def _token_times(chunks: list[_Chunk], total: int | None) -> tuple[float, ...] | None:
-    """One time per output token, or None when the chunks cannot be reconciled with the server's total (see the module's docstring)."""
-    if _counted(chunks):
-        candidates = [[time for time, tokens, _, _ in chunks for _ in range(tokens or 0)]]
-    else:  # one token a chunk, with or without the chunks whose text is empty
-        candidates = [[time for time, _, text, _ in chunks if text], [time for time, _, _, _ in chunks]]
+def _times_believed(chunks: list[_Chunk], total: int | None, finish_reason: str | None) -> tuple[float, ...] | None:
+    """One time per output token, a token a chunk, with or without those whose text is empty; None when that is not the server's total."""
+    candidates = [[time for time, _, text, _ in chunks if text]]
+    if not (finish_reason == "length" and _only_the_end_is_empty(chunks)):
+        candidates.append([time for time, _, _, _ in chunks])
     return next((tuple(times) for times in candidates if times and len(times) == total), None)
+
+
+def _with_the_end(chunks: list[_Chunk], total: int | None) -> list[_Chunk]:
+    """The chunks; tokens of the usage that none of them told came with the one that only ends the answer (llama.cpp: spaces, the end)."""
+    *before, (time, tokens, text, reasoning) = chunks
+    told = sum(count or 0 for _, count, _, _ in chunks)
+    if tokens == 0 and not text and total is not None and total > told:
+        return [*before, (time, total - told, text, reasoning)]
+    return chunks
+
+
+def _only_the_end_is_empty(chunks: list[_Chunk]) -> bool:
+    """Then it says that all is said, and is no token: where the numbers fit all the same, another token came in the event after it."""
+    return bool(chunks) and not chunks[-1][2] and all(text for _, _, text, _ in chunks[:-1])
 
 
 def _message(error: Any) -> str:

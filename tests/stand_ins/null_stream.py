@@ -11,6 +11,7 @@ FAULTS = {
     "http_500": "HTTP status 500 with a JSON body",
     "cut": "the connection is closed half way",
     "cut_clean": "the response ends half way, without finish_reason or [DONE]",
+    "no_done": "the response ends with its usage, without [DONE]",
     "reset": "the connection is reset half way",
     "hang": "a head and half the tokens, then nothing",
     "silent": "nothing at all",
@@ -76,7 +77,8 @@ def _last(api: str, usage: dict[str, Any] | None, fault: str) -> list[bytes]:
         names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "prompt_tokens_details": "input_tokens_details"}
         told = None if usage is None else {names[name]: value for name, value in usage.items()}
         return [_event({"type": "response.completed", "response": {"status": "incomplete", "usage": told}}, fault)]
-    return [*([] if usage is None else [_event(_chunk([], usage), fault)]), _frame(b"data: [DONE]\n\n")]
+    done = [] if fault == "no_done" else [_frame(b"data: [DONE]\n\n")]
+    return [*([] if usage is None else [_event(_chunk([], usage), fault)]), *done]
 
 
 @lru_cache(maxsize=4096)

@@ -21,9 +21,13 @@ def said(event: Mapping[str, Any], texts: Callable[[Choice], tuple[bool, bool]])
     choice = choices[0]
     text, reasoning = texts(choice)
     ids = choice.get("token_ids")
-    total = usage.get("completion_tokens") if usage else None
-    # by position: it is made once an event, and names take twice as long
-    return Said(True, text, reasoning, None if ids is None else len(ids), total, usage, choice.get("finish_reason"), False, error)
+    if usage:
+        total = usage.get("completion_tokens")
+    else:
+        timings = event.get("timings")  # llama.cpp's
+        total = timings.get("predicted_n") if timings else None
+    told = (True, text, reasoning, None if ids is None else len(ids), total, usage, choice.get("finish_reason"), False, error)
+    return tuple.__new__(Said, told)  # it is made once an event, and Said(...) takes thrice as long
 
 
 def usage(told: Mapping[str, Any]) -> TokenCounts:

@@ -58,7 +58,7 @@ def only_error(result: Replay) -> str:
 POISSON = [float(a) for a in np.cumsum(np.random.default_rng(5).exponential(0.01, 60))]
 
 
-@pytest.mark.parametrize("model", ["none", "several", "role_first", "empty_text", "crlf", "fragments", "glued", "close"])
+@pytest.mark.parametrize("model", ["none", "several", "role_first", "empty_text", "crlf", "fragments", "glued", "close", "no_done"])
 def test_every_form_of_a_whole_stream_gives_whole_records(server: str, model: str) -> None:
     trace = trace_of(POISSON)
     result = replay(server, trace, model=model)
@@ -169,10 +169,11 @@ def test_all_at_once(server: str) -> None:
     assert [record.error for record in result.records] == [None] * 200
 
 
-@pytest.mark.parametrize(("keep_alive", "connections"), [(30.0, 1), (0.01, 4)])
+@pytest.mark.parametrize(("ready", "keep_alive", "connections"), [(1, 30.0, 1), (1, 0.01, 4), (0, 30.0, 4)])
 @measured_again
-def test_a_connection_is_used_again_until_it_was_idle_for_too_long(tmp_path: Path, keep_alive: float, connections: int) -> None:
-    client = dataclasses.replace(CLIENT, connections=1, keep_alive=keep_alive)
+def test_a_connection_is_used_again_until_it_was_idle_for_too_long(tmp_path: Path, ready: int, keep_alive: float, connections: int) -> None:
+    """Or never, where none is kept."""
+    client = dataclasses.replace(CLIENT, connections=ready, keep_alive=keep_alive)
     with null_server.running("--ttft", "0.01", "--itl", "0.002", "--log", str(tmp_path / "log")) as running:
         result = replay(running.url, trace_of([0.0, 0.5, 1.0, 1.5]), client=client)
     assert [record.error for record in result.records] == [None] * 4
@@ -311,7 +312,7 @@ def test_ctrl_c_while_the_loop_is_made_or_closed_leaves_no_loop_open(server: str
     ("change", "message"),
     [
         ({"request_timeout": 0}, "client.request_timeout must be > 0 s, got 0"),
-        ({"connections": 0}, "client.connections must be >= 1, got 0"),
+        ({"connections": -1}, "client.connections must be >= 0, got -1"),
         ({"spin": 1.0}, "client.spin must be between 0 and 0.01 s, got 1.0"),
     ],
 )

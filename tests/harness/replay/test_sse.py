@@ -189,3 +189,18 @@ def test_a_cut_stream_shows_what_came_and_is_not_done(kept: int) -> None:
 def test_nothing_at_all() -> None:
     result = parse([])
     assert (result.first_content, result.token_times, result.done, result.error) == (None, None, False, None)
+
+
+@pytest.mark.parametrize(("ended", "times"), [("length", None), ("stop", (0, 1, 2, 3))])
+def test_an_end_without_text_is_the_token_that_ended_an_answer_or_none(ended: str, times: tuple[float, ...] | None) -> None:
+    """Where no event tells a number: after 'length' a token may have come with another, though the events are as many as the tokens."""
+    words = [event({"text": word}) for word in ("a", "b", "c")]
+    result = parse(one_by_one([*words, event({"text": "", "finish_reason": ended}), event(usage=4), DONE]))
+    assert result.token_times == times
+
+
+def test_tokens_that_only_the_usage_counts_came_with_the_end() -> None:
+    words = [event({"delta": {"content": word}}, timings={"predicted_n": i}) for i, word in enumerate("abc", start=1)]
+    end = event({"delta": {}, "finish_reason": "stop"})
+    result = parse(one_by_one([*words, end, event(usage=5), DONE]), Chat())
+    assert result.token_times == (0, 1, 2, 3, 3) and result.last_content == 3
