@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workloads.trace import EPOCH_LIKE, Columns, Request, Requests, Trace
 
@@ -24,11 +25,22 @@ def columns_of(trace: Trace) -> Columns:
     )
 
 
+def tokens_of(trace: Trace) -> NDArray[np.int64]:
+    """Tokens of each request, prompt and output."""
+    columns = columns_of(trace)
+    return columns.input_tokens + columns.output_tokens
+
+
 def in_columns(trace: Trace) -> Trace:
     """The same trace, held as arrays where its requests share no blocks and wait for nobody."""
     if isinstance(trace.requests, RequestColumns) or any(r.blocks or r.after or r.session is not None for r in trace):
         return trace
     return Trace(name=trace.name, requests=RequestColumns(columns_of(trace)))
+
+
+def requests_of(columns: Columns) -> Sequence[Request]:
+    """Requests that share no blocks, held as arrays. Of columns that are no trace they are objects, of which Trace says what is wrong."""
+    return RequestColumns(columns) if well_formed(columns) else tuple(_made(columns, slice(None)))
 
 
 def well_formed(columns: Columns) -> bool:
@@ -70,7 +82,7 @@ class RequestColumns(Requests):
 
     def __iter__(self) -> Iterator[Request]:
         for first in range(0, len(self), PIECE):
-            yield from self._made(slice(first, first + PIECE))
+            yield from _made(self._columns, slice(first, first + PIECE))
 
     @overload
     def __getitem__(self, place: int) -> Request: ...
@@ -78,7 +90,7 @@ class RequestColumns(Requests):
     def __getitem__(self, place: slice) -> tuple[Request, ...]: ...
     def __getitem__(self, place: int | slice) -> Request | tuple[Request, ...]:
         if isinstance(place, slice):
-            return tuple(self._made(place))
+            return tuple(_made(self._columns, place))
         ids, *others = (column[place].item() for column in self._columns)
         return Request(request_id=ids, arrival=others[0], input_tokens=others[1], output_tokens=others[2])
 
@@ -90,7 +102,8 @@ class RequestColumns(Requests):
     def __hash__(self) -> int:
         return hash(self.hashed())
 
-    def _made(self, some: slice) -> Iterator[Request]:
-        ids, arrivals, inputs, outputs = (column[some].tolist() for column in self._columns)
-        for i, a, n, m in zip(ids, arrivals, inputs, outputs, strict=True):
-            yield Request(request_id=i, arrival=a, input_tokens=n, output_tokens=m)
+
+def _made(columns: Columns, some: slice) -> Iterator[Request]:
+    ids, arrivals, inputs, outputs = (column[some].tolist() for column in columns)
+    for i, a, n, m in zip(ids, arrivals, inputs, outputs, strict=True):
+        yield Request(request_id=i, arrival=a, input_tokens=n, output_tokens=m)

@@ -1,14 +1,15 @@
 """Workloads from laws: independent requests (Synthetic), and conversations whose turns share prefixes (Conversations)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
 
 from workloads.arrivals import Process, Times, asked_rate, check_laws, draw, generators
+from workloads.columns import requests_of, tokens_of
 from workloads.lengths import Lengths
-from workloads.trace import Request, Trace, TraceError
+from workloads.trace import Columns, Request, Trace, TraceError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,8 @@ class Synthetic:
         n = self.num_requests if num_requests is None else num_requests
         of_times, of_input, of_output = generators(seed, 3)
         times = _times(self, of_times, rate, n)
-        lengths = zip(times.tolist(), self.input.sample(of_input, n).tolist(), self.output.sample(of_output, n).tolist(), strict=True)
-        requests = (Request(request_id=i, arrival=t, input_tokens=a, output_tokens=b) for i, (t, a, b) in enumerate(lengths))
-        return _fitting(self.name, requests, None, max_model_len)
+        columns = Columns(np.arange(n), times, self.input.sample(of_input, n), self.output.sample(of_output, n))
+        return _fitting(self.name, requests_of(columns), None, max_model_len)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Conversations:
             )
             chosen.tokens += turn
         limit = self.most if max_model_len is None else min(self.most, max_model_len)
-        return _fitting(self.name, requests, self.block_size, limit)
+        return _fitting(self.name, tuple(requests), self.block_size, limit)
 
 
 @dataclass(eq=False)
@@ -116,12 +116,12 @@ def _times(workload: Synthetic | Conversations, rng: np.random.Generator, rate: 
     return draw(rng, workload.arrivals, asked_rate(workload.name, workload.rate, rate, n), n, workload.burstiness)
 
 
-def _fitting(name: str, requests: Iterable[Request], block_size: int | None, max_model_len: int | None) -> Trace:
-    trace = Trace(name=name, requests=tuple(requests), block_size=block_size)
-    for r in trace:
-        if max_model_len is not None and r.input_tokens + r.output_tokens > max_model_len:
-            raise TraceError(
-                f"workload {name}: request {r.request_id} has {r.input_tokens} + {r.output_tokens} tokens, more than max_model_len "
-                f"{max_model_len}; bound its length laws (`most`)"
-            )
+def _fitting(name: str, requests: Sequence[Request], block_size: int | None, max_model_len: int | None) -> Trace:
+    trace = Trace(name=name, requests=requests, block_size=block_size)
+    if max_model_len is not None and len(too_long := np.flatnonzero(tokens_of(trace) > max_model_len)):
+        r = trace.requests[int(too_long[0])]
+        raise TraceError(
+            f"workload {name}: request {r.request_id} has {r.input_tokens} + {r.output_tokens} tokens, more than max_model_len "
+            f"{max_model_len}; bound its length laws (`most`)"
+        )
     return trace

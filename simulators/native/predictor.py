@@ -37,7 +37,7 @@ from simulators.native.scheduling.policies import POLICIES
 from simulators.native.scheduling.scheduler import Limits
 from simulators.native.scheduling.speculation import Speculation
 from simulators.native.served import NO_STATION, Frontend, Served
-from workloads.columns import columns_of
+from workloads.columns import tokens_of
 from workloads.release import Release
 from workloads.trace import Trace
 
@@ -237,8 +237,7 @@ def how_steps_are_made(policy: str, limits: Limits) -> dict[str, bool]:
 
 def longest_request(trace: Trace) -> int:
     """Tokens of the trace's longest request, prompt and output."""
-    columns = columns_of(trace)
-    return int((columns.input_tokens + columns.output_tokens).max())
+    return int(tokens_of(trace).max())
 
 
 def provenance() -> dict[str, str]:

@@ -63,9 +63,14 @@ def code_of(compiled: Any) -> bytes:
         if not one.is_declaration:
             one.linkage = "external" if one.name == made.fndesc.llvm_func_name else "internal"
     module.get_function(made.fndesc.llvm_func_name).name = NAME
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()  # what is there for calls from Python
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    passes.run(module, builder)
+    for function in module.functions:  # a call copies all that EngineArrays names, 2 KB, which takes longer than most functions do
+        if not function.is_declaration and function.name != NAME:
+            function.add_function_attribute("alwaysinline")
+    builder.getModulePassManager().run(module, builder)
     return bytes(machine.emit_object(module))
 
 
