@@ -105,7 +105,7 @@ def capacity(words: Sequence[str], console: Console) -> None:
         console.print(f"The interval is wider than precision={cfg.precision:g} asks; give more requests.")
     if caveat := judge.deployment.caveat():
         console.print(caveat)
-    metrics = judge.metrics(found.rate, found.requests)
+    metrics = judge.metrics_of(judge.served(found.rate, found.requests))
     table = Table("at that rate (ms)", "mean", "p50", "p90", "p95", "p99")
     for metric in ("ttft", "tpot", "e2e"):
         table.add_row(metric, *(_milliseconds(metrics[metric, stat]) for stat in ("mean", "p50", "p90", "p95", "p99")))

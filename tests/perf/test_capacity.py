@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 
 from simulators.native.planning import settings
-from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
+from simulators.native.planning.capacity import SustainedRate
 
 DEPLOYMENTS, SEEDS = 10, 20
 TIMES_AS_LONG = 20
@@ -28,12 +29,25 @@ def drawn_words(number: int) -> list[str]:
     ]
 
 
-def long_run(words: Sequence[str], requests: int) -> float:
-    """The capacity of so many other requests, requests/s."""
+def long_run(words: Sequence[str], requests: int, guess: float) -> float:
+    """The capacity of so many other requests, requests/s, between two rates that are 1.5 % apart at most. guess: near it."""
     judge = settings.judge(settings.settings([*words, f"seed={SEEDS}"]))
-    found = find_sustained_rate(judge.attainment, judge.wanted, precision=0.02, fewest=requests, most=requests)
-    assert found is not None
-    return found.rate
+
+    def over(rate: float) -> float:
+        share = judge.attainment(rate, requests).share
+        return float(logit(np.clip(share, 0.5 / requests, 1 - 0.5 / requests)) - logit(judge.wanted))
+
+    low, high = guess / 1.03, guess * 1.03
+    below, above = over(low), over(high)
+    while below < 0:
+        low, high, below, above = low / 1.06, low, over(low / 1.06), below
+    while above >= 0:
+        low, high, below, above = high, high * 1.06, above, over(high * 1.06)
+    while high > 1.015 * low:
+        middle = (low * high) ** 0.5
+        at_middle = over(middle)
+        low, high, below, above = (middle, high, at_middle, above) if at_middle >= 0 else (low, middle, below, at_middle)
+    return float(low * (high / low) ** (below / (below - above)))
 
 
 def cases() -> Iterator[tuple[SustainedRate, float]]:
@@ -45,7 +59,7 @@ def cases() -> Iterator[tuple[SustainedRate, float]]:
         if not known:
             print(f"{number:2d}: no rate will do")
             continue
-        truth = long_run(words, TIMES_AS_LONG * max(one.requests for one in known))
+        truth = long_run(words, TIMES_AS_LONG * max(one.requests for one in known), float(np.mean([one.rate for one in known])))
         held = sum(one.low <= truth <= one.high for one in known)
         wide = np.mean([(one.high - one.low) / 2 / one.rate for one in known])
         off = np.mean([one.rate / truth - 1 for one in known])

@@ -15,6 +15,7 @@ from simulators.native.fast.records import (
     GROUP,
     LEVEL,
     LIMITS,
+    LINK,
     LOOP,
     NONE,
     RUN,
@@ -163,12 +164,12 @@ def _limits(limits: Limits) -> Array:
 
 def _pool(size: int) -> BlockArrays:
     """The blocks, all free, in a ring with block number `size` as its two ends, and a table for twice as many keys."""
-    blocks = np.zeros(size + 1, BLOCK)
-    blocks["next"] = np.roll(np.arange(size + 1), -1)
-    blocks["previous"] = np.roll(np.arange(size + 1), 1)
+    blocks, links = np.zeros(size, BLOCK), np.zeros(size + 1, LINK)
+    links["next"][:-1], links["previous"][1:] = np.arange(1, size + 1), np.arange(size)
+    links["previous"][0] = size
     blocks["newer"] = blocks["older"] = NONE
     found = np.zeros(1 << (2 * size).bit_length(), FOUND)
     found["oldest"] = NONE
     level = np.zeros(1, LEVEL)
     level["free"] = size
-    return BlockArrays(blocks=blocks, found=found, level=level)
+    return BlockArrays(blocks=blocks, links=links, found=found, level=level)

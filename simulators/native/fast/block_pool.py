@@ -13,7 +13,7 @@ from simulators.native.fast.records import NONE, Array, BlockArrays
 def take(p: BlockArrays) -> int:
     """Hold a block from the front of the free queue; what it held before is forgotten. There must be one."""
     blocks = p.blocks
-    block: int = blocks[len(blocks) - 1].next
+    block: int = p.links[len(blocks)].next
     _leave(p, block)
     blocks[block].references = 1
     if blocks[block].listed:
@@ -33,15 +33,15 @@ def hold(p: BlockArrays, block: int) -> None:
 @compiled
 def give_back(p: BlockArrays, block: int) -> None:
     """Drop a reference. A block that nobody holds any more goes to the back of the free queue, without a key to the front."""
-    blocks = p.blocks
+    blocks, links = p.blocks, p.links
     blocks[block].references -= 1
     if blocks[block].references == 0:
-        ends = len(blocks) - 1
-        before = blocks[ends].previous if blocks[block].key else ends
-        after = blocks[before].next
-        blocks[block].previous, blocks[block].next = before, after
-        blocks[before].next = block
-        blocks[after].previous = block
+        ends = len(blocks)
+        before = links[ends].previous if blocks[block].key else ends
+        after = links[before].next
+        links[block].previous, links[block].next = before, after
+        links[before].next = block
+        links[after].previous = block
         p.level[0].free += 1
 
 
@@ -74,10 +74,10 @@ def find(p: BlockArrays, key: int) -> int:
 @compiled
 def _leave(p: BlockArrays, block: int) -> None:
     """Take a block out of the free queue."""
-    blocks = p.blocks
-    before, after = blocks[block].previous, blocks[block].next
-    blocks[before].next = after
-    blocks[after].previous = before
+    links = p.links
+    before, after = links[block].previous, links[block].next
+    links[before].next = after
+    links[after].previous = before
     p.level[0].free -= 1
 
 

@@ -37,7 +37,7 @@ def _schedule(e: EngineArrays) -> None:
     clock.fruitless = 0 if batch.samplers else clock.fruitless + 1
     if count or preempted:
         clock.counted += 1
-        clock.peak = max(clock.peak, len(e.pool.blocks) - 1 - e.pool.level[0].free)
+        clock.peak = max(clock.peak, len(e.pool.blocks) - e.pool.level[0].free)
     batch.end = start
     clock.logged += 1
     clock.steps += 1

@@ -53,19 +53,19 @@ SERVER = np.dtype(
 )
 # Station, as numbers
 COSTS = np.dtype([(name, np.float64) for name in ("request", "prompt_token", "step", "token", "hand_over")], align=True)
-# A KV block. A free one is part of the free queue (next, previous); one that can be found is part of its key's chain (newer, older).
+# A KV block. One that can be found is part of its key's chain (newer, older).
 BLOCK = np.dtype(
     [
         ("key", np.int64),  # 0: nothing is known of its content
         ("references", np.int32),
-        ("next", np.int32),
-        ("previous", np.int32),
         ("newer", np.int32),
         ("older", np.int32),
         ("listed", np.int32),  # whether it can be found under its key
     ],
     align=True,
 )
+# A free block's place in the free queue. Apart from BLOCK: who takes blocks goes from one to the next, and these fit a core's cache
+LINK = np.dtype([("next", np.int32), ("previous", np.int32)], align=True)
 # A row of the table of keys; it is free when the block is NONE
 FOUND = np.dtype([("key", np.int64), ("oldest", np.int64)], align=True)
 # Batch, of those under way: a ring, one row for each step that may be
@@ -132,7 +132,8 @@ Array = NDArray[Any]
 class BlockArrays(NamedTuple):
     """The KV cache's blocks."""
 
-    blocks: Array  # BLOCK; one more than there are, both ends of the free queue
+    blocks: Array  # BLOCK
+    links: Array  # LINK, of each block; one more, both ends of the free queue
     found: Array  # FOUND: hash table with open addressing
     level: Array  # LEVEL, one row
 

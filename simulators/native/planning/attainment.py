@@ -1,8 +1,9 @@
 """Attainment: the share of the requests that meet the SLO at one rate, and how far it may be off.
 
-A run of n requests in a queue tells less than n independent ones. Its requests, in order of arrival, are cut into batches that are long
-beside the time over which neighbours are alike; the scatter of the batches' shares is the share's error (batch means: Law, Simulation
-Modeling and Analysis, section 9.5.3; 10 to 30 batches by Schmeiser 1982, doi:10.1287/opre.30.3.556).
+A run of n requests in a queue tells less than n independent ones. Its requests, in order of arrival, are cut into batches; the scatter of
+the batches' shares is the share's error (batch means: Law, Simulation Modeling and Analysis, section 9.5.3; 10 to 30 batches by Schmeiser
+1982, doi:10.1287/opre.30.3.556). A run may be too short for the queue that it would see in the long run, and then its batches are alike
+and wrong together. One thing is known of it even so: the load that its requests really brought, which is off that of their law.
 """
 
 from dataclasses import dataclass
@@ -10,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workloads.correlation import correlation_time
+from workloads.trace import Columns
 
 WARM_UP = 0.2  # of the requests, the first, which find a queue that is still building up
 BATCHES = 20
 FEWEST_IN_BATCH = 20  # requests
-ALIKE = 0.25  # of a batch, at most, over which neighbours are alike
 CONFIDENCE = 0.95
 
 
@@ -25,22 +25,52 @@ class Attainment:
 
     share: float  # of the requests after the warm-up
     error: float  # half the width of its interval at CONFIDENCE
-    apart: bool  # whether the batches are long enough for that
+    load_error: float  # of the load, see `load_error`
     in_flight: float  # requests under way, on average
     requests: int  # that arrived, the warm-up's included
 
     @classmethod
-    def of(cls, good: npt.NDArray[np.bool_], *, in_flight: float) -> "Attainment":
+    def of(cls, good: npt.NDArray[np.bool_], *, in_flight: float, load_error: float) -> "Attainment":
         """good: by request, in order of arrival."""
-        from scipy.special import stdtrit  # here: a plan that asks for no capacity need not wait for it
-
         counted = good[int(WARM_UP * len(good)) :].astype(np.float64)
-        number = int(np.clip(len(counted) // FEWEST_IN_BATCH, 2, BATCHES))
+        number = _batches(len(counted))
         means = np.array([batch.mean() for batch in np.array_split(counted, number)])
         return cls(
             share=float(counted.mean()),
-            error=float(stdtrit(number - 1, (1 + CONFIDENCE) / 2) * means.std(ddof=1) / number**0.5),
-            apart=correlation_time(counted) <= ALIKE * len(counted) / number,
+            error=_student(number) * float(means.std(ddof=1)) / number**0.5,
+            load_error=load_error,
             in_flight=in_flight,
             requests=len(good),
         )
+
+
+def load_error(asked: Columns) -> float:
+    """How far the load of these requests may be off that of their law: half the width of its interval at CONFIDENCE, a share of it.
+
+    The load is tokens/s, of prompts or of answers, whichever is less sure. It is a ratio of two means, so what scatters from batch to
+    batch is the tokens less what that ratio has of the time (Cochran 1977, Sampling Techniques, chapter 6).
+    """
+    first, last = int(WARM_UP * len(asked.arrival)), len(asked.arrival) - 1
+    number = _batches(last - first)
+    ends = np.linspace(first, last, number + 1).astype(np.int64)
+    seconds = np.diff(asked.arrival[ends])
+    if not seconds.sum() > 0:
+        return 0.0
+    return max(_ratio_error(np.add.reduceat(tokens[:last], ends[:-1]), seconds) for tokens in (asked.input_tokens, asked.output_tokens))
+
+
+def _ratio_error(tokens: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64]) -> float:
+    """By batch."""
+    off = tokens - tokens.sum() / seconds.sum() * seconds
+    return _student(len(tokens)) * float(off.std(ddof=1) / tokens.mean()) / len(tokens) ** 0.5
+
+
+def _batches(requests: int) -> int:
+    return int(np.clip(requests // FEWEST_IN_BATCH, 2, BATCHES))
+
+
+def _student(batches: int) -> float:
+    """The factor of a standard error of so many batches."""
+    from scipy.special import stdtrit  # here: a plan that asks for no capacity need not wait for it
+
+    return float(stdtrit(batches - 1, (1 + CONFIDENCE) / 2))

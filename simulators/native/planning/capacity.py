@@ -6,14 +6,22 @@ from dataclasses import dataclass
 
 from simulators.native.planning.attainment import Attainment
 
-FIRST, NEXT = 300, 2_000  # requests of the simulations that find where to look, and of the first that count
+FIRST, NEXT = 600, 2_000  # requests of the simulations that find where to look, and of the first that count
 MOST = 128_000  # requests of the longest simulation
+SATURATING = 1024.0  # requests/s of the first simulation, which shows about how fast the engine serves when it never runs empty
+APART = 1.3  # ratio of two rates between which is good enough a place to look
 LASTS = 10.0  # times what a request takes on average: so long must a simulation be for a queue to build up
 NEAR = 2.0  # times the precision: rates so near to each other have a straight line between them
 STEEP = 3.0  # logits: a straight line between shares that are farther apart tells nothing (95 % of good requests to 49 %)
 FINE = 0.25  # of the distance of NEAR: rates between which the share falls so steeply must be so near to each other
+INSIDE = 0.35  # of the way between two rates: the next one is so far from both of them, at least, where the share falls steeply
+# Times the load's error: a share hangs on the busiest stretches of a run, so its rate is less sure than the mean load of all of it. Fitted
+# to seeded cases that tests/perf/test_capacity.py, which counts how often intervals hold what a long run gives, does not have.
+STRETCHES = 1.75
 ALONE = 0.02  # requests in flight of a server that serves one at a time
-LONGER = 8.0  # times the simulation before, at most
+SPARE = 1.1  # times as many requests as would just do, since the next simulation's scatter may be larger
+LONGER = (1.25, 8.0)  # times the simulation before, at least and at most, where its interval was too wide
+TWICE = 2.0  # times the simulation before, where it was not
 FASTEST = 2.0**40  # requests/s
 FARTHEST = 16.0  # ratio of a rate that is tried to the one before
 
@@ -39,35 +47,40 @@ def find_sustained_rate(at: AttainmentAt, wanted: float, *, precision: float, fe
     Raises ValueError when the share does not fall below what is wanted at any rate, and when the longest simulation is too short for a
     queue to build up.
     """
-    level = _Level(at, wanted, min(FIRST, most), near=1.1)
-    guess = level.crossing(0, 1.0, step=2.0)
+    level = _Level(at, wanted, min(FIRST, most), near=APART, fine=APART)
+    guess = level.crossing(0, _fastest(at(SATURATING, min(FIRST, most))), step=APART)
     if guess is None:
         return None
-    requests, simulations, step = min(fewest, most), level.simulations, 1 + NEAR * precision
+    requests, simulations, near, fine = min(fewest, most), 1 + level.simulations, 1 + NEAR * precision, 1 + FINE * NEAR * precision
+    step = near
     while True:
-        level = _Level(at, wanted, requests, near=step)
-        found = level.capacity(guess)
-        simulations += level.simulations
-        if found is None:
+        level = _Level(at, wanted, requests, near=near, fine=fine)
+        start = guess / step**0.5  # the next one tried is as far beyond the guess: between them lies all of an interval that will do
+        rate = level.crossing(0, start, step=step)
+        if rate is None:
             return None
-        rate, low, high = found
-        near = level.near(rate)
-        wide = max(rate - low, high - rate) / (precision * rate)
-        trusted = near.apart and near.requests >= LASTS * near.in_flight and low / step <= guess <= high * step
-        if (trusted and wide <= 1) or requests == most:
-            if near.requests < LASTS * near.in_flight:
-                raise ValueError(_too_short(rate, near))
-            return SustainedRate(rate=rate, low=low, high=high, requests=requests, simulations=simulations, settled=trusted and wide <= 1)
-        guess = rate
-        requests = min(round(requests * min(LONGER, max(2.0, wide**2))), most)  # an interval narrows with the root of the requests
+        wide, settled = level.reach(rate) / precision, False
+        if wide <= SPARE or requests == most:
+            low, high = level.interval(rate, start)
+            wide = max(rate - low, high - rate) / (precision * rate)
+            settled = wide <= 1 and level.lasts(rate) and low / near <= guess <= high * near
+        simulations += level.simulations
+        if settled or requests == most:
+            if not level.lasts(rate):
+                raise ValueError(_too_short(rate, level.near(rate)))
+            return SustainedRate(rate=rate, low=low, high=high, requests=requests, simulations=simulations, settled=settled)
+        guess, step = rate, fine**2 if level.fall * math.log(near) > STEEP else near
+        # an interval narrows with the root of the requests
+        longer = min(LONGER[1], max(LONGER[0], SPARE * wide**2)) if wide > 1 else TWICE
+        requests = min(round(requests * longer), most)
 
 
 class _Level:
     """Simulations of one length: what is known of each rate that was tried."""
 
-    def __init__(self, at: AttainmentAt, wanted: float, requests: int, *, near: float) -> None:
-        """near: ratio of two rates between which a straight line is drawn."""
-        self._at, self._wanted, self._requests, self._near = at, wanted, requests, near
+    def __init__(self, at: AttainmentAt, wanted: float, requests: int, *, near: float, fine: float) -> None:
+        """near: ratio of two rates between which a straight line is drawn; fine: the same where the share falls steeply."""
+        self._at, self._wanted, self._requests, self._near, self._fine = at, wanted, requests, near, fine
         self._known: dict[float, Attainment] = {}
 
     @property
@@ -78,18 +91,34 @@ class _Level:
         """What is known of the rate next to this one."""
         return self._known[min(self._known, key=lambda known: abs(math.log(known / rate)))]
 
-    def capacity(self, guess: float) -> tuple[float, float, float] | None:
-        """The rate, and its interval. guess: where to begin."""
-        rate = self.crossing(0, guess, step=self._near)
-        if rate is None:
-            return None
+    @property
+    def fall(self) -> float:
+        """Logits by which the share falls, where it crosses, for each unit of the rate's logarithm."""
+        below, above = self._around(0)
+        assert below is not None and above is not None  # `crossing` has been there
+        return (self._over(below, 0) - self._over(above, 0)) / math.log(above / below)
+
+    def lasts(self, rate: float) -> bool:
+        """Whether a queue can build up next to this rate."""
+        near = self.near(rate)
+        return near.requests >= LASTS * near.in_flight
+
+    def reach(self, rate: float) -> float:
+        """About how far from this rate, which `crossing` gave, its interval reaches: a share of it."""
+        near = self.near(rate)
+        by_share = self._logit(self._wanted) - self._logit(self._wanted - near.error)
+        return max(math.expm1(min(1.0, by_share / self.fall)), STRETCHES * near.load_error)
+
+    def interval(self, rate: float, guess: float) -> tuple[float, float]:
+        """Of this rate, which `crossing` gave. guess: where to begin."""
         low, high = self.crossing(-1, guess, step=self._near), self.crossing(1, guess, step=self._near)
         assert high is not None  # it is above `rate`
         below, above = self._around(0)
         assert below is not None and above is not None  # `rate` is between them
         if self._steep(below, above):  # where between them it falls is not known
             low, high = low and min(low, below), max(high, above)
-        return rate, min(low or 0.0, rate), max(high, rate)
+        off = STRETCHES * self.near(rate).load_error
+        return max(0.0, min(low or 0.0, rate * (1 - off))), max(high, rate * (1 + off))
 
     def crossing(self, errors: int, start: float, *, step: float) -> float | None:
         """The rate at which the share plus so many errors is what is wanted, from two tried ones that are near to each other.
@@ -97,20 +126,21 @@ class _Level:
         None: it is less at every rate. start: tried first, then others in steps that grow from this ratio.
         """
         self._over(start, errors)
+        following = step
         while True:
             low, high = self._around(errors)
             if low is not None and high is not None:
-                near = 1 + FINE * (self._near - 1) if self._steep(low, high) else self._near
-                if high <= low * near * (1 + 1e-9):
+                steep = not errors and self._steep(low, high)
+                if high <= low * (self._fine if steep else self._near) * (1 + 1e-9):
                     return self._between(low, high, errors)
-                self._over(self._between(low, high, errors, inside=0.2), errors)
+                self._over(self._between(low, high, errors, inside=INSIDE if steep else 0.2), errors)
                 continue
             if low is None and self._known[min(self._known)].in_flight < ALONE:
                 return None
             if low is not None and low > FASTEST:
                 raise ValueError(_never_fails(low, self._known[low]))
             self._over(low * step if low is not None else min(self._known) / step, errors)
-            step = min(step * step, FARTHEST)
+            step, following = following, min(following * following, FARTHEST)
 
     def _around(self, errors: int) -> tuple[float | None, float | None]:
         """The highest rate that was tried and has what is wanted, and the next one, which has not; None: there is none."""
@@ -139,6 +169,12 @@ class _Level:
         over, under = self._over(low, errors), -self._over(high, errors)
         weight = min(1 - inside, max(inside, over / (over + under)))
         return float(low * (high / low) ** weight)
+
+
+def _fastest(known: Attainment) -> float:
+    """About the rate at which requests are served when all come at once, since on average half of them are under way then."""
+    shown = SATURATING * known.requests / (2 * known.in_flight) if 0 < known.in_flight < math.inf else math.inf
+    return min(SATURATING / 2, shown)
 
 
 def _never_fails(rate: float, known: Attainment) -> str:

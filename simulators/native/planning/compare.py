@@ -34,8 +34,8 @@ def candidate(label: str, judge: Judge) -> Candidate:
         return Candidate(label=label, devices=judge.devices, why_not=str(error).removeprefix("native: "))
     if capacity is None:
         return Candidate(label=label, devices=judge.devices, why_not=none_will_do(judge.wanted))
-    found = judge.metrics(capacity.rate, capacity.requests)
-    return Candidate(label=label, devices=judge.devices, capacity=capacity, latencies={key: found[key] for key in SHOWN})
+    latencies = judge.latencies_of(judge.served(capacity.rate, capacity.requests))
+    return Candidate(label=label, devices=judge.devices, capacity=capacity, latencies={key: latencies[key] for key in SHOWN})
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:

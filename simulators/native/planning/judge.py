@@ -8,10 +8,11 @@ import numpy as np
 
 from results.live import in_memory, put, table
 from results.record import SLO
-from simulators.native.planning.attainment import Attainment
+from simulators.native.planning.attainment import Attainment, load_error
 from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
 from simulators.native.planning.deployment import Deployment
 from simulators.native.predictor import Prediction
+from workloads.columns import columns_of
 from workloads.trace import Trace
 
 TraceAt = Callable[[float, int], Trace]  # of a rate (requests/s) and a number of requests
@@ -52,11 +53,12 @@ class Judge:
         self.outcome = self.deployment.serve(trace, token_times=False)
         columns = self._put(self.outcome).execute(BY_ARRIVAL).fetchnumpy()
         under_way = float(np.sum(columns["took"])) / trace.duration if trace.duration > 0 else np.inf
-        return Attainment.of(np.asarray(columns["good"], dtype=np.bool_), in_flight=under_way)
+        good = np.asarray(columns["good"], dtype=np.bool_)
+        return Attainment.of(good, in_flight=under_way, load_error=load_error(columns_of(trace)))
 
-    def metrics(self, rate: float, requests: int) -> Metrics:
-        """Of a simulation of so many requests at this rate."""
-        return self.metrics_of(self.deployment.serve(self._trace_at(rate, requests), token_times=False))
+    def served(self, rate: float, requests: int) -> Prediction:
+        """A simulation of so many requests at this rate."""
+        return self.deployment.serve(self._trace_at(rate, requests), token_times=False)
 
     def metrics_of(self, outcome: Prediction) -> Metrics:
         """Of a simulation."""

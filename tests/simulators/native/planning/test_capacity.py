@@ -5,29 +5,32 @@ import math
 import numpy as np
 import pytest
 
-from simulators.native.planning.attainment import Attainment
+from simulators.native.planning.attainment import Attainment, load_error
 from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
+from workloads.trace import Columns
 
 WANTED = 0.9
 
 
 class Server:
-    """Its share is `WANTED` at `limit`. noise: standard deviation there of a share from 1,000 requests; seeded."""
+    """Its share is `WANTED` at `limit`. noise: standard deviation there of a share of 1,000 requests; seeded. load_error: of the trace."""
 
-    def __init__(self, limit: float, *, noise: float = 0.0, seed: int = 0, steep: float = 12.0, best: float = 1.0) -> None:
-        self.limit, self.noise, self.steep, self.best = limit, noise, steep, best
+    def __init__(
+        self, limit: float, *, noise: float = 0.0, seed: int = 0, steep: float = 12.0, best: float = 1.0, load_error: float = 0.0
+    ) -> None:
+        self.limit, self.noise, self.steep, self.best, self.load_error = limit, noise, steep, best, load_error
         self.rng = np.random.default_rng(seed)
         self.asked: list[tuple[float, int]] = []
         self._off: dict[int, float] = {}
 
     def __call__(self, rate: float, requests: int) -> Attainment:
         self.asked.append((rate, requests))
-        share = self.best / (1 + (rate / self.limit) ** self.steep * (1 / WANTED - 1))
+        share = self.best / (1 + math.exp(min(700.0, self.steep * math.log(max(1e-300, rate / self.limit)))) * (1 / WANTED - 1))
         scale = self.noise * (1000 / requests) ** 0.5 * (share * (1 - share) / WANTED / (1 - WANTED)) ** 0.5
         off = self._off.setdefault(requests, float(self.rng.normal())) * scale
         in_flight = min(rate / self.limit, 30.0)
         noisy = min(1.0, max(0.0, share + off))
-        return Attainment(share=noisy, error=1.96 * scale, apart=True, in_flight=in_flight, requests=requests)
+        return Attainment(share=noisy, error=1.96 * scale, load_error=self.load_error, in_flight=in_flight, requests=requests)
 
 
 def found(server: Server, *, precision: float = 0.02, fewest: int = 1000, most: int = 100_000) -> SustainedRate | None:
@@ -87,12 +90,31 @@ def test_a_trace_too_short_for_a_queue_is_refused() -> None:
         found(Server(7.0), fewest=5, most=5)
 
 
-def test_neighbours_that_are_alike_widen_the_interval_and_are_noticed() -> None:
+def test_no_interval_is_narrower_than_what_is_known_of_the_load() -> None:
+    """Shares that do not scatter at all may be those of a run that saw no busy stretch."""
+    capacity = found(Server(7.0, load_error=0.03), precision=0.1)
+    assert capacity and capacity.low <= 7.0 * (1 - 0.03) and capacity.high >= 7.0 * (1 + 0.03)
+
+
+def test_neighbours_that_are_alike_widen_the_interval() -> None:
     rng = np.random.default_rng(3)
     apart = rng.random(4000) < 0.9
     alike = np.repeat(rng.random(40) < 0.8, 100)
-    of_apart, of_alike = (Attainment.of(good, in_flight=1.0) for good in (apart, alike))
-    assert of_apart.apart and not of_alike.apart
+    of_apart, of_alike = (Attainment.of(good, in_flight=1.0, load_error=0.0) for good in (apart, alike))
     assert of_apart.error < 0.025 < 0.1 < of_alike.error
     counted = apart[800:]
     assert of_apart.share == pytest.approx(counted.mean())
+
+
+def test_the_load_is_as_sure_as_a_compound_poisson_process_says() -> None:
+    """Of n requests its relative error is ((1 + cv^2) / n)^0.5, where lengths scatter by cv; and nothing, where nothing scatters."""
+    rng = np.random.default_rng(5)
+    n, counted = 5_000, 4_000
+    errors = []
+    for _ in range(40):
+        lengths = rng.exponential(100.0, (2, n)).astype(np.int64) + 1
+        errors.append(load_error(Columns(np.arange(n), np.cumsum(rng.exponential(0.1, n)), *lengths)))
+    of_either = 2.09 * (2 / counted) ** 0.5  # Student's factor of 20 batches; the larger of two
+    assert of_either < np.mean(errors) < 1.25 * of_either
+    even = np.full(n, 100)
+    assert load_error(Columns(np.arange(n), np.arange(n) / 10.0, even, even)) == pytest.approx(0.0, abs=1e-9)
