@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.special import logit
 
 from simulators.native.planning import settings
@@ -71,6 +72,7 @@ def cases() -> Iterator[tuple[SustainedRate, float]]:
         yield from ((one, truth) for one in known)
 
 
+@pytest.mark.timeout(3600)
 def test_the_interval_holds_what_a_long_run_gives(benchmark: Any) -> None:
     """Target: 93 to 97 % of 200 seeded cases."""
     found = benchmark.pedantic(lambda: list(cases()), rounds=1)

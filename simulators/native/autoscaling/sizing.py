@@ -11,7 +11,7 @@ from simulators.native.autoscaling.requests import of_second
 from simulators.native.fast.allocate import new_sequences
 from simulators.native.fast.growing import GrowingEngine
 from simulators.native.fast.serve import record_columns
-from simulators.native.planning.attainment import Attainment, load_error
+from simulators.native.planning.attainment import Attainment, load_error, unseen
 from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
 from simulators.native.planning.judge import TraceAt
 from simulators.native.served import Frontend
@@ -39,7 +39,11 @@ class MixedReplica:
         found = judged(records, second, self.classes)
         under_way = float(sum(one.took.sum() for one in found.values())) / trace.duration if trace.duration > 0 else np.inf
         off = load_error(asked)
-        shares = [Attainment.of(one.good, in_flight=under_way, load_error=off) for one in found.values() if len(one.good)]
+        shares = [
+            Attainment.of(one.good, in_flight=under_way, load_error=off, unseen=unseen(self.classes.slos[number], trace.duration))
+            for number, one in found.items()
+            if len(one.good)
+        ]
         return dataclasses.replace(min(shares, key=lambda one: one.share), requests=len(trace))
 
     def sustained(self, wanted: float, *, precision: float, lengths: tuple[int, int]) -> SustainedRate | None:

@@ -47,11 +47,10 @@ def find_sustained_rate(at: AttainmentAt, wanted: float, *, precision: float, fe
     Raises ValueError when the share does not fall below what is wanted at any rate, and when the longest simulation is too short for a
     queue to build up.
     """
-    level = _Level(at, wanted, min(FIRST, most), near=APART, fine=APART)
-    guess = level.crossing(0, _fastest(at(SATURATING, min(FIRST, most))), step=APART)
+    guess, simulations = _sketch(at, wanted, most)
     if guess is None:
         return None
-    requests, simulations, near, fine = min(fewest, most), 1 + level.simulations, 1 + NEAR * precision, 1 + FINE * NEAR * precision
+    requests, near, fine = min(fewest, most), 1 + NEAR * precision, 1 + FINE * NEAR * precision
     step = near
     while True:
         level = _Level(at, wanted, requests, near=near, fine=fine)
@@ -73,6 +72,15 @@ def find_sustained_rate(at: AttainmentAt, wanted: float, *, precision: float, fe
         # an interval narrows with the root of the requests
         longer = min(LONGER[1], max(LONGER[0], SPARE * wide**2)) if wide > 1 else TWICE
         requests = min(round(requests * longer), most)
+
+
+def _sketch(at: AttainmentAt, wanted: float, most: int) -> tuple[float | None, int]:
+    """About the rate, from simulations that are as long as it takes to see a share fall, and their number. None: no rate will do."""
+    requests, simulations = min(FIRST, most), 1
+    while (flooded := at(SATURATING, requests)).share >= wanted and requests < most:  # all are served before one of them is late
+        requests, simulations = min(round(LONGER[1] * requests), most), simulations + 1
+    level = _Level(at, wanted, requests, near=APART, fine=APART)
+    return level.crossing(0, _fastest(flooded), step=APART), simulations + level.simulations
 
 
 class _Level:
@@ -107,7 +115,7 @@ class _Level:
         """About how far from this rate, which `crossing` gave, its interval reaches: a share of it."""
         near = self.near(rate)
         by_share = self._logit(self._wanted) - self._logit(self._wanted - near.error)
-        return max(math.expm1(min(1.0, by_share / self.fall)), STRETCHES * near.load_error)
+        return max(math.expm1(min(1.0, by_share / self.fall)), STRETCHES * near.load_error) + near.unseen
 
     def interval(self, rate: float, guess: float) -> tuple[float, float]:
         """Of this rate, which `crossing` gave. guess: where to begin."""
@@ -117,8 +125,9 @@ class _Level:
         assert below is not None and above is not None  # `rate` is between them
         if self._steep(below, above):  # where between them it falls is not known
             low, high = low and min(low, below), max(high, above)
-        off = STRETCHES * self.near(rate).load_error
-        return max(0.0, min(low or 0.0, rate * (1 - off))), max(high, rate * (1 + off))
+        near = self.near(rate)
+        off = STRETCHES * near.load_error
+        return max(0.0, min(low or 0.0, rate * (1 - off)) * (1 - near.unseen)), max(high, rate * (1 + off))
 
     def crossing(self, errors: int, start: float, *, step: float) -> float | None:
         """The rate at which the share plus so many errors is what is wanted, from two tried ones that are near to each other.

@@ -8,7 +8,7 @@ import numpy as np
 
 from results.live import in_memory, put, table
 from results.record import SLO
-from simulators.native.planning.attainment import Attainment, load_error
+from simulators.native.planning.attainment import Attainment, load_error, unseen
 from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
 from simulators.native.planning.deployment import Deployment
 from simulators.native.predictor import Prediction
@@ -54,7 +54,8 @@ class Judge:
         columns = self._put(self.outcome).execute(BY_ARRIVAL).fetchnumpy()
         under_way = float(np.sum(columns["took"])) / trace.duration if trace.duration > 0 else np.inf
         good = np.asarray(columns["good"], dtype=np.bool_)
-        return Attainment.of(good, in_flight=under_way, load_error=load_error(columns_of(trace)))
+        off = load_error(columns_of(trace))
+        return Attainment.of(good, in_flight=under_way, load_error=off, unseen=unseen(self._slo, trace.duration))
 
     def served(self, rate: float, requests: int) -> Prediction:
         """A simulation of so many requests at this rate."""

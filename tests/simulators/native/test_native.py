@@ -392,7 +392,7 @@ def test_capacity_on_the_command_line() -> None:
     rate, low, high = map(float, told.groups())
     assert 0 < 0.9 * rate < low <= rate <= high < 1.1 * rate
     other = judge(settings([*words, "seed=1"]))
-    kept, lost = (other.metrics(at, 20_000)["slo_attainment", None] for at in (0.97 * low, 1.03 * high))
+    kept, lost = (other.metrics_of(other.served(at, 20_000))["slo_attainment", None] for at in (0.97 * low, 1.03 * high))
     assert kept is not None and lost is not None and kept >= 0.9 > lost
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from simulators.native.planning.attainment import Attainment, load_error
+from results.record import SLO
+from simulators.native.planning.attainment import Attainment, load_error, unseen
 from simulators.native.planning.capacity import SustainedRate, find_sustained_rate
 from workloads.trace import Columns
 
@@ -16,9 +17,17 @@ class Server:
     """Its share is `WANTED` at `limit`. noise: standard deviation there of a share of 1,000 requests; seeded. load_error: of the trace."""
 
     def __init__(
-        self, limit: float, *, noise: float = 0.0, seed: int = 0, steep: float = 12.0, best: float = 1.0, load_error: float = 0.0
+        self,
+        limit: float,
+        *,
+        noise: float = 0.0,
+        seed: int = 0,
+        steep: float = 12.0,
+        best: float = 1.0,
+        load_error: float = 0.0,
+        unseen: float = 0.0,
     ) -> None:
-        self.limit, self.noise, self.steep, self.best, self.load_error = limit, noise, steep, best, load_error
+        self.limit, self.noise, self.steep, self.best, self.load_error, self.unseen = limit, noise, steep, best, load_error, unseen
         self.rng = np.random.default_rng(seed)
         self.asked: list[tuple[float, int]] = []
         self._off: dict[int, float] = {}
@@ -28,9 +37,10 @@ class Server:
         share = self.best / (1 + math.exp(min(700.0, self.steep * math.log(max(1e-300, rate / self.limit)))) * (1 / WANTED - 1))
         scale = self.noise * (1000 / requests) ** 0.5 * (share * (1 - share) / WANTED / (1 - WANTED)) ** 0.5
         off = self._off.setdefault(requests, float(self.rng.normal())) * scale
-        in_flight = min(rate / self.limit, 30.0)
-        noisy = min(1.0, max(0.0, share + off))
-        return Attainment(share=noisy, error=1.96 * scale, load_error=self.load_error, in_flight=in_flight, requests=requests)
+        noisy, under_way = min(1.0, max(0.0, share + off)), min(rate / self.limit, 30.0)
+        return Attainment(
+            share=noisy, error=1.96 * scale, load_error=self.load_error, unseen=self.unseen, in_flight=under_way, requests=requests
+        )
 
 
 def found(server: Server, *, precision: float = 0.02, fewest: int = 1000, most: int = 100_000) -> SustainedRate | None:
@@ -96,11 +106,18 @@ def test_no_interval_is_narrower_than_what_is_known_of_the_load() -> None:
     assert capacity and capacity.low <= 7.0 * (1 - 0.03) and capacity.high >= 7.0 * (1 + 0.03)
 
 
+def test_the_interval_has_the_load_below_that_a_run_is_too_short_to_be_late_with() -> None:
+    slo, seconds = SLO(ttft=3.0, tpot=0.1), 60.0
+    capacity = found(Server(7.0, unseen=unseen(slo, seconds)), precision=0.1)
+    assert capacity and capacity.low <= 7.0 * (1 - 0.05) and capacity.high < 7.0 * 1.02
+    assert unseen(SLO(tpot=0.1), seconds) == 0.0
+
+
 def test_neighbours_that_are_alike_widen_the_interval() -> None:
     rng = np.random.default_rng(3)
     apart = rng.random(4000) < 0.9
     alike = np.repeat(rng.random(40) < 0.8, 100)
-    of_apart, of_alike = (Attainment.of(good, in_flight=1.0, load_error=0.0) for good in (apart, alike))
+    of_apart, of_alike = (Attainment.of(good, in_flight=1.0, load_error=0.0, unseen=0.0) for good in (apart, alike))
     assert of_apart.error < 0.025 < 0.1 < of_alike.error
     counted = apart[800:]
     assert of_apart.share == pytest.approx(counted.mean())
@@ -118,3 +135,15 @@ def test_the_load_is_as_sure_as_a_compound_poisson_process_says() -> None:
     assert of_either < np.mean(errors) < 1.25 * of_either
     even = np.full(n, 100)
     assert load_error(Columns(np.arange(n), np.arange(n) / 10.0, even, even)) == pytest.approx(0.0, abs=1e-9)
+
+
+class Patient(Server):
+    """Nobody is late while fewer requests come than it serves within a limit: however many at once."""
+
+    def __call__(self, rate: float, requests: int) -> Attainment:
+        return super().__call__(rate if requests > 1_000 else min(rate, 0.5 * self.limit), requests)
+
+
+def test_limits_that_the_first_simulations_are_too_short_to_miss() -> None:
+    capacity = found(Patient(7.0), fewest=2_000)
+    assert capacity and capacity.settled and capacity.rate == pytest.approx(7.0, rel=0.01)

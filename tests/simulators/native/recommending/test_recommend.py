@@ -34,7 +34,7 @@ class Share:
     def __call__(self, replicas: int) -> Attainment:
         self.asked.append(replicas)
         share = self.best if replicas >= self.least else 0.5 * replicas / self.least
-        return Attainment(share=share, error=0.0, load_error=0.0, in_flight=3.0 * self.least / replicas, requests=100)
+        return Attainment(share=share, error=0.0, load_error=0.0, unseen=0.0, in_flight=3.0 * self.least / replicas, requests=100)
 
 
 @pytest.mark.parametrize("least", [1, 2, 7, 100, 12_345])
