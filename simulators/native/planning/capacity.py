@@ -17,7 +17,7 @@ FINE = 0.25  # of the distance of NEAR: rates between which the share falls so s
 INSIDE = 0.35  # of the way between two rates: the next one is so far from both of them, at least, where the share falls steeply
 # Times the load's error: a share hangs on the busiest stretches of a run, so its rate is less sure than the mean load of all of it. Fitted
 # to seeded cases that tests/perf/test_capacity.py, which counts how often intervals hold what a long run gives, does not have.
-STRETCHES = 1.75
+STRETCHES = 1.25
 ALONE = 0.02  # requests in flight of a server that serves one at a time
 SPARE = 1.1  # times as many requests as would just do, since the next simulation's scatter may be larger
 LONGER = (1.25, 8.0)  # times the simulation before, at least and at most, where its interval was too wide
