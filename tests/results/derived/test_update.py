@@ -178,6 +178,6 @@ def test_token_times_that_are_gone_are_told_in_one_line(tmp_path: Path) -> None:
     write_run(root, dataclasses.replace(measured, run_id="s", kind="simulated", track="matched", measured_run_id="m", telemetry=None))
     database.build([root], path)
     shutil.rmtree(root / "s")
-    with pytest.raises(AnalysisError, match=r"s/tokens\.parquet: cannot be read .*build the database again") as caught:
+    with pytest.raises(AnalysisError, match=r"s/tokens\.parquet: cannot be read .*build it anew") as caught:
         score(path, FAST)
     assert "\n" not in str(caught.value)
