@@ -21,19 +21,19 @@ def not_modelled(run: RunRow) -> str:
     partly = [f"{_words(name)} (partly)" for name, support in coverage.items() if support == "partly"]
     said = ", ".join([*lacks, *partly]) or "nothing"
     try:
-        found = otherwise(run, coverage, conformance.known(run.system))
+        found = otherwise(coverage, conformance.known(run.system, run.version))
     except ValueError as error:
         raise AnalysisError(str(error)) from error
     return f"{said}; measured otherwise: {', '.join(found)}" if found else said
 
 
-def otherwise(run: RunRow, coverage: Mapping[str, str], kit: Conformance | None) -> list[str]:
+def otherwise(coverage: Mapping[str, str], kit: Conformance | None) -> list[str]:
     """Rows of which the kit's traces say another thing than the declaration: 'preemption (no)'.
 
-    kit: what it found of the simulator; of another version it says nothing of this run. That all cases of a row hold which a simulator
-    itself calls partly is no other thing: the cases are few.
+    kit: what it found of this version of the simulator. That all cases of a row hold which a simulator itself calls partly is no other
+    thing: the cases are few.
     """
-    if kit is None or kit.version != run.version:
+    if kit is None:
         return []
     measured = {name: kit.measured(name) for name in coverage if name in kit.declared}
     differ = {n: m for n, m in measured.items() if m is not None and m != coverage[n] and (coverage[n], m) != ("partly", "yes")}

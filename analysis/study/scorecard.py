@@ -15,7 +15,7 @@ from analysis import data, names
 from analysis.data import AnalysisError
 from analysis.study.data import check_name
 from results.storage import conformance
-from results.storage.conformance import Conformance
+from results.storage.conformance import Conformance, Support
 
 QUANTITIES = ("ttft", "tpot", "e2e")
 ASKED = "SELECT count(*) AS asked FROM runs WHERE kind = 'measured' AND valid AND ($1::VARCHAR IS NULL OR study = $1)"
@@ -56,7 +56,7 @@ GROUP BY scored.system, scored.track
 ORDER BY scored.system, list_position(['shipped', 'matched', 'calibrated'], scored.track)
 """
 FEW = 10  # runs; of fewer there is no 90th percentile
-SUPPORTS = ("yes", "partly", "no")
+SUPPORTS: tuple[Support, ...] = ("yes", "partly", "no")
 
 
 def numbers(connection: duckdb.DuckDBPyConnection, database: Path, study: str | None, folder: Path = conformance.FOLDER) -> pd.DataFrame:
@@ -64,8 +64,8 @@ def numbers(connection: duckdb.DuckDBPyConnection, database: Path, study: str | 
 
     study: None: all measured runs. folder: of the conformance kit's files. Columns: system, track, runs, asked (valid measured runs),
     <metric>_median, <metric>_p90, <metric>_worst, <metric>_mape, same_side and side_known (runs), failed (share of the requests), seconds
-    (per 1,000 requests, median), memory (bytes, largest), versions, date (of the newest run), coverage (rows that the kit measured as yes,
-    partly and no; None: not of this version), licence. Raises AnalysisError for a study that there is none of.
+    (per 1,000 requests, median), memory (bytes, largest), versions, date (of the newest run), coverage (for each version, the rows that the
+    kit measured as yes, partly and no; None: it was not run on it), licence. Raises AnalysisError for a study that there is none of.
     """
     check_name(connection, database, study)
     [asked] = data.rows(connection, ASKED, [study])
@@ -99,7 +99,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
                 **errors,
                 "same side of the knee": f"{row['same_side']}/{row['side_known']}",
                 "failed": names.percent(row["failed"], sign=False),
-                "measured yes/partly/no": "–" if row["coverage"] is None else "/".join(map(str, row["coverage"])),
+                "measured yes/partly/no": ", ".join("/".join(map(str, counts)) if counts else "–" for counts in row["coverage"]),
                 "s per 1,000 requests": names.number(row["seconds"]),
                 "memory (MB)": names.number(None if pd.isna(row["memory"]) else row["memory"] / 1e6),
                 "licence": row["licence"] or "–",
@@ -131,13 +131,19 @@ def _beside(kit: Conformance, row: str) -> str:
     return measured if declared == measured else f"{declared}, measured {measured}"
 
 
-def _covered(row: Mapping[str, Any], folder: Path) -> Sequence[int] | None:
-    """How many rows the kit measured as yes, partly and no; None where it was not run on the one version that was scored."""
-    kit = _read(row["system"], folder)
-    if kit is None or row["versions"] != [kit.version]:
+def _covered(row: Mapping[str, Any], folder: Path) -> Sequence[tuple[int, ...] | None]:
+    """For each version that was scored, how many rows the kit measured as yes, partly and no; None where it was not run on that one."""
+    try:
+        return [_counts(conformance.of_version(row["system"], version, folder)) for version in row["versions"]]
+    except ValueError as error:
+        raise AnalysisError(str(error)) from error
+
+
+def _counts(kit: Conformance | None) -> tuple[int, ...] | None:
+    if kit is None:
         return None
     measured = [kit.measured(name) for name in kit.declared]
-    return tuple(measured.count(support) for support in SUPPORTS)  # type: ignore[arg-type]
+    return tuple(measured.count(support) for support in SUPPORTS)
 
 
 def _read(system: str, folder: Path) -> Conformance | None:

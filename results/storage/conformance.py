@@ -76,7 +76,16 @@ def read(system: str, folder: Path = FOLDER) -> Conformance | None:
         raise ValueError(f"{path}: not a conformance file ({error}); make it with ./plumbline simulator check {system}") from error
 
 
+def of_version(system: str, version: str | None, folder: Path = FOLDER) -> Conformance | None:
+    """What was found of one version of a simulator; None: that one was never checked. Raises ValueError as `read`.
+
+    A simulator that takes one of several releases by itself was checked in each on its own, as the system SYSTEM_vRELEASE.
+    """
+    releases = sorted(path.stem for path in folder.glob(f"{system}_v*.json"))
+    return next((kit for name in (system, *releases) if (kit := read(name, folder)) is not None and kit.version == version), None)
+
+
 @cache
-def known(system: str) -> Conformance | None:
-    """As `read`, once a process."""
-    return read(system)
+def known(system: str, version: str | None) -> Conformance | None:
+    """As `of_version`, once a process."""
+    return of_version(system, version)

@@ -1,11 +1,11 @@
 """What the page says that a simulator does not model: its own words, and the conformance kit's where they differ."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
-import pytest
-
 from analysis.page.modelled import not_modelled, otherwise
-from results.storage.conformance import Conformance, Found
+from results.storage.conformance import Conformance, Found, of_version
 
 
 class Row:
@@ -34,12 +34,18 @@ def test_a_simulator_that_was_never_checked_has_its_own_words() -> None:
     assert not_modelled(row) == "token times, kv limit (partly)"
 
 
-@pytest.mark.parametrize(("version", "told"), [("2", ["preemption (no)", "token times (yes)"]), ("3", []), (None, [])])
-def test_what_was_measured_is_told_of_that_version_where_it_differs(version: str | None, told: list[str]) -> None:
-    row: Any = Row(version, COVERAGE)
-    assert otherwise(row, COVERAGE, FOUND) == told
+def test_what_was_measured_is_told_where_it_differs() -> None:
+    assert otherwise(COVERAGE, FOUND) == ["preemption (no)", "token times (yes)"]
 
 
 def test_without_a_check_nothing_is_measured() -> None:
-    row: Any = Row("2", COVERAGE)
-    assert otherwise(row, COVERAGE, None) == []
+    assert otherwise(COVERAGE, None) == []
+
+
+def test_it_is_told_of_the_version_that_was_checked_be_it_as_a_release(tmp_path: Path) -> None:
+    FOUND.write(tmp_path)
+    newer = dataclasses.replace(FOUND, system="nobody_v0_3", version="3")
+    newer.write(tmp_path)
+    dataclasses.replace(FOUND, system="nobody_else", version="4").write(tmp_path)  # another simulator
+    found = {version: of_version("nobody", version, tmp_path) for version in ("2", "3", "4", None)}
+    assert found == {"2": FOUND, "3": newer, "4": None, None: None}

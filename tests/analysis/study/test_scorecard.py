@@ -87,6 +87,11 @@ def test_measured_coverage_is_shown_of_the_version_that_was_scored(scored: Path,
             text = scorecard.as_text(scorecard.numbers(connection, scored, None, tmp_path)).set_index("simulator")
         shown[version] = text.loc["Vidur (matched)", "measured yes/partly/no"]
     assert shown == {"0.0.2": "1/0/1", "0.0.3": "–"}
+    dataclasses.replace(kit("0.0.2"), system="vidur_v0_0").write(tmp_path)  # one of its releases, checked on its own
+    with connect(scored) as connection:
+        text = scorecard.as_text(scorecard.numbers(connection, scored, None, tmp_path)).set_index("simulator")
+    assert text.loc["Vidur (matched)", "measured yes/partly/no"] == "1/0/1"
+    (tmp_path / "vidur_v0_0.json").unlink()
     covered = scorecard.coverage(tmp_path)
     assert list(covered.columns) == ["", "Vidur 0.0.3"]
     assert covered["Vidur 0.0.3"].tolist() == ["yes, measured no", "yes", "no, not tried", "1 of 1"]
