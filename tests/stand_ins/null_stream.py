@@ -53,8 +53,11 @@ def _event(body: dict[str, Any], fault: str) -> bytes:
     return _frame(b": a comment\r\nevent: x\r\n" + data + b"\r\n\r\n" if fault == "crlf" else data + b"\n\n")
 
 
-def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
-    body = {"id": "cmpl-0123456789abcdef0123456789abcdef", "object": "text_completion", "created": 1, "model": "null", "choices": choices}
+OBJECTS = {"completions": "text_completion", "chat": "chat.completion.chunk"}  # some clients read an event by this
+
+
+def _chunk(api: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
+    body = {"id": "cmpl-0123456789abcdef0123456789abcdef", "object": OBJECTS[api], "created": 1, "model": "null", "choices": choices}
     return body | ({"usage": usage} if usage else {})
 
 
@@ -78,7 +81,7 @@ def _last(api: str, usage: dict[str, Any] | None, fault: str) -> list[bytes]:
         told = None if usage is None else {names[name]: value for name, value in usage.items()}
         return [_event({"type": "response.completed", "response": {"status": "incomplete", "usage": told}}, fault)]
     done = [] if fault == "no_done" else [_frame(b"data: [DONE]\n\n")]
-    return [*([] if usage is None else [_event(_chunk([], usage), fault)]), *done]
+    return [*([] if usage is None else [_event(_chunk(api, [], usage), fault)]), *done]
 
 
 @lru_cache(maxsize=4096)
@@ -100,10 +103,10 @@ def writes(inputs: int, outputs: int, counted: bool, fault: str, api: str = "com
         text = "" if fault == "empty_text" and token % 4 == 1 else " tok" * stride
         reasoning = fault == "reasoning_only" or (fault == "reasoning" and token <= total // 2)
         said = _brings(api, text, reasoning, "length" if token == total else None)
-        events.append(_event(said if api == "responses" else _chunk([said], usage(token) if counted else None), fault))
+        events.append(_event(said if api == "responses" else _chunk(api, [said], usage(token) if counted else None), fault))
     if fault == "role_first":
         empty = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-        first = _event(_chunk([empty], usage(0) if counted else None), fault)
+        first = _event(_chunk(api, [empty], usage(0) if counted else None), fault)
         events = [first, *events]
     if fault == "not_json":
         events[len(events) // 2] = _frame(b"data: {not json}\n\n")

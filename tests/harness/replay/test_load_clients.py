@@ -11,6 +11,7 @@ import pytest
 from results.project.folder import ROOT
 from tests.harness.replay.test_client import CLIENT, endpoint
 from tests.perf.clients import CORES, nulls, poisson
+from tests.perf.load_clients import turns
 from tests.perf.load_clients.foreign import CLIENTS
 from tests.perf.load_clients.side_by_side import NoFigures, foreign
 
@@ -28,6 +29,26 @@ def test_the_command_prints_a_row_for_each_client_that_it_runs() -> None:
     assert head[0] == "client" and ours[0] == "Plumbline" and len(head) == len(ours) == 5
     assert float(ours[2].split()[0]) > 0 and ours[1].endswith("%")
     assert rest[2][0].startswith("CPU s per 1,000 events with all preparation, at ") and float(rest[2][1]) > 0
+
+
+def test_of_conversations_it_prints_how_long_a_client_takes_from_turn_to_turn() -> None:
+    done = command("turns", "--client", "Plumbline")
+    assert done.returncode == 0, done.stderr
+    [ours] = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("| Plumbline")]
+    assert 0 < float(ours[1]) <= turns.OPEN and float(ours[2]) >= 0 and float(ours[3]) > 0
+
+
+def test_the_time_between_turns_is_what_the_server_saw(tmp_path: Path) -> None:
+    """Each conversation waits 0.1 s between its turns, which take 0.5 s; they begin evenly over the first turn."""
+    begun = [0.5 * i / turns.OPEN for i in range(turns.OPEN)]
+    received = [start + 0.6 * turn for start in begun for turn in range(turns.TURNS)]
+    log = tmp_path / "server.log"
+    log.write_text("".join(json.dumps([-1, time, time + 0.1, 0, time + 0.5]) + "\n" for time in received))
+    at_server, between, _ = turns.by_the_log(log)
+    assert at_server == pytest.approx(turns.OPEN * 0.5 / 0.6, rel=0.03) and between == pytest.approx(0.1, rel=0.2)
+    log.write_text(log.read_text().split("\n", 1)[1])
+    with pytest.raises(NoFigures, match=r"511 of 512 turns reached the server"):
+        turns.by_the_log(log)
 
 
 def test_a_part_or_a_client_that_there_is_not_is_told() -> None:

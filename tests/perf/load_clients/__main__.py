@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.environment import ensure
 from tests.perf.clients import CORES, OUTPUT, VLLM_PYTHON, poisson
-from tests.perf.load_clients import ours, side_by_side
+from tests.perf.load_clients import ours, side_by_side, turns
 from tests.perf.load_clients.foreign import CLIENTS
 from tests.perf.load_clients.side_by_side import NoFigures, Row
 from workloads.trace import Trace
@@ -27,7 +27,7 @@ RUNS: Mapping[str, tuple[Path, Callable[[Trace, Path], Row]]] = {
     "vLLM bench serve": (VLLM_PYTHON, side_by_side.vllm),
     **{client.name: (client.executable, partial(side_by_side.foreign, client)) for client in CLIENTS},
 }
-PARTS = ("clients", "sessions", "loop", "cpu", "processes")
+PARTS = ("clients", "turns", "sessions", "loop", "cpu", "processes")
 
 
 def clients(trace: Trace, scratch: Path, only: Sequence[str]) -> Iterator[str]:
@@ -88,6 +88,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="plumbline-clients-") as folder:
         if "clients" in chosen:
             for line in clients(trace, Path(folder), options.client):
+                print(line, flush=True)
+        if "turns" in chosen:
+            print("", f"{turns.TURNS} turns a conversation; {_machine()}", "", *turns.HEAD, sep="\n", flush=True)
+            for line in turns.rows(Path(folder), options.client):
                 print(line, flush=True)
         single: Mapping[str, Callable[[Path], list[ours.Line]]] = {
             "sessions": ours.sessions,

@@ -36,7 +36,8 @@ class Foreign:
         return ROOT / ".envs" / self.environment / "bin" / self.program
 
 
-def _model(scratch: Path) -> str:
+def model(scratch: Path) -> str:
+    """The folder of a model, for its tokenizer."""
     return str(instantiate(settings_of("model", "tiny")).folder(scratch / "models"))
 
 
@@ -48,9 +49,9 @@ def _lines(path: Path, trace: Trace, row: Callable[[float], Mapping[str, object]
 def _sglang(trace: Trace, url: str, scratch: Path) -> list[str]:
     (scratch / "stubs").mkdir(exist_ok=True)
     (scratch / "stubs" / "datasets.py").write_text(NO_DATASETS)
-    model = _model(scratch)
+    folder = model(scratch)
     options = {
-        "backend": "sglang-oai", "base-url": url, "model": model, "tokenizer": model, "dataset-name": "random-ids",
+        "backend": "sglang-oai", "base-url": url, "model": folder, "tokenizer": folder, "dataset-name": "random-ids",
         "random-input-len": INPUT, "random-output-len": OUTPUT, "random-range-ratio": 1, "num-prompts": len(trace),
         "request-rate": f"{trace.rate:.3f}", "warmup-requests": 0, "ready-check-timeout-sec": 0, "output-file": scratch / "sglang.jsonl",
     }  # fmt: skip
@@ -66,7 +67,7 @@ def _aiperf(trace: Trace, url: str, scratch: Path) -> list[str]:
     text = " ".join("abcdefgh"[i % 8] for i in range(INPUT))
     path = _lines(scratch / "aiperf.jsonl", trace, lambda t: {"timestamp": t * 1e3, "text_input": text, "output_length": OUTPUT})
     options = {
-        "model": "null", "url": url, "endpoint-type": "completions", "tokenizer": _model(scratch), "input-file": path,
+        "model": "null", "url": url, "endpoint-type": "completions", "tokenizer": model(scratch), "input-file": path,
         "custom-dataset-type": "mooncake-trace", "output-artifact-dir": str(scratch / "aiperf"), "ui": "none",
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -87,7 +88,7 @@ def _guidellm(trace: Trace, url: str, scratch: Path) -> list[str]:
         "backend": f"kind=openai_http,target={url},request_format=/v1/completions,model=tiny",
         "profile": "kind=replay",
         "data": f"kind=trace_synthetic,source.kind=json_file,source.path={path}",
-        "tokenizer": f"kind=huggingface_auto,model={_model(scratch)}",
+        "tokenizer": f"kind=huggingface_auto,model={model(scratch)}",
         "output": f"kind=json,path={scratch / 'guidellm.json'}",
     }
     return ["run", *(word for name, value in options.items() for word in (f"--{name}", value)), "--disable-progress"]

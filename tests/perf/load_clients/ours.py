@@ -25,26 +25,13 @@ Line = tuple[str, str, str]  # what, its figure, its target where it has one
 
 
 def sessions(scratch: Path) -> list[Line]:
-    """500 sessions of 8 turns, all open at once; they begin evenly over one turn's time, and a turn follows as the one before ends."""
-    arrivals = [TURN * session / SESSIONS for session in range(SESSIONS)]
-    order = [(turn, session) for turn in range(TURNS) for session in range(SESSIONS)]
-    requests = [
-        Request(
-            request_id=turn * SESSIONS + session,
-            arrival=arrivals[session] if turn == 0 else TURN,
-            input_tokens=INPUT,
-            output_tokens=OUTPUT,
-            after=((turn - 1) * SESSIONS + session,) if turn else (),
-            session=session,
-        )
-        for turn, session in order
-    ]
-    replay = _replayed(Trace(name="sessions", requests=tuple(requests)), scratch)
+    """500 sessions of 8 turns, all open at once."""
+    replay = conversations(SESSIONS, TURNS, scratch)
     rows = {row[0]: row for row in map(json.loads, (scratch / "server.log").read_text().splitlines())}
     dependent = [(asked, r) for r, asked in zip(replay.records, replay.trace, strict=True) if asked.after]
     sent = np.array([(r.sent or np.nan) - r.arrival for _, r in dependent])
     seen = np.array([rows[asked.request_id][1] - rows[asked.after[0]][4] for asked, _ in dependent])  # from the server's last write
-    first, last = arrivals[-1], min(_ends(replay).values())
+    first, last = TURN * (SESSIONS - 1) / SESSIONS, min(_ends(replay).values())
     events = sum(first <= time <= last for r in replay.records for time in r.token_times or ())
     return [
         (f"{SESSIONS} sessions of {TURNS} turns: events/s while all are open", f"{events / (last - first):,.0f}", "48,000"),
@@ -52,6 +39,23 @@ def sessions(scratch: Path) -> list[Line]:
         ("and is at the server after that wrote the last token before it, p50 / p99 (ms)", f"{ms(seen, 50):.3f} / {ms(seen, 99):.3f}", ""),
         ("share of the core", f"{replay.cpu_s / replay.wall_s:.0%}", ""),
     ]
+
+
+def conversations(number: int, turns: int, scratch: Path) -> Replay:
+    """So many at once; they begin evenly over one turn's time, and a turn follows as the one before ends."""
+    requests = [
+        Request(
+            request_id=turn * number + session,
+            arrival=TURN if turn else TURN * session / number,
+            input_tokens=INPUT,
+            output_tokens=OUTPUT,
+            after=((turn - 1) * number + session,) if turn else (),
+            session=session,
+        )
+        for turn in range(turns)
+        for session in range(number)
+    ]
+    return _replayed(Trace(name="sessions", requests=tuple(requests)), scratch)
 
 
 def closed_loop(scratch: Path) -> list[Line]:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +62,29 @@ def vllm(trace: Trace, scratch: Path) -> Row:
 def foreign(client: Foreign, trace: Trace, scratch: Path) -> Row:
     """Any other one."""
     with null(scratch, *client.server) as url:
-        words = ["taskset", "-c", str(CLIENT_CORE), str(client.executable), *client.command(trace, url, scratch)]
-        with (scratch / "client.log").open("w") as log:
-            process = subprocess.Popen(words, cwd=scratch, env=environ(client), stdout=log, stderr=log, start_new_session=True)
-            with _cpu_seen(process) as seen:
-                code = _ended(process, trace.duration + LIMIT)
-    if code != 0:
-        said = (scratch / "client.log").read_text().strip().splitlines()[-1:] or ["nothing"]
-        raise NoFigures("did not end in time" if code is None else f"exit code {code}: {said[0][:120]}")
+        seen = launched(client, client.command(trace, url, scratch), scratch, trace.duration + LIMIT)
     rows = np.array(sorted(json.loads(line)[1:3] for line in (scratch / "server.log").read_text().splitlines()), float)
     if len(rows) != len(trace):
         raise NoFigures(f"{len(rows)} of {len(trace)} requests reached the server")
     return _row(client, trace, rows, client.ttfts(scratch), seen)
+
+
+def launched(client: Foreign, arguments: Sequence[str], scratch: Path, seconds: float) -> list[tuple[float, float]]:
+    """Run it to its end on its core; (time, CPU seconds so far) of it and all that it started. Raises NoFigures where it fails."""
+    words = ["taskset", "-c", str(CLIENT_CORE), str(client.executable), *arguments]
+    with (scratch / "client.log").open("w") as log:
+        process = subprocess.Popen(words, cwd=scratch, env=environ(client), stdout=log, stderr=log, start_new_session=True)
+        with _cpu_seen(process) as seen:
+            code = _ended(process, seconds)
+    if code != 0:
+        said = (scratch / "client.log").read_text().strip().splitlines()[-1:] or ["nothing"]
+        raise NoFigures("did not end in time" if code is None else f"exit code {code}: {said[0][:120]}")
+    return seen
+
+
+def cpu_between(seen: list[tuple[float, float]], first: float, last: float) -> float:
+    """CPU seconds between two times, of what `launched` saw."""
+    return float(np.diff(np.interp([first, last], *np.array(seen).T))[0])
 
 
 def _row(client: Foreign, trace: Trace, rows: Floats, ttfts: Floats, seen: list[tuple[float, float]]) -> Row:
@@ -86,7 +97,7 @@ def _row(client: Foreign, trace: Trace, rows: Floats, ttfts: Floats, seen: list[
     ttfts = np.append(ttfts, np.full(missing, np.nan))
     bias = (ttfts - (written - received))[~np.isnan(ttfts)]
     first, last = received[0], received[-1] + TTFT + (OUTPUT - 1) * ITL
-    cpu = float(np.diff(np.interp([first, last], *np.array(seen).T))[0])
+    cpu = cpu_between(seen, first, last)
     assert trace.rate is not None
     return Row(
         name=client.name,
