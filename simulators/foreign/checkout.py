@@ -4,7 +4,6 @@
 Where the repository comes from is a setting, so a local clone or a bare repository serves as well as the public address.
 """
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,12 +114,6 @@ def main() -> int:
             failed = 1
             print(error, file=sys.stderr)
     return failed
-
-
-def described(clone: Path) -> str:
-    """The commit of somebody's own clone, `git-1234567`; `git` where git cannot tell."""
-    asked = subprocess.run(["git", "-C", str(clone), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"git-{asked.stdout.strip()}" if asked.returncode == 0 else "git"
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from results.profile import Profile
-from results.project.folder import ROOT
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.checkout import BYTECODE, CACHE, described
+from simulators.foreign.checkout import BYTECODE, CACHE
+from simulators.foreign.clone import described, named_clone
 from simulators.foreign.program import clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.vidur_kin import Forest
 from simulators.frontier.files import (
@@ -119,7 +119,14 @@ class Frontier:
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
-        checkout = self._checkout()
+        checkout = named_clone(
+            self.checkout,
+            system=SYSTEM,
+            variable="PLUMBLINE_FRONTIER",
+            address=ADDRESS,
+            what="Frontier with its files",
+            marker=MAIN,
+        )
         known = KnownSteps.of(needed_profile(self.system, measured, profile)) if track == "calibrated" else None
         scenario = self._scenario(measured, track, known, checkout, scratch)
         refuse_too_long(scenario, measured.limits.max_model_len)
@@ -153,18 +160,6 @@ class Frontier:
             },
             provenance={"frontier": version, "repository": ADDRESS},
         )
-
-    def _checkout(self) -> Path:
-        """The clone's folder. Raises NotAvailable when there is none, or it is of something else."""
-        how = f"clone {ADDRESS} and set simulators.frontier.checkout, or PLUMBLINE_FRONTIER, to its folder"
-        if self.checkout is None:
-            raise NotAvailable(f"{SYSTEM}: no clone is named; {how}")
-        folder = (ROOT / self.checkout).resolve()
-        if not folder.is_dir():
-            raise NotAvailable(f"{SYSTEM}: no folder {folder}; {how}")
-        if not (folder / MAIN).is_file():
-            raise NotAvailable(f"{SYSTEM}: {folder} is no clone of Frontier with its files ({MAIN} is missing); {how}")
-        return folder
 
     def _scenario(self, measured: Run, track: Track, known: KnownSteps | None, checkout: Path, scratch: Path) -> FrontierScenario:
         """What is to be simulated, in numbers. Raises SimulatorError when the run sent no request, NotAvailable when something lacks."""

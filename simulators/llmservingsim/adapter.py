@@ -19,7 +19,8 @@ from typing import ClassVar
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.checkout import BYTECODE, CACHE, described
+from simulators.foreign.checkout import BYTECODE, CACHE
+from simulators.foreign.clone import described
 from simulators.foreign.program import clean_environment, foreign_run, interpreter, run_program
 from simulators.inputs import known_limits, one_engine, sent_trace
 from simulators.llmservingsim.clone import ADDRESS, SYSTEM, VARIANT, Clone

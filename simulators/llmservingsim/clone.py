@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.project.folder import ROOT
 from simulators.errors import NotAvailable
+from simulators.foreign.clone import named_clone
 
 SYSTEM = "llmservingsim"
 ADDRESS = "https://github.com/casys-kaist/LLMServingSim"
@@ -34,14 +34,14 @@ class Clone:
     @classmethod
     def at(cls, checkout: str | None) -> "Clone":
         """checkout: absolute, or from the project's folder. Raises NotAvailable saying which part is missing."""
-        how = f"clone {ADDRESS} with --recurse-submodules and set simulators.{SYSTEM}.checkout, or PLUMBLINE_LLMSERVINGSIM, to its folder"
-        if checkout is None:
-            raise NotAvailable(f"{SYSTEM}: no clone is named; {how}")
-        folder = (ROOT / checkout).resolve()
-        if not folder.is_dir():
-            raise NotAvailable(f"{SYSTEM}: no folder {folder}; {how}")
-        if not (folder / MAIN).is_file():
-            raise NotAvailable(f"{SYSTEM}: {folder} is no clone of LLMServingSim with its files ({MAIN} is missing); {how}")
+        folder = named_clone(
+            checkout,
+            system=SYSTEM,
+            variable="PLUMBLINE_LLMSERVINGSIM",
+            address=f"{ADDRESS} with --recurse-submodules",
+            what="LLMServingSim with its files",
+            marker=MAIN,
+        )
         if empty := [name for name, file in SOURCES.items() if not (folder / file).is_file()]:
             raise NotAvailable(
                 f"{SYSTEM}: {folder} lacks its submodules {', '.join(empty)}; `git submodule update --init --recursive` brings them"

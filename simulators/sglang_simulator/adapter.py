@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 from results.profile import Profile
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.checkout import BYTECODE, CACHE, described
+from simulators.foreign.checkout import BYTECODE, CACHE
+from simulators.foreign.clone import described
 from simulators.foreign.program import Usage, clean_environment, foreign_run, interpreter, run_program
 from simulators.foreign.versions import by_nearness
 from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace
-from simulators.sglang_simulator.clone import ADDRESS, SYSTEM, SglangClone
+from simulators.sglang_simulator.clone import ADDRESS, SYSTEM, simulator_of
 from simulators.sglang_simulator.failures import cause, misfit
 from simulators.sglang_simulator.files import STAND_IN, SglangLimits, SglangScenario, refuse_too_long, write_job
 from simulators.sglang_simulator.records import Output, records
@@ -92,7 +93,7 @@ class SglangSimulator:
 
     def simulate(self, measured: Run, *, track: Track, profile: Profile | None, scratch: Path) -> Run:
         """Replay the requests that `measured` really sent. Raises SimulatorError, or NotAvailable: one line, what, where, what to do."""
-        clone = SglangClone.at(self.checkout)
+        source = simulator_of(self.checkout)
         one_engine(SYSTEM, measured)
         trace = sent_trace(SYSTEM, measured)
         limits = None if track == "shipped" else self._limits(measured)
@@ -100,9 +101,9 @@ class SglangSimulator:
         scenario = self._scenario(measured, trace, limits, calibrated=steps is not None, scratch=scratch)
         refuse_too_long(scenario)
 
-        usage, output = self._run(clone, scenario, steps, scratch)
+        usage, output = self._run(source, scenario, steps, scratch)
         log, asked = scratch / "log", trace.requests
-        found, version = records(output, asked, scenario.start, log), described(clone.folder)
+        found, version = records(output, asked, scenario.start, log), described(source)
         return foreign_run(
             self,
             measured,
@@ -181,13 +182,13 @@ class SglangSimulator:
             raise NotAvailable(f"{SYSTEM}: the shipped and matched tracks are of weights in 16 bits, and the run's model has fewer")
         return dict(model)
 
-    def _run(self, clone: SglangClone, scenario: SglangScenario, steps: StepTable | None, scratch: Path) -> tuple[Usage, Output]:
+    def _run(self, source: Path, scenario: SglangScenario, steps: StepTable | None, scratch: Path) -> tuple[Usage, Output]:
         """Write the files, run the driver, read what it wrote."""
         job, settings = write_job(scenario, steps.fields if steps else None, scratch)
         log, out = scratch / "log", scratch / "out"
         env = clean_environment(
             {
-                "PYTHONPATH": f"{clone.source}:{INSIDE}",
+                "PYTHONPATH": f"{source}:{INSIDE}",
                 "PYTHONPYCACHEPREFIX": str(CACHE / BYTECODE),  # the clone stays as it is
                 "CUDA_VISIBLE_DEVICES": "",
                 "SGLANG_SIMULATOR_CONFIG_PATH": str(settings),

@@ -17,7 +17,8 @@ from results.profile import Profile
 from results.project.folder import ROOT
 from results.record import Run, Track
 from simulators.errors import NotAvailable, SimulatorError
-from simulators.foreign.checkout import Repository, described
+from simulators.foreign.checkout import Repository
+from simulators.foreign.clone import described
 from simulators.foreign.program import Usage, clean_environment, describe_log, foreign_run, interpreter, run_program
 from simulators.foreign.vidur_kin import Forest
 from simulators.inputs import known_limits, needed_profile, one_engine, sent_trace

@@ -39,6 +39,16 @@ def most_in_flight(run: Run) -> int:
     return max(accumulate(change for _, change in sorted(events)))
 
 
+def check_as_asked(run: Run) -> None:
+    """Every request of its trace came back with all its tokens, whose times are in order."""
+    for record, asked in zip(run.records, run.trace, strict=True):
+        assert (record.request_id, record.input_tokens, record.output_tokens) == (asked.request_id, asked.input_tokens, asked.output_tokens)
+        assert record.token_times is not None and len(record.token_times) == asked.output_tokens
+        assert record.sent is not None and record.scheduled is not None and record.first_token is not None
+        assert asked.arrival <= record.sent <= record.scheduled < record.first_token <= (record.finished or 0)
+        assert list(record.token_times) == sorted(record.token_times)
+
+
 def gaps(record: RequestRecord) -> list[float]:
     """Seconds from sending to the first token, and from each token to the next."""
     assert record.sent is not None and record.token_times is not None

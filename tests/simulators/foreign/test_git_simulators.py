@@ -10,7 +10,7 @@ import pytest
 from results.profile import Profile
 from results.record import EngineLimits, Run
 from simulators.errors import NotAvailable, SimulatorError
-from tests.simulators.foreign.copies import configured, gaps, linked, needs_copy
+from tests.simulators.foreign.copies import check_as_asked, configured, gaps, linked, needs_copy
 from tests.simulators.profiles import Law, make_measured, make_profile, overtaken, without
 
 LAWS = {"splitwise_sim": Law(attention=0.0), "distserve_sim": Law()}  # of a shape that each can express
@@ -50,12 +50,7 @@ def test_every_request_comes_back_as_asked_and_twice_the_same(copied: str, tmp_p
     measured = overtaken(make_measured(requests, first_id=100), 20)
     run, again = (simulate(copied, measured, tmp_path / part) for part in ("one", "two"))
     assert len(run.records) == len(requests)
-    for record, asked in zip(run.records, run.trace, strict=True):
-        assert (record.request_id, record.input_tokens, record.output_tokens) == (asked.request_id, asked.input_tokens, asked.output_tokens)
-        assert record.token_times is not None and len(record.token_times) == asked.output_tokens
-        assert record.sent is not None and record.scheduled is not None and record.first_token is not None
-        assert asked.arrival <= record.sent <= record.scheduled < record.first_token <= (record.finished or 0)
-        assert list(record.token_times) == sorted(record.token_times)
+    check_as_asked(run)
     assert run.records == again.records
     assert run.config["simulator"]["timing"]["peak_memory"] > 50e6
     assert run.version == f"git-{run.provenance['commit'][:7]}"

@@ -10,7 +10,7 @@ import pytest
 from harness.environment import ensure
 from results.record import Run
 from simulators.conformance.scene import LIMITS, Scene
-from tests.simulators.foreign.copies import configured
+from tests.simulators.foreign.copies import check_as_asked, configured
 from tests.simulators.profiles import Law, make_measured, make_profile
 
 CLONE = os.environ.get("PLUMBLINE_SGLANG")
@@ -33,13 +33,9 @@ def test_every_request_comes_back_as_asked(tmp_path: Path) -> None:
     """No step is shorter than its predicted time, to which the time that the scheduler really took is added."""
     requests = sorted((1e-3 * (7 * i % 5) + 0.013 * i, 20 + 37 * i % 700, 1 + 11 * i % 50) for i in range(60))
     run = simulate(make_measured(requests, first_id=100), tmp_path / "one")
+    check_as_asked(run)
     for record, asked in zip(run.records, run.trace, strict=True):
-        assert (record.request_id, record.input_tokens, record.output_tokens) == (asked.request_id, asked.input_tokens, asked.output_tokens)
-        assert record.token_times is not None and len(record.token_times) == asked.output_tokens
-        assert record.sent is not None and record.scheduled is not None and record.first_token is not None
-        assert asked.arrival <= record.sent <= record.scheduled < record.first_token <= (record.finished or 0)
-        assert list(record.token_times) == sorted(record.token_times)
-        assert record.first_token - record.sent >= 0.99 * LAW.prefill(asked.input_tokens)
+        assert (record.first_token or 0) - (record.sent or 0) >= 0.99 * LAW.prefill(asked.input_tokens)
     told = run.config["simulator"]
     assert told["scheduler_s"] > 0 and told["calibration"]["residuals"]["held_out"]["prefill"]["p90"] < 1e-6
     assert told["kv_tokens"] == run.limits.kv_tokens and told["steps"] > 0
